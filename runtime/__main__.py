@@ -1,0 +1,69 @@
+"""python -m runtime BUILD [--stage STAGE …] [--runs-dir DIR]: carries out a compiled folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from runtime.faults import INTERRUPTED, Interrupted, RunFault
+
+STAGES = ("data", "train", "convert", "merge", "smoke", "report")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m runtime", description="Carries out a compiled folder.")
+    parser.add_argument("build", type=Path, metavar="BUILD", help="a folder that specgen compile wrote")
+    parser.add_argument("--stage", action="append", choices=STAGES, default=[], help="run only this stage; may be repeated")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are; default: runs")
+    parser.add_argument("--talk", default=None, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    quiet()
+
+    from runtime import config as configs
+    from runtime import pipeline
+
+    rank = os.environ.get("RANK")
+    try:
+        config = configs.load(arguments.build)
+        if rank is None:
+            talk = arguments.talk or f"specgen chat {arguments.build}"
+            return pipeline.run(
+                config, build=arguments.build, runs_dir=arguments.runs_dir, only=tuple(arguments.stage), talk=talk
+            )
+        part = pipeline.train_first_rank if rank == "0" else pipeline.train_rank
+        part(config, build=arguments.build, runs_dir=arguments.runs_dir)
+    except RunFault as fault:
+        print(fault, file=sys.stderr, flush=True)
+        return fault.exit_code
+    except (Interrupted, KeyboardInterrupt):
+        if rank in (None, "0"):
+            print("\ninterrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    return 0
+
+
+def quiet() -> None:
+    """Libraries speak up only when something is wrong: a run's own lines say the rest."""
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS", "TQDM_DISABLE"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+
+
+def in_utf8(module: str) -> None:
+    """Starts again in UTF-8 mode where the locale is not UTF-8: file names and output hold any character."""
+    if not sys.flags.utf8_mode and {sys.getfilesystemencoding().lower(), (sys.stdout.encoding or "").lower()} != {"utf-8"}:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", module, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    in_utf8("runtime")
+    sys.exit(main())

@@ -1,0 +1,330 @@
+"""`config.yaml` as frozen dataclasses. The same shape as schemas/plan.schema.json; a test holds that.
+
+Where a field holds one of several classes, the mapping has one key, the class's TAG.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from runtime.faults import WRONG, RunFault
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+Role = Literal["system", "user", "assistant"]
+Scalar = str | int | float | bool
+Value = Scalar | dict[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageBase:
+    """A file or folder inside an installed Python package."""
+
+    TAG: ClassVar[str] = "package"
+    package: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubBase:
+    """A repository on the Hugging Face hub; `revision` null is its main branch."""
+
+    TAG: ClassVar[str] = "hub"
+    repo: str
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalBase:
+    """A folder or a .gguf file, relative to the working folder."""
+
+    TAG: ClassVar[str] = "local"
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nf4Quantization:
+    TAG: ClassVar[str] = "nf4"
+    double_quant: bool
+    compute_dtype: Dtype
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Quantization:
+    TAG: ClassVar[str] = "int8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    base: PackageBase | HubBase | LocalBase
+    dtype: Dtype
+    attention: Literal["auto", "flash_attention_2", "sdpa", "eager"]
+    quantization: Nf4Quantization | Int8Quantization | None
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateConfig:
+    """`jinja` null is the tokenizer's own chat template."""
+
+    name: str
+    jinja: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRule:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSource:
+    """`rows` counts the combinations times `repeat`."""
+
+    TAG: ClassVar[str] = "synthetic"
+    variables: dict[str, tuple[Value, ...]]
+    repeat: int
+    messages: tuple[MessageRule, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """`sha256` is of the bytes: the runtime reads nothing else than what was checked."""
+
+    path: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource:
+    """`rows` counts the rows of all files after `weight`."""
+
+    TAG: ClassVar[str] = "file"
+    format: Literal["openai"]
+    weight: float
+    files: tuple[DataFile, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationConfig:
+    """`rows` and `distinct_rows` are what is held out of training."""
+
+    fraction: float
+    distinct_rows: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    dropped: float
+    truncated: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """`rows` is all, `train_rows` what is left of it for training."""
+
+    system: str | None
+    max_length: int
+    overlong: Literal["error", "drop", "truncate"]
+    packing: bool
+    limits: LimitsConfig
+    validation: ValidationConfig | None
+    sources: tuple[SyntheticSource | FileSource, ...]
+    rows: int
+    train_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraAdapter:
+    """`targets` are module names, or all-linear: every linear layer but the output."""
+
+    TAG: ClassVar[str] = "lora"
+    r: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...] | Literal["all-linear"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewConfig:
+    every: int
+    prompts: tuple[str, ...]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """`total_steps`, `steps_per_epoch` and `warmup_steps` count optimizer steps; `epochs` is null when `max_steps` rules."""
+
+    objective: Literal["chat"]
+    epochs: float | None
+    max_steps: int | None
+    batch_size: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    steps_per_epoch: int
+    total_steps: int
+    learning_rate: float
+    schedule: Literal["cosine", "linear", "constant"]
+    warmup_steps: int
+    weight_decay: float
+    max_grad_norm: float
+    gradient_checkpointing: bool
+    seed: int
+    save_steps: int
+    save_total_limit: int
+    preview: PreviewConfig | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributedConfig:
+    nodes: int
+    processes_per_node: int
+    world_size: int
+    zero_stage: int
+    offload: Literal["none", "optimizer", "all"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterExport:
+    dtype: Dtype
+    max_shard_size: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedExport:
+    dtype: Dtype
+    max_shard_size: str
+    device: Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    adapter: AdapterExport
+    merged: MergedExport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatConfig:
+    system: str | None
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    repetition_penalty: float
+    seed: int
+    stop: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectConfig:
+    contains: tuple[str, ...]
+    not_contains: tuple[str, ...]
+    matches: tuple[str, ...]
+    stops: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmokeConfig:
+    user: str
+    expect: ExpectConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What runs. The order of the fields is the order of `config.yaml`."""
+
+    specgen: int
+    name: str
+    description: str
+    model: ModelConfig
+    template: TemplateConfig
+    adapter: LoraAdapter
+    data: DataConfig
+    train: TrainConfig
+    distributed: DistributedConfig
+    export: ExportConfig
+    chat: ChatConfig
+    smoke: tuple[SmokeConfig, ...]
+
+
+def load(build: Path) -> Config:
+    """Reads `config.yaml` of a compiled folder. Raises RunFault where it is not there or not of this version."""
+    import yaml
+
+    try:
+        with (build / "config.yaml").open(encoding="utf-8") as stream:
+            content = yaml.load(stream, Loader=yaml.CSafeLoader)
+    except OSError as error:
+        hint = "specgen compile SPEC makes one"
+        raise RunFault("SG401", f"{build} is no compiled folder: {error.strerror}", hint, exit_code=WRONG) from None
+    try:
+        config = _build(Config, content, "config")
+    except (TypeError, ValueError) as error:
+        hint = "compile the spec again with this version of specgen; the file is not for editing"
+        raise RunFault("SG402", f"{build / 'config.yaml'} does not fit this version: {error}", hint, exit_code=WRONG) from None
+    assert isinstance(config, Config)
+    return config
+
+
+def to_plain(value: object) -> Any:
+    """A config, or a part of one, as dicts, lists and scalars."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: to_plain(item) for key, item in value.items()}
+    return [to_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _build(kind: Any, value: Any, path: str) -> Any:
+    """A value of a type, strictly: no key more or less, no number for text. Raises TypeError or ValueError."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _build(_choice(arguments, value, path), value, path)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{path} is {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"{path} is no list")
+        return tuple(_build(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
+    if origin is dict:
+        return {key: _build(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(kind):
+        return _build_class(kind, value, path)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{path} is {value!r}")
+    return value
+
+
+def _build_class(kind: Any, value: Any, path: str) -> Any:
+    if tag := getattr(kind, "TAG", None):
+        if not isinstance(value, dict) or list(value) != [tag]:
+            raise ValueError(f"{path} is no {tag}")
+        value, path = value[tag], f"{path}.{tag}"
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    if not isinstance(value, dict) or set(value) != set(names):
+        different = set(names) ^ set(value) if isinstance(value, dict) else names
+        raise ValueError(f"{path} differs in {', '.join(sorted(different))}")
+    return kind(**{name: _build(hints[name], value[name], f"{path}.{name}") for name in names})
+
+
+def _choice(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
+    for kind in kinds:
+        try:
+            _build(kind, value, path)
+        except (TypeError, ValueError):
+            continue
+        return kind
+    classes = [kind for kind in kinds if getattr(kind, "TAG", None) in (value if isinstance(value, dict) else {})]
+    return classes[0] if classes else kinds[0]

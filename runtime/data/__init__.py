@@ -1,0 +1,1 @@
+"""The data stage: conversations from the sources, as token ids with the trained positions."""

@@ -1,0 +1,23 @@
+"""Faults of a run that a user can do something about. Codes are explained in schemas/diagnostics.yaml."""
+
+from __future__ import annotations
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+
+class RunFault(Exception):
+    """What is wrong in a sentence, and what to do instead. `exit_code`: 1 the run failed, 2 the call is wrong."""
+
+    def __init__(self, code: str, message: str, hint: str | None = None, *, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint, self.exit_code = code, message, hint, exit_code
+
+    def __str__(self) -> str:
+        lines = [f"error {self.code}: {self.message}"]
+        if self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class Interrupted(Exception):
+    """The user stopped the run; what is done is saved."""

@@ -1,0 +1,157 @@
+"""Answers: streamed text that never shows half a character or part of a stop text, with the chat settings of the config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers.decoders import DecodeStream
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
+
+from runtime.chat_template import ChatFormat, Message
+from runtime.config import ChatConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """`stopped` tells an answer that ended by itself from one that was cut at max_new_tokens."""
+
+    text: str
+    stopped: bool
+    tokens: int
+
+
+class TextStream:
+    """Token ids, one by one, into text pieces. Pieces put together are the whole text up to a stop text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: tuple[str, ...]) -> None:
+        self.tokenizer = tokenizer.backend_tokenizer
+        self.decoder = DecodeStream(skip_special_tokens=True)
+        self.stop = stop
+        self.held = ""  # text that may be the beginning of a stop text
+        self.stopped = False
+
+    def feed(self, token: int) -> str:
+        """The text that can be shown now; empty while a character or a stop text is incomplete."""
+        if self.stopped:
+            return ""
+        self.held += self.decoder.step(self.tokenizer, token) or ""
+        found = [at for word in self.stop if (at := self.held.find(word)) >= 0]
+        if found:
+            self.stopped = True
+            return self._release(min(found))
+        return self._release(len(self.held) - self._unsure())
+
+    def flush(self) -> str:
+        """The text that was held back, when nothing more comes. Half a character is dropped."""
+        return "" if self.stopped else self._release(len(self.held))
+
+    def _release(self, length: int) -> str:
+        piece, self.held = self.held[:length], self.held[length:]
+        return piece
+
+    def _unsure(self) -> int:
+        """Length of the longest end of the held text that a stop text begins with."""
+        longest = 0
+        for word in self.stop:
+            for length in range(min(len(word) - 1, len(self.held)), longest, -1):
+                if self.held.endswith(word[:length]):
+                    longest = length
+                    break
+        return longest
+
+
+class Generator:
+    """Makes answers with one tokenizer, chat format and chat settings."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, chat: ChatConfig) -> None:
+        self.tokenizer, self.chat_format, self.chat = tokenizer, chat_format, chat
+
+    @torch.inference_mode()
+    def answer(
+        self, model: Any, messages: list[Message], *, max_new_tokens: int | None = None,
+        show: Callable[[str], None] = lambda _piece: None, synced: bool = False,
+    ) -> Answer:
+        """The model's answer to a conversation. `show` gets each piece of text as it comes; `synced` is for ZeRO-3."""
+        prompt = self.chat_format.prompt_ids(self.chat_format.with_system(messages))
+        settings = generation_config(self.chat, self.tokenizer, self.chat_format, model, max_new_tokens)
+        pieces: list[str] = []
+
+        def take(piece: str) -> None:
+            if piece:
+                pieces.append(piece)
+                show(piece)
+
+        stream = TextStream(self.tokenizer, self.chat.stop)
+        feeder = _Feeder(stream, take)
+        torch.manual_seed(self.chat.seed)
+        input_ids = torch.tensor([prompt], device=model.device)
+        output = model.generate(
+            input_ids=input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            generation_config=settings,
+            streamer=feeder,
+            stopping_criteria=StoppingCriteriaList([_StopText(stream)]),
+            synced_gpus=synced,
+        )
+        take(stream.flush())
+        new = output[0, len(prompt) :].tolist()
+        ended = bool(new) and new[-1] in _as_list(settings.eos_token_id)
+        return Answer(text="".join(pieces), stopped=stream.stopped or ended, tokens=len(new))
+
+
+def generation_config(
+    chat: ChatConfig, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, model: Any, max_new_tokens: int | None = None
+) -> GenerationConfig:
+    """The chat settings in transformers' terms; generation stops on the template's end of turn and the model's own ends."""
+    sampling: dict[str, Any] = {"do_sample": False}
+    if chat.temperature > 0:
+        sampling = {"do_sample": True, "temperature": chat.temperature, "top_k": chat.top_k, "top_p": chat.top_p}
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens or chat.max_new_tokens,
+        repetition_penalty=chat.repetition_penalty,
+        eos_token_id=stop_ids(tokenizer, chat_format, model.generation_config),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        **sampling,
+    )
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, base: GenerationConfig | None) -> list[int]:
+    """Every id that ends an answer."""
+    ids = {chat_format.end_of_turn, *_as_list(base.eos_token_id if base else None), *_as_list(tokenizer.eos_token_id)}
+    return sorted(ids)
+
+
+def _as_list(ids: int | list[int] | None) -> list[int]:
+    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
+
+
+class _Feeder(BaseStreamer):
+    """transformers' streamer interface onto a TextStream; the first call brings the prompt."""
+
+    def __init__(self, stream: TextStream, take: Callable[[str], None]) -> None:
+        self.stream, self.take, self.prompt_passed = stream, take, False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self.prompt_passed:
+            for token in value.flatten().tolist():
+                self.take(self.stream.feed(token))
+        self.prompt_passed = True
+
+    def end(self) -> None:
+        pass
+
+
+class _StopText(StoppingCriteria):
+    def __init__(self, stream: TextStream) -> None:
+        self.stream = stream
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self.stream.stopped, device=input_ids.device, dtype=torch.bool)

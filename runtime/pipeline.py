@@ -1,0 +1,203 @@
+"""The six stages, and the order in which a run takes them. Heavy imports stay inside the stages' functions."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runtime import console
+from runtime.config import Config, TrainConfig
+from runtime.faults import FAILED, INTERRUPTED, WRONG, Interrupted, RunFault
+from runtime.model import identity
+from runtime.stages import Stage, carry_out, is_done, keys, open_folder, prepare_partial, read_stage
+
+TOKENIZER = ("transformers", "tokenizers")
+MODEL = ("torch", "transformers", "peft")
+
+
+def stages(build: Path) -> tuple[Stage, ...]:
+    """The stage graph of a compiled folder."""
+    return (
+        Stage(name="data", needs=(), part=_data_part, libraries=TOKENIZER, work=_data),
+        Stage(name="train", needs=("data",), part=_train_part, libraries=(*MODEL, "accelerate"), work=_train(build), resumable=True),
+        Stage(name="convert", needs=("train",), part=lambda config: config.export.adapter, libraries=("peft",), work=_convert),
+        Stage(name="merge", needs=("convert",), part=_merge_part, libraries=MODEL, work=_merge),
+        Stage(name="smoke", needs=("merge",), part=lambda config: {"chat": config.chat, "smoke": config.smoke}, libraries=MODEL, work=_smoke),
+        Stage(name="report", needs=("data", "train", "convert", "merge", "smoke"), part=lambda config: {}, libraries=("matplotlib",),
+              work=_report),
+    )
+
+
+def _data_part(config: Config) -> object:
+    seed = config.train.seed
+    return {"base": identity(config.model.base), "template": config.template, "data": config.data, "seed": seed}
+
+
+def _train_part(config: Config) -> object:
+    return {"model": config.model, "adapter": config.adapter, "train": _what_changes_weights(config.train), "distributed": config.distributed}
+
+
+def _what_changes_weights(train: TrainConfig) -> TrainConfig:
+    return replace(train, preview=None, save_steps=0, save_total_limit=0)
+
+
+def _merge_part(config: Config) -> object:
+    # the chat settings that the exported generation_config holds are written when merging; greedy or not is not worth a merge
+    return {"export": config.export.merged, "template": config.template}
+
+
+def _data(config: Config, folder: Path, out: Path) -> dict[str, Any]:
+    from runtime.data.stage import make_data
+
+    return make_data(config, folder, out)
+
+
+def _train(build: Path) -> Any:
+    def work(config: Config, folder: Path, out: Path) -> dict[str, Any]:
+        from runtime.train import train
+
+        return train(config, folder, out, build=build)
+
+    return work
+
+
+def _convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
+    from runtime.convert import convert
+
+    return convert(config, folder, out)
+
+
+def _merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
+    from runtime.merge import merge
+
+    return merge(config, folder, out)
+
+
+def _smoke(config: Config, folder: Path, out: Path) -> dict[str, Any]:
+    from runtime.smoke import smoke
+
+    return smoke(config, folder, out)
+
+
+def _report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
+    from runtime.report import report
+
+    return report(config, folder, out)
+
+
+def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], talk: str) -> int:
+    """Carries out the stages that are not up to date; returns the exit code. `talk` is how to chat with the result."""
+    folder = runs_dir / config.name
+    open_folder(folder)
+    started = time.monotonic()
+    with locked(folder):
+        graph = stages(build)
+        for stage in graph:
+            if not only or stage.name in only:
+                _bring_up_to_date(stage, graph, config, folder, build)
+    passed = read_stage(folder, "smoke").get("summary", {}).get("passed", True)
+    if only:
+        return 0 if passed or "smoke" not in only else FAILED
+    if not passed:
+        print(f"\nThe smoke test failed. Everything is kept in {folder}; the answers are in {folder / 'report' / 'report.html'}")
+        return FAILED
+    print(f"\ndone in {console.clock(time.monotonic() - started)}. The model is in {folder / 'merge'}. Talk to it: {talk}")
+    return 0
+
+
+def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, build: Path) -> None:
+    all_keys = keys(graph, config)
+    if is_done(folder, stage.name, all_keys[stage.name]):
+        console.say(stage.name, "up to date")
+        return
+    for need in stage.needs:
+        if not is_done(folder, need, all_keys[need]):
+            raise RunFault("SG405", f"stage {stage.name} needs {need}, which is not up to date", f"run it first: --stage {need}", exit_code=WRONG)
+    if stage.name == "train" and config.distributed.world_size > 1 and "RANK" not in os.environ:
+        _train_in_processes(config, folder, build)
+        if not is_done(folder, "train", all_keys["train"]):
+            raise RunFault("SG434", "training ended in another process without a result")
+        return
+    carry_out(stage, config, folder, all_keys)
+
+
+def train_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
+    """The part of a process other than the first: it trains, and the first process looks after the files."""
+    from runtime.train import train
+
+    folder = runs_dir / config.name
+    train(config, folder, folder / "train.partial", build=build)
+
+
+def train_first_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
+    """The part of the first of several processes: training, and its output put in place."""
+    folder = runs_dir / config.name
+    graph = stages(build)
+    all_keys = keys(graph, config)
+    (stage,) = (stage for stage in graph if stage.name == "train")
+    if not is_done(folder, "train", all_keys["train"]):
+        carry_out(stage, config, folder, all_keys)
+
+
+def _train_in_processes(config: Config, folder: Path, build: Path) -> None:
+    """Starts torchrun on this machine. Raises RunFault where it fails or something that it needs is missing."""
+    distributed = config.distributed
+    if distributed.nodes > 1:
+        hint = f"on each node: NODE_RANK=… MASTER_ADDR=… bash {build / 'launch.sh'}"
+        raise RunFault("SG435", f"this run spans {distributed.nodes} nodes", hint, exit_code=WRONG)
+    if distributed.zero_stage:
+        require_deepspeed()
+    graph = stages(build)
+    (stage,) = (stage for stage in graph if stage.name == "train")
+    prepare_partial(stage, folder, keys(graph, config)["train"])
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(distributed.processes_per_node),
+        "-m", "runtime", str(build), "--runs-dir", str(folder.parent), "--stage", "train",
+    ]
+    threads = max(1, (os.cpu_count() or 1) // distributed.processes_per_node)
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            raise
+    if code == INTERRUPTED:
+        raise Interrupted
+    if code:
+        raise RunFault("SG434", f"a training process failed (exit code {code}); its messages are above", "the same command goes on from the last checkpoint")
+
+
+def require_deepspeed() -> None:
+    """DeepSpeed compiles a helper on its first start. Raises RunFault naming what is missing."""
+    if importlib.util.find_spec("deepspeed") is None:
+        raise RunFault("SG436", "ZeRO needs DeepSpeed, which is not installed", "pip install 'specgen[train]'", exit_code=WRONG)
+    missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
+    if missing:
+        hint = "apt-get install g++ ninja-build, or pip install ninja"
+        raise RunFault("SG436", f"DeepSpeed compiles a helper, and needs {' and '.join(missing)}", hint, exit_code=WRONG)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the run folder. Raises RunFault where another process does. The lock ends with the process that holds it."""
+    import fcntl
+
+    with (folder / ".specgen").open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            message = f"another run is active in {folder}"
+            raise RunFault("SG406", message, "wait for it, or choose another folder with --runs-dir", exit_code=WRONG) from None
+        yield

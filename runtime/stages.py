@@ -1,0 +1,146 @@
+"""The stage graph: keys, atomic outputs, the manifest.
+
+A stage's key is the hash of its part of the config, of its inputs' keys and of the versions that matter. Its output is
+written to `STAGE.partial` beside and renamed when whole; a stage whose output has the right key is up to date.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from runtime import __version__, console
+from runtime.config import Config, to_plain
+from runtime.faults import WRONG, RunFault
+
+STAGE_FILE = "stage.json"
+MANIFEST = "manifest.json"
+
+Summary = dict[str, Any]
+Work = Callable[[Config, Path, Path], Summary]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """`part` picks what of the config the output depends on. `work` gets the config, the run folder and the folder to
+    write to, and returns figures for the manifest. A `resumable` stage finds its partial folder as it left it."""
+
+    name: str
+    needs: tuple[str, ...]
+    part: Callable[[Config], object]
+    libraries: tuple[str, ...]
+    work: Work
+    resumable: bool = False
+
+
+def keys(stages: Iterable[Stage], config: Config) -> dict[str, str]:
+    """Stage name → key, a SHA-256 in hex."""
+    found: dict[str, str] = {}
+    for stage in stages:
+        content = {
+            "stage": stage.name,
+            "config": to_plain(stage.part(config)),
+            "inputs": {need: found[need] for need in stage.needs},
+            "versions": versions(stage.libraries),
+        }
+        found[stage.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return found
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Library → installed version; the runtime's own first."""
+    return {"specgen": __version__, **{library: version(library) for library in libraries}}
+
+
+def is_done(folder: Path, name: str, key: str) -> bool:
+    """Whether the stage's output is there and made from exactly this."""
+    return read_stage(folder, name).get("key") == key
+
+
+def read_stage(folder: Path, name: str) -> dict[str, Any]:
+    """What is recorded of a stage's output; empty where there is none."""
+    try:
+        record: dict[str, Any] = json.loads((folder / name / STAGE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record
+
+
+def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, str]) -> Summary:
+    """Runs one stage and puts its output in place. Raises whatever the stage raises; a partial folder may stay."""
+    key = all_keys[stage.name]
+    partial = prepare_partial(stage, folder, key)
+    started = time.monotonic()
+    summary = stage.work(config, folder, partial)
+    record = {
+        "stage": stage.name,
+        "key": key,
+        "inputs": {need: all_keys[need] for need in stage.needs},
+        "versions": versions(stage.libraries),
+        "seconds": round(time.monotonic() - started, 2),
+        "summary": summary,
+    }
+    write_json(partial / STAGE_FILE, record)
+    (partial / "key").unlink()
+    final = folder / stage.name
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
+    write_manifest(folder)
+    return summary
+
+
+def prepare_partial(stage: Stage, folder: Path, key: str) -> Path:
+    """The folder that a stage writes to. What an unfinished run with other settings left there is set aside, not lost."""
+    partial = folder / f"{stage.name}.partial"
+    if partial.exists():
+        before = (partial / "key").read_text() if (partial / "key").exists() else ""
+        if stage.resumable and before == key:
+            return partial
+        if stage.resumable and any(partial.glob("checkpoint-*")):
+            aside = folder / f"{stage.name}.unfinished-{before[:8] or 'unknown'}"
+            shutil.rmtree(aside, ignore_errors=True)
+            partial.rename(aside)
+            console.say(stage.name, f"settings have changed: begins anew; the unfinished run is kept in {aside}")
+        else:
+            shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    (partial / "key").write_text(key)
+    return partial
+
+
+def write_manifest(folder: Path) -> None:
+    """`manifest.json`: what made what, of all stages that are done."""
+    records = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"*/{STAGE_FILE}"))}
+    write_json(folder / MANIFEST, records)
+
+
+def write_json(file: Path, content: object) -> None:
+    """Writes a JSON file, whole or not at all."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def open_folder(folder: Path) -> None:
+    """Makes the run folder. Raises RunFault where something else is there."""
+    if folder.exists() and not folder.is_dir():
+        raise RunFault("SG403", f"{folder} is a file", "choose another folder with --runs-dir", exit_code=WRONG)
+    ours = (folder / ".specgen").exists() or not folder.exists() or not any(folder.iterdir())
+    if not ours:
+        message = f"{folder} holds files that specgen did not write; nothing was touched"
+        hint = "choose another folder with --runs-dir, or move them away; a run of ours is resumed by itself"
+        raise RunFault("SG403", message, hint, exit_code=WRONG)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".specgen").write_text("A run folder of specgen. The lock is held while a run is active.\n")
+    except OSError as error:
+        message = f"{folder} cannot be written: {error.strerror}"
+        raise RunFault("SG404", message, "choose another folder with --runs-dir", exit_code=WRONG) from None

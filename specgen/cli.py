@@ -1,0 +1,250 @@
+"""The command line: parse, call, print. The only module that prints or exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from specgen import __version__
+from specgen.diagnostics import Diagnostic, SpecError, as_json, as_text, summary
+
+FAILED, WRONG, FAULT_OF_OURS, INTERRUPTED = 1, 2, 3, 130
+
+spec_argument = click.argument("spec", type=click.Path(path_type=Path))
+profile_option = click.option("--profile", metavar="NAME", help="Lay this profile of the spec over it.")
+set_option = click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set one value; may be repeated.")
+output_option = click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Compiled folder; default build/NAME.")
+runs_option = click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), metavar="DIR", show_default=True,
+                           help="Where run folders are.")
+format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How faults are printed.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="specgen")
+def cli() -> None:
+    """One YAML spec in, a fine-tuned chat model out."""
+
+
+@cli.command()
+@click.argument("specs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@profile_option
+@set_option
+@format_option
+def validate(specs: tuple[Path, ...], profile: str | None, settings: tuple[str, ...], form: str) -> None:
+    """Check specs and everything they refer to."""
+    from specgen.compiler import compile_spec
+
+    found: list[Diagnostic] = []
+    for spec in specs:
+        try:
+            diagnostics: Sequence[Diagnostic] = compile_spec(spec, profile, settings).diagnostics
+        except SpecError as error:
+            diagnostics = error.diagnostics
+        found += diagnostics
+        if form == "text":
+            _print_checked(spec, diagnostics)
+    if form == "json":
+        click.echo(json.dumps(as_json(found), ensure_ascii=False, indent=2))
+    if any(diagnostic.severity == "error" for diagnostic in found):
+        raise SystemExit(WRONG)
+
+
+@cli.command("compile")
+@spec_argument
+@profile_option
+@set_option
+@output_option
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 and show the difference where the folder is stale.")
+def compile_command(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, check: bool) -> None:
+    """Compile a spec into a folder of plain files."""
+    from specgen import folder
+    from specgen.compiler import compile_spec
+
+    compiled = compile_spec(spec, profile, settings)
+    target = output or Path("build", compiled.plan.name)
+    if check:
+        difference = folder.stale(compiled.files, target)
+        if difference:
+            click.echo(difference)
+            how = " ".join([f"specgen compile {spec}", *([f"--profile {profile}"] if profile else [])])
+            click.echo(f"{target} is stale; run: {how}", err=True)
+            raise SystemExit(FAILED)
+        click.echo(f"{target} is up to date")
+        return
+    folder.write(compiled.files, target)
+    _print_diagnostics(compiled.diagnostics)
+    click.echo(f"wrote {target} ({len(compiled.files)} files); next: specgen run {target}")
+
+
+@cli.command()
+@spec_argument
+@profile_option
+@set_option
+@output_option
+@runs_option
+@click.option("--stage", "stages", multiple=True, metavar="STAGE", help="Run only this stage: data, train, convert, merge, smoke, "
+              "report; may be repeated.")
+def run(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, runs_dir: Path, stages: tuple[str, ...]) -> None:
+    """Compile a spec and carry it out; an interrupted run goes on. Takes a compiled folder, too."""
+    from specgen import folder
+    from specgen.launch import start
+
+    talk = f"specgen chat {spec}" + (f" --profile {profile}" if profile else "")
+    if folder.is_compiled(spec):
+        if profile or settings or output:
+            raise click.UsageError("a compiled folder is run as it is: --profile, --set and --output belong to a spec")
+        build = spec
+    else:
+        build = _compile_for_run(spec, profile, settings, output)
+    arguments = [str(build), "--runs-dir", str(runs_dir), "--talk", talk]
+    raise SystemExit(start("runtime", [*arguments, *(word for stage in stages for word in ("--stage", stage))]))
+
+
+def _compile_for_run(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None) -> Path:
+    from specgen import folder
+    from specgen.compiler import compile_spec
+
+    compiled = compile_spec(spec, profile, settings)
+    target = output or Path("build", compiled.plan.name)
+    folder.write(compiled.files, target)
+    _print_checked(spec, compiled.diagnostics)
+    click.echo(f"{target}  compiled · {len(compiled.files)} files · {compiled.plan.train.total_steps} steps")
+    return target
+
+
+@cli.command()
+@spec_argument
+@profile_option
+@set_option
+@runs_option
+def chat(spec: Path, profile: str | None, settings: tuple[str, ...], runs_dir: Path) -> None:
+    """Talk to the model that a spec made, in the terminal."""
+    from specgen import folder
+    from specgen.compiler import compile_spec
+    from specgen.launch import start
+
+    with tempfile.TemporaryDirectory() as scratch:
+        build = spec
+        if not folder.is_compiled(spec):
+            build = Path(scratch, "build")
+            folder.write(compile_spec(spec, profile, settings).files, build)
+        code = start("runtime.chat", [str(build), "--runs-dir", str(runs_dir), "--spec", str(spec)])
+    raise SystemExit(code)
+
+
+@cli.command()
+@click.argument("what")
+def explain(what: str) -> None:
+    """Explain a diagnostic's code (SG101) or a key of the spec (train.learning_rate)."""
+    from specgen.diagnostics import explanations
+    from specgen.schema import lookup
+
+    if entry := explanations().get(what.upper()):
+        click.echo(f"{entry.code}  {entry.title}\n\n{entry.why.strip()}\n")
+        click.echo(f"wrong:\n{_indented(entry.wrong)}\nright:\n{_indented(entry.right)}")
+        return
+    schema = lookup(what)
+    if schema is None:
+        raise SpecError(_unknown_subject(what))
+    click.echo(f"{what}\n\n{schema['description']}\n")
+    for key in ("type", "enum", "default", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
+        if key in schema and not (key == "default" and schema[key] == {}):
+            click.echo(f"  {_WORDS.get(key, key)}: {_plain(schema[key])}")
+    if "properties" in schema:
+        click.echo(f"  keys: {', '.join(schema['properties'])}")
+    click.echo(f"  example: {_plain(schema['examples'][0])}")
+
+
+_WORDS = {"enum": "values", "exclusiveMinimum": "greater than", "exclusiveMaximum": "less than"}
+
+
+def _unknown_subject(what: str) -> Diagnostic:
+    import difflib
+
+    from specgen.diagnostics import explanations
+    from specgen.schema import keys
+
+    near = difflib.get_close_matches(what, [*explanations(), *(key for key, _ in keys())], n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "give a code such as SG101, or a key such as train.learning_rate"
+    return Diagnostic(code="SG111", message=f"{what} is neither a code nor a key of the spec", hint=hint)
+
+
+@cli.command()
+@click.option("--plan", is_flag=True, help="The schema of a compiled config.yaml instead.")
+def schema(plan: bool) -> None:
+    """Print the JSON Schema of a spec, for editors."""
+    from specgen.places import data_folder
+
+    name = "plan.schema.json" if plan else "spec.schema.json"
+    click.echo((data_folder("schemas") / name).read_text(encoding="utf-8"), nl=False)
+
+
+def _print_checked(spec: Path, diagnostics: Sequence[Diagnostic]) -> None:
+    errors = sum(diagnostic.severity == "error" for diagnostic in diagnostics)
+    _print_diagnostics(diagnostics)
+    if errors:
+        click.echo(summary(list(diagnostics)), err=True)
+        return
+    notes = f", {_count(len(diagnostics), 'note')} (specgen explain {diagnostics[0].code})" if diagnostics else ""
+    click.echo(f"{spec}  valid · 0 errors{notes}")
+
+
+def _print_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
+    if diagnostics:
+        click.echo(as_text(diagnostics), err=True)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.rstrip("\n").splitlines()) + "\n"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def main() -> None:
+    """The entry point: users' mistakes end as diagnostics and exit code 2, ours with a traceback and 3."""
+    _in_utf8()
+    try:
+        code = cli.main(standalone_mode=False)
+    except SpecError as error:
+        _print_diagnostics(error.diagnostics)
+        click.echo(summary(list(error.diagnostics)), err=True)
+        code = WRONG
+    except click.ClickException as error:
+        error.show()
+        code = WRONG
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except SystemExit as exit_:
+        raise exit_
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.echo(f"this is a fault of specgen {__version__}, not of your spec: please report it with the lines above", err=True)
+        code = FAULT_OF_OURS
+    raise SystemExit(code)
+
+
+def _in_utf8() -> None:
+    """Starts again in UTF-8 mode where the locale is not UTF-8: file names and output hold any character."""
+    if sys.getfilesystemencoding().lower() != "utf-8" or (sys.stdout.encoding or "").lower() != "utf-8":
+        if sys.flags.utf8_mode:
+            return
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", "specgen", *sys.argv[1:]])

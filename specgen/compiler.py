@@ -1,0 +1,63 @@
+"""The pipeline: load → validate → complete → check → resolve → render. Each step is a function of its own module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from specgen.compose import with_profile, with_settings
+from specgen.defaults import complete
+from specgen.diagnostics import Diagnostic, SpecError, in_file_order
+from specgen.facts.gather import gather
+from specgen.plan import Plan
+from specgen.render import Files, render
+from specgen.resolve import resolve
+from specgen.rules import check
+from specgen.source import Node, parse, read
+from specgen.validate import validate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A plan, the files that say it, and what the user should know (warnings and notes)."""
+
+    plan: Plan
+    files: Files
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def load(path: Path) -> Node:
+    """The spec as it is written. Raises SpecError."""
+    return parse(read(path), str(path))
+
+
+def checked(tree: Node, profile: str | None = None, settings: tuple[str, ...] = ()) -> Node:
+    """The composed and complete tree. Raises SpecError with every fault of the spec and of all its profiles."""
+    faults = validate(tree)
+    profiles = tree.at("profiles")
+    for name, overlay in (profiles.children if profiles else {}).items():
+        if isinstance(overlay.value, dict):
+            faults += validate(with_profile(tree, name))
+    if faults:
+        raise SpecError(*in_file_order(faults))
+    composed = with_settings(with_profile(tree, profile), settings)
+    faults = validate(composed)
+    if faults:
+        raise SpecError(*in_file_order(faults))
+    return complete(composed)
+
+
+def compile_tree(tree: Node, profile: str | None = None, settings: tuple[str, ...] = ()) -> Compiled:
+    """A parsed spec as plan and files. Raises SpecError where a check finds an error."""
+    completed = checked(tree, profile, settings)
+    facts, faults = gather(completed)
+    diagnostics = in_file_order([*faults, *check(completed, facts)])
+    if any(diagnostic.severity == "error" for diagnostic in diagnostics):
+        raise SpecError(*diagnostics)
+    plan = resolve(completed, facts)
+    return Compiled(plan=plan, files=render(plan, facts), diagnostics=tuple(diagnostics))
+
+
+def compile_spec(path: Path, profile: str | None = None, settings: tuple[str, ...] = ()) -> Compiled:
+    """A spec file as plan and files. Raises SpecError."""
+    return compile_tree(load(path), profile, settings)

@@ -1,0 +1,141 @@
+"""Collects all facts that a spec refers to. What is missing or broken comes back as diagnostics."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from specgen.diagnostics import Diagnostic
+from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
+from specgen.facts.rows import Row, held_out, matching_files, read_rows, weighted
+from specgen.facts.synthetic import render_rows
+from specgen.facts.template import shipped_templates
+from specgen.plan import DataFile, HubBase, LocalBase, PackageBase, TemplatePlan
+from specgen.source import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFacts:
+    """`counts` says how often each distinct row is in the data set."""
+
+    counts: Counter[Row]
+    files: tuple[DataFile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """`model` is None for a base on the hub. `counts` covers all sources; `held_out` its rows for validation."""
+
+    base: PackageBase | HubBase | LocalBase
+    model: ModelFacts | None
+    template: TemplatePlan
+    sources: tuple[SourceFacts, ...]
+    counts: Counter[Row]
+    held_out: tuple[Row, ...]
+
+    @property
+    def train_rows(self) -> int:
+        return self.counts.total() - sum(self.counts[row] for row in self.held_out)
+
+    @property
+    def template_text(self) -> str | None:
+        """The chat template's Jinja text, where it can be known."""
+        return self.template.jinja or (self.model.chat_template if self.model else None)
+
+
+def gather(tree: Node) -> tuple[Facts, list[Diagnostic]]:
+    """Facts of a complete tree. With diagnostics, the facts are what could be had."""
+    gatherer = _Gatherer()
+    facts = gatherer.facts(tree)
+    return facts, gatherer.faults
+
+
+@dataclass(slots=True)
+class _Gatherer:
+    faults: list[Diagnostic] = field(default_factory=list)
+
+    def facts(self, tree: Node) -> Facts:
+        seed = tree.number("train", "seed")
+        base, model = self.model(tree.children["model"].children["base"])
+        template = self.template(tree.children["template"])
+        data = tree.children["data"].children
+        sources = tuple(self.source(node, seed) for node in data["sources"].items)
+        counts: Counter[Row] = Counter()
+        for source in sources:
+            counts.update(source.counts)
+        fraction = data["validation"].children.get("fraction")
+        held = held_out(counts, data["validation"].real("fraction"), seed) if fraction and counts else []
+        return Facts(base=base, model=model, template=template, sources=sources, counts=counts, held_out=tuple(held))
+
+    def model(self, node: Node) -> tuple[PackageBase | HubBase | LocalBase, ModelFacts | None]:
+        try:
+            base = parse_base(str(node.value))
+        except ValueError as error:
+            self.fault("SG213", node, f"model.base is {node.value}: {error}")
+            return LocalBase(path=str(node.value)), None
+        try:
+            return base, read_model_facts(base)
+        except MissingBase as error:
+            self.fault("SG211", node, str(error), error.install)
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            self.fault("SG212", node, f"the base model cannot be read: {error}")
+        return base, None
+
+    def template(self, node: Node) -> TemplatePlan:
+        if isinstance(node.value, str):
+            shipped = shipped_templates()
+            if node.value != "tokenizer" and node.value not in shipped:
+                known = ["tokenizer", *shipped]
+                near = difflib.get_close_matches(node.value, known, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"the names are {', '.join(known)}; or {{file: PATH}}"
+                self.fault("SG201", node, f"there is no template named '{node.value}'", hint)
+            return TemplatePlan(name=node.value, jinja=shipped.get(node.value))
+        kind, inner = next(iter(node.children.items()))
+        if kind == "jinja":
+            return TemplatePlan(name="inline", jinja=str(inner.value))
+        path = Path(str(inner.value))
+        try:
+            return TemplatePlan(name=path.stem, jinja=path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            self.fault("SG202", inner, f"the template file {path} is not UTF-8 text")
+        except OSError as error:
+            self.fault("SG202", inner, f"the template file {path} cannot be read: {error.strerror}", _looked_in())
+        return TemplatePlan(name=path.stem, jinja=None)
+
+    def source(self, node: Node, seed: int) -> SourceFacts:
+        if synthetic := node.children.get("synthetic"):
+            rows, faults = render_rows(synthetic)
+            self.faults += faults
+            repeat = synthetic.number("repeat")
+            counts = Counter(rows)
+            return SourceFacts(counts=Counter({row: count * repeat for row, count in counts.items()}), files=())
+        return self.files(node.children["file"], seed)
+
+    def files(self, node: Node, seed: int) -> SourceFacts:
+        pattern = node.children["path"]
+        paths = matching_files(str(pattern.value))
+        if not paths:
+            what = "no file matches" if any(c in str(pattern.value) for c in "*?[") else "there is no file"
+            self.fault("SG205", pattern, f"{what} {pattern.value}", _looked_in())
+        rows: list[Row] = []
+        files: list[DataFile] = []
+        for path in paths:
+            try:
+                found = read_rows(path)
+            except OSError as error:
+                self.fault("SG205", pattern, f"{path} cannot be read: {error.strerror}")
+                continue
+            self.faults += found.faults
+            rows += found.rows
+            files.append(found.file)
+        weight = node.real("weight")
+        return SourceFacts(counts=weighted(tuple(rows), weight, seed), files=tuple(files))
+
+    def fault(self, code: str, node: Node, message: str, hint: str | None = None) -> None:
+        self.faults.append(Diagnostic(code=code, message=message, place=node.place or node.key, hint=hint))
+
+
+def _looked_in() -> str:
+    return f"paths start at the working folder, {Path.cwd()}"

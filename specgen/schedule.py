@@ -1,0 +1,65 @@
+"""The arithmetic of batches and optimizer steps, by which the plan counts and the run trains.
+
+The same as transformers' Trainer (5.23) without drop_last: partial batches and partial accumulation groups both count.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from specgen.source import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """Steps are optimizer steps; `epochs` is None when max_steps rules."""
+
+    micro_batch_size: int
+    accumulation: int
+    epochs: float | None
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+
+
+def world_size(tree: Node) -> int:
+    """Training processes, over all nodes."""
+    return tree.number("distributed", "nodes") * tree.number("distributed", "processes_per_node")
+
+
+def divides(tree: Node) -> bool:
+    """Whether the batch can be shared out evenly over devices and micro batches."""
+    return tree.number("train", "batch_size") % (world_size(tree) * (_optional(tree, "micro_batch_size") or 1)) == 0
+
+
+def updates_per_epoch(rows: int, micro_batch_size: int, accumulation: int, processes: int) -> int:
+    """Optimizer steps in one pass over the rows."""
+    micro_batches = math.ceil(math.ceil(rows / micro_batch_size) / processes)
+    return math.ceil(micro_batches / accumulation)
+
+
+def schedule(tree: Node, train_rows: int) -> Schedule:
+    """The schedule of a complete tree whose batch divides."""
+    processes = world_size(tree)
+    batch_size = tree.number("train", "batch_size")
+    micro = _optional(tree, "micro_batch_size")
+    micro_batch_size = batch_size // processes if micro is None else micro
+    accumulation = batch_size // (micro_batch_size * processes)
+    per_epoch = updates_per_epoch(train_rows, micro_batch_size, accumulation, processes)
+    max_steps = _optional(tree, "max_steps")
+    epochs = tree.real("train", "epochs") if max_steps is None else None
+    total = math.ceil(epochs * per_epoch) if epochs is not None else max_steps or 0
+    warmup = _optional(tree, "warmup_steps")
+    if warmup is None:
+        ratio = tree.real("train", "warmup_ratio")
+        warmup = min(math.ceil(ratio * total), total - 1 if ratio < 1 else total)  # a share leaves a step at the full rate
+    return Schedule(
+        micro_batch_size=micro_batch_size, accumulation=accumulation, epochs=epochs, steps_per_epoch=per_epoch,
+        total_steps=total, warmup_steps=warmup,
+    )
+
+
+def _optional(tree: Node, key: str) -> int | None:
+    node = tree.at("train", key)
+    return node.value if node and isinstance(node.value, int) else None

@@ -1,0 +1,66 @@
+"""The only reader of schemas/. Knows the spec's keys, types, defaults, descriptions and examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from specgen.places import data_folder
+
+Schema = dict[str, Any]
+
+
+@cache
+def spec_schema() -> Schema:
+    """The schema of a spec, draft-07."""
+    schema: Schema = json.loads((data_folder("schemas") / "spec.schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+def child(schema: Schema, step: str | int) -> Schema | None:
+    """The schema of a key or an item, or None where the schema does not know it."""
+    if isinstance(step, int):
+        return schema.get("items")
+    if step in schema.get("properties", {}):
+        found: Schema = schema["properties"][step]
+        return found
+    extra = schema.get("additionalProperties")
+    return extra if isinstance(extra, dict) else None
+
+
+def lookup(dotted: str) -> Schema | None:
+    """The schema of a dotted path such as `train.learning_rate`; list items are stepped into by themselves."""
+    schema: Schema | None = spec_schema()
+    for step in dotted.split("."):
+        while schema is not None and "items" in schema and step not in schema.get("properties", {}):
+            schema = schema["items"]
+        if schema is None:
+            return None
+        schema = child(schema, step)
+    return schema
+
+
+def keys() -> Iterator[tuple[str, Schema]]:
+    """Every key of the spec as a dotted path with its schema, in the order of the schema."""
+    yield from _keys(spec_schema(), "")
+
+
+def _keys(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
+    for name, sub in schema.get("properties", {}).items():
+        yield prefix + name, sub
+        yield from _keys(sub, f"{prefix}{name}.")
+    if isinstance(schema.get("items"), dict):
+        yield from _keys(schema["items"], prefix)
+
+
+def types(schema: Schema) -> list[str]:
+    """The JSON types that a schema admits."""
+    kind = schema.get("type", [])
+    return [kind] if isinstance(kind, str) else list(kind)
+
+
+def is_variant(schema: Schema) -> bool:
+    """Whether this is an object of exactly one key, whose name says which variant it is."""
+    return schema.get("maxProperties") == 1
