@@ -31,9 +31,7 @@ def main() -> int:
         config = configs.load(arguments.build)
         if rank is None:
             talk = arguments.talk or f"specgen chat {arguments.build}"
-            return pipeline.run(
-                config, build=arguments.build, runs_dir=arguments.runs_dir, only=tuple(arguments.stage), talk=talk
-            )
+            return pipeline.run(config, build=arguments.build, runs_dir=arguments.runs_dir, only=tuple(arguments.stage), talk=talk)
         part = pipeline.train_first_rank if rank == "0" else pipeline.train_rank
         part(config, build=arguments.build, runs_dir=arguments.runs_dir)
     except RunFault as fault:

@@ -21,7 +21,8 @@ def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors of an adapter folder, on the CPU. Raises RunFault where a file is missing."""
     try:
         if (folder / WEIGHTS).exists():
-            return load_file(folder / WEIGHTS)
+            tensors: dict[str, torch.Tensor] = load_file(folder / WEIGHTS)
+            return tensors
         shards = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
         return {name: tensor for shard in sorted(shards) for name, tensor in load_file(folder / shard).items()}
     except (OSError, ValueError) as error:

@@ -75,10 +75,14 @@ class Generator:
 
     @torch.inference_mode()
     def answer(
-        self, model: Any, messages: list[Message], *, max_new_tokens: int | None = None,
-        show: Callable[[str], None] = lambda _piece: None, synced: bool = False,
+        self,
+        model: Any,
+        messages: list[Message],
+        *,
+        max_new_tokens: int | None = None,
+        show: Callable[[str], None] = lambda _piece: None,
     ) -> Answer:
-        """The model's answer to a conversation. `show` gets each piece of text as it comes; `synced` is for ZeRO-3."""
+        """The model's answer to a conversation. `show` gets each piece of text as it comes."""
         prompt = self.chat_format.prompt_ids(self.chat_format.with_system(messages))
         settings = generation_config(self.chat, self.tokenizer, self.chat_format, model, max_new_tokens)
         pieces: list[str] = []
@@ -98,7 +102,7 @@ class Generator:
             generation_config=settings,
             streamer=feeder,
             stopping_criteria=StoppingCriteriaList([_StopText(stream)]),
-            synced_gpus=synced,
+            synced_gpus=False,  # one process asks alone; under ZeRO-3 transformers would wait for the others
         )
         take(stream.flush())
         new = output[0, len(prompt) :].tolist()

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from runtime import console
@@ -101,5 +100,3 @@ def distance(found_TV: torch.Tensor, wanted_TV: torch.Tensor) -> float:
     """Root mean square of the difference, relative to the spread of the wanted logits; 0 is equal."""
     spread = (wanted_TV - wanted_TV.mean(dim=-1, keepdim=True)).square().mean().sqrt()
     return float((found_TV - wanted_TV).square().mean().sqrt() / spread)
-
-

@@ -102,7 +102,13 @@ def _convert_gguf(file: Path, target: Path) -> None:
 
 def _download(base: HubBase) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     name = f"{base.repo}@{base.revision or 'main'}"
     patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
@@ -118,7 +124,8 @@ def _download(base: HubBase) -> Path:
         raise RunFault("SG412", f"there is no repository {base.repo} on the hub", hint, exit_code=WRONG) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         hint = (
-            f"with network: hf download {base.repo}" + (f" --revision {base.revision}" if base.revision else "")
+            f"with network: hf download {base.repo}"
+            + (f" --revision {base.revision}" if base.revision else "")
             + "; or give model.base the path of a folder"
         )
         reason = "it is not in the cache, and the hub cannot be reached"

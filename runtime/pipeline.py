@@ -32,9 +32,16 @@ def stages(build: Path) -> tuple[Stage, ...]:
         Stage(name="train", needs=("data",), part=_train_part, libraries=(*MODEL, "accelerate"), work=_train(build), resumable=True),
         Stage(name="convert", needs=("train",), part=lambda config: config.export.adapter, libraries=("peft",), work=_convert),
         Stage(name="merge", needs=("convert",), part=_merge_part, libraries=MODEL, work=_merge),
-        Stage(name="smoke", needs=("merge",), part=lambda config: {"chat": config.chat, "smoke": config.smoke}, libraries=MODEL, work=_smoke),
-        Stage(name="report", needs=("data", "train", "convert", "merge", "smoke"), part=lambda config: {}, libraries=("matplotlib",),
-              work=_report),
+        Stage(
+            name="smoke", needs=("merge",), part=lambda config: {"chat": config.chat, "smoke": config.smoke}, libraries=MODEL, work=_smoke
+        ),
+        Stage(
+            name="report",
+            needs=("data", "train", "convert", "merge", "smoke"),
+            part=lambda config: {},
+            libraries=("matplotlib",),
+            work=_report,
+        ),
     )
 
 
@@ -44,7 +51,12 @@ def _data_part(config: Config) -> object:
 
 
 def _train_part(config: Config) -> object:
-    return {"model": config.model, "adapter": config.adapter, "train": _what_changes_weights(config.train), "distributed": config.distributed}
+    return {
+        "model": config.model,
+        "adapter": config.adapter,
+        "train": _what_changes_weights(config.train),
+        "distributed": config.distributed,
+    }
 
 
 def _what_changes_weights(train: TrainConfig) -> TrainConfig:
@@ -122,7 +134,9 @@ def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, fold
         return
     for need in stage.needs:
         if not is_done(folder, need, all_keys[need]):
-            raise RunFault("SG405", f"stage {stage.name} needs {need}, which is not up to date", f"run it first: --stage {need}", exit_code=WRONG)
+            raise RunFault(
+                "SG405", f"stage {stage.name} needs {need}, which is not up to date", f"run it first: --stage {need}", exit_code=WRONG
+            )
     if stage.name == "train" and config.distributed.world_size > 1 and "RANK" not in os.environ:
         _train_in_processes(config, folder, build)
         if not is_done(folder, "train", all_keys["train"]):
@@ -161,8 +175,19 @@ def _train_in_processes(config: Config, folder: Path, build: Path) -> None:
     (stage,) = (stage for stage in graph if stage.name == "train")
     prepare_partial(stage, folder, keys(graph, config)["train"])
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(distributed.processes_per_node),
-        "-m", "runtime", str(build), "--runs-dir", str(folder.parent), "--stage", "train",
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(distributed.processes_per_node),
+        "-m",
+        "runtime",
+        str(build),
+        "--runs-dir",
+        str(folder.parent),
+        "--stage",
+        "train",
     ]
     threads = max(1, (os.cpu_count() or 1) // distributed.processes_per_node)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
@@ -176,7 +201,11 @@ def _train_in_processes(config: Config, folder: Path, build: Path) -> None:
     if code == INTERRUPTED:
         raise Interrupted
     if code:
-        raise RunFault("SG434", f"a training process failed (exit code {code}); its messages are above", "the same command goes on from the last checkpoint")
+        raise RunFault(
+            "SG434",
+            f"a training process failed (exit code {code}); its messages are above",
+            "the same command goes on from the last checkpoint",
+        )
 
 
 def require_deepspeed() -> None:

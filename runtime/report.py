@@ -27,7 +27,10 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     records = {name: read_stage(folder, name) for name in STAGES}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),
-        undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(size=console.size, clock=console.clock)
     metrics = _lines(folder / "train" / METRICS)

@@ -32,10 +32,16 @@ def smoke(config: Config, folder: Path, _out: Path) -> dict[str, Any]:
         console.say("smoke", f"{mark} {console.one_line(item.user, 40)} → {console.one_line(answer.text)}      (base: {base_text})")
         for problem in problems:
             console.say("", f"  {problem}")
-        transcript.append({
-            "user": item.user, "answer": answer.text, "base": base_answer.text, "stopped": answer.stopped,
-            "tokens": answer.tokens, "problems": problems,
-        })
+        transcript.append(
+            {
+                "user": item.user,
+                "answer": answer.text,
+                "base": base_answer.text,
+                "stopped": answer.stopped,
+                "tokens": answer.tokens,
+                "problems": problems,
+            }
+        )
     return {"passed": not any(entry["problems"] for entry in transcript), "transcript": transcript}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 import resource
 import signal
 import time
@@ -23,14 +22,13 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 
 from runtime import checkpoints, console
 from runtime.chat_template import ChatFormat
-from runtime.config import Config, TrainConfig
+from runtime.config import Config, PreviewConfig, TrainConfig
 from runtime.console import TrainingBar, training_bar
-from runtime.data.dataset import Rows, collate, load_rows
+from runtime.data.dataset import collate, load_rows
 from runtime.faults import WRONG, Interrupted, RunFault
 from runtime.generate import Generator
 from runtime.loss import trained_positions_loss
 from runtime.model import attention, load_model, load_tokenizer, torch_dtype
-from runtime.stages import write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,6 +57,10 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     """
     arguments = training_arguments(config.train, config, out, build)
     is_main = arguments.process_index == 0
+    if config.distributed.zero_stage:
+        import deepspeed
+
+        deepspeed.init_distributed()  # ZeRO-3 asks for the number of processes while the model is loaded
     tokenizer = load_tokenizer(config.model, config.template)
     model = adapted(config, load_model(config.model, device=arguments.device))
     rows, held_out = load_rows(folder / "data")
@@ -144,9 +146,7 @@ def adapted(config: Config, model: PreTrainedModel) -> PeftModel:
     elif config.train.gradient_checkpointing:
         model.enable_input_require_grads()
     torch.manual_seed(config.train.seed)
-    settings = LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
-    )
+    settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM")
     return get_peft_model(model, settings)
 
 
@@ -205,7 +205,13 @@ class Watch(TrainerCallback):
     """Bar, metrics, previews, checkpoint seals and the stop flag."""
 
     def __init__(
-        self, config: Config, trainer: SpanTrainer, bar: TrainingBar, out: Path, generator: Generator, stop: StopFlag,
+        self,
+        config: Config,
+        trainer: SpanTrainer,
+        bar: TrainingBar,
+        out: Path,
+        generator: Generator,
+        stop: StopFlag,
         before: list[Metric],
     ) -> None:
         self.config, self.trainer, self.bar, self.out, self.generator, self.stop = config, trainer, bar, out, generator, stop
@@ -243,8 +249,12 @@ class Watch(TrainerCallback):
         now = time.monotonic()
         tokens = (self.trainer.tokens_seen - self.tokens_before) * args.world_size
         metric = Metric(
-            step=state.global_step, loss=logs["loss"], learning_rate=logs["learning_rate"],
-            grad_norm=float(logs.get("grad_norm") or 0.0), tokens=tokens, seconds=round(now - self.step_started, 4),
+            step=state.global_step,
+            loss=logs["loss"],
+            learning_rate=logs["learning_rate"],
+            grad_norm=float(logs.get("grad_norm") or 0.0),
+            tokens=tokens,
+            seconds=round(now - self.step_started, 4),
         )
         self.step_started, self.tokens_before = now, self.trainer.tokens_seen
         self.metrics.append(metric)
@@ -252,8 +262,11 @@ class Watch(TrainerCallback):
             with (self.out / METRICS).open("a") as stream:
                 stream.write(json.dumps(asdict(metric)) + "\n")
             self.bar.update(
-                metric.step, loss=metric.loss, learning_rate=metric.learning_rate,
-                tokens_per_s=metric.tokens / max(metric.seconds, 1e-9), memory_gb=peak_memory() / 1e9,
+                metric.step,
+                loss=metric.loss,
+                learning_rate=metric.learning_rate,
+                tokens_per_s=metric.tokens / max(metric.seconds, 1e-9),
+                memory_gb=peak_memory() / 1e9,
             )
         preview = self.config.train.preview
         if preview and (metric.step % preview.every == 0 or metric.step == state.max_steps):
@@ -267,29 +280,40 @@ class Watch(TrainerCallback):
         self.step_started = time.monotonic()
 
     def preview(self, step: int) -> None:
-        """Sample answers. Random states are as before afterwards; under ZeRO-3 every process takes part."""
-        preview, zero3 = self.config.train.preview, self.config.distributed.zero_stage == 3
-        if preview is None or not (self.is_main or zero3):
+        """Sample answers by the first process. Random states are as before afterwards."""
+        preview = self.config.train.preview
+        if preview is None:
             return
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped)
-        was_training = model.training
-        model.eval()
-        dtype = torch_dtype(self.config.model.dtype)
-        autocast = torch.autocast(model.device.type, dtype=dtype, enabled=autocasts(self.config))
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), autocast:
-            answers = [
-                self.generator.answer(
-                    model, [{"role": "user", "content": prompt}], max_new_tokens=preview.max_new_tokens, synced=zero3
-                ).text
-                for prompt in preview.prompts
-            ]
-        model.train(was_training)
-        if self.is_main:
-            with (self.out / PREVIEWS).open("a", encoding="utf-8") as stream:
-                for prompt, answer in zip(preview.prompts, answers, strict=True):
-                    stream.write(json.dumps({"step": step, "prompt": prompt, "answer": answer}, ensure_ascii=False) + "\n")
-                    self.bar.note("", f"step {step:<4} {console.one_line(prompt, 40)} → {console.one_line(answer, 80)}")
+        with self.whole_model() as model:
+            if self.is_main:
+                was_training = model.training
+                model.eval()
+                dtype = torch_dtype(self.config.model.dtype)
+                autocast = torch.autocast(model.device.type, dtype=dtype, enabled=autocasts(self.config))
+                with torch.random.fork_rng(devices=range(torch.cuda.device_count())), autocast:
+                    self.show_answers(model, preview, step)
+                model.train(was_training)
         self.step_started = time.monotonic()
+
+    @contextmanager
+    def whole_model(self) -> Iterator[Any]:
+        """The model as one process can use it; ZeRO-3 gathers its weights for that, and every process takes part."""
+        if self.config.distributed.zero_stage == 3:
+            from deepspeed.runtime.zero import unwrap_model_for_generation
+
+            with unwrap_model_for_generation(self.trainer.model_wrapped) as engine:
+                yield engine.module
+        else:
+            yield self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped)
+
+    def show_answers(self, model: Any, preview: PreviewConfig, step: int) -> None:
+        """Asks every prompt; writes the answers down and shows them above the bar."""
+        with (self.out / PREVIEWS).open("a", encoding="utf-8") as stream:
+            for prompt in preview.prompts:
+                asked = [{"role": "user", "content": prompt}]
+                answer = self.generator.answer(model, asked, max_new_tokens=preview.max_new_tokens).text
+                stream.write(json.dumps({"step": step, "prompt": prompt, "answer": answer}, ensure_ascii=False) + "\n")
+                self.bar.note("", f"step {step:<4} {console.one_line(prompt, 40)} → {console.one_line(answer, 80)}")
 
     def summary(self, rows: int) -> dict[str, Any]:
         """Figures of the whole run, over all its parts if it was interrupted."""

@@ -21,8 +21,9 @@ spec_argument = click.argument("spec", type=click.Path(path_type=Path))
 profile_option = click.option("--profile", metavar="NAME", help="Lay this profile of the spec over it.")
 set_option = click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set one value; may be repeated.")
 output_option = click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Compiled folder; default build/NAME.")
-runs_option = click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), metavar="DIR", show_default=True,
-                           help="Where run folders are.")
+runs_option = click.option(
+    "--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), metavar="DIR", show_default=True, help="Where run folders are."
+)
 format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How faults are printed.")
 
 
@@ -89,12 +90,17 @@ def compile_command(spec: Path, profile: str | None, settings: tuple[str, ...], 
 @set_option
 @output_option
 @runs_option
-@click.option("--stage", "stages", multiple=True, metavar="STAGE", help="Run only this stage: data, train, convert, merge, smoke, "
-              "report; may be repeated.")
+@click.option(
+    "--stage",
+    "stages",
+    multiple=True,
+    metavar="STAGE",
+    help="Run only this stage: data, train, convert, merge, smoke, report; may be repeated.",
+)
 def run(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, runs_dir: Path, stages: tuple[str, ...]) -> None:
     """Compile a spec and carry it out; an interrupted run goes on. Takes a compiled folder, too."""
     from specgen import folder
-    from specgen.launch import start
+    from specgen.launch import become
 
     talk = f"specgen chat {spec}" + (f" --profile {profile}" if profile else "")
     if folder.is_compiled(spec):
@@ -104,7 +110,7 @@ def run(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path
     else:
         build = _compile_for_run(spec, profile, settings, output)
     arguments = [str(build), "--runs-dir", str(runs_dir), "--talk", talk]
-    raise SystemExit(start("runtime", [*arguments, *(word for stage in stages for word in ("--stage", stage))]))
+    become("runtime", [*arguments, *(word for stage in stages for word in ("--stage", stage))])
 
 
 def _compile_for_run(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None) -> Path:

@@ -55,9 +55,7 @@ def _setting(setting: str) -> Node:
     place = Place(file=f"--set {setting}", line=1, column=1, width=len(path))
     steps = path.split(".")
     if not equals or not all(steps):
-        raise SpecError(
-            Diagnostic(code="SG110", message="--set takes KEY=VALUE", place=place, hint="for example --set train.epochs=1")
-        )
+        raise SpecError(Diagnostic(code="SG110", message="--set takes KEY=VALUE", place=place, hint="for example --set train.epochs=1"))
     node = replace(parse_scalar(text, place), key=place)
     for step in reversed(steps):
         node = Node(value={step: node}, place=place, key=place)

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from specgen.diagnostics import Diagnostic, SpecError
 
 TCMALLOC = ("/usr/lib/*/libtcmalloc_minimal.so.4", "/usr/lib/*/libtcmalloc.so.4", "/usr/lib64/libtcmalloc_minimal.so.4")
 
 
-def start(module: str, arguments: list[str]) -> int:
-    """Runs `python -m MODULE ARGUMENTS` to its end, with this terminal; returns its exit code.
+def become(module: str, arguments: list[str]) -> NoReturn:
+    """Turns this process into `python -m MODULE ARGUMENTS`: signals and the exit code need no go-between."""
+    require_torch()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment())
 
-    Ctrl-C goes to both processes: the runtime saves what it has, and this one waits for it.
-    """
+
+def start(module: str, arguments: list[str]) -> int:
+    """Runs `python -m MODULE ARGUMENTS` to its end, with this terminal; returns its exit code."""
+    require_torch()
+    with subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment()) as process:
+        while True:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                continue  # Ctrl-C goes to both; the other one ends in its own way
+            return 128 - code if code < 0 else code
+
+
+def require_torch() -> None:
+    """Raises SpecError where only the compiler is installed."""
     if importlib.util.find_spec("torch") is None:
-        raise SpecError(
-            Diagnostic(code="SG311", message="running needs PyTorch, which is not installed", hint="pip install 'specgen[train]'")
-        )
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            env=environment(),
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as process:
-            code = process.wait()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return 128 - code if code < 0 else code
+        hint = "pip install 'specgen[train]'"
+        raise SpecError(Diagnostic(code="SG311", message="running needs PyTorch, which is not installed", hint=hint))
 
 
 def environment() -> dict[str, str]:

@@ -43,10 +43,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # every value goes through a filter of quoting.py
+        autoescape=False,  # noqa: S701  (every value goes through a filter of quoting.py)
     )
     environment.filters.update(
-        scalar=quoting.scalar, block=quoting.block, json=quoting.as_json, shell=quoting.shell, cell=quoting.cell,
+        scalar=quoting.scalar,
+        block=quoting.block,
+        json=quoting.as_json,
+        shell=quoting.shell,
+        cell=quoting.cell,
         comment=quoting.comment,
     )
     return environment

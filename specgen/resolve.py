@@ -23,9 +23,7 @@ def resolve(tree: Node, facts: Facts) -> p.Plan:
         data=_data(spec, facts),
         train=_train(tree, spec["train"], facts),
         distributed=p.DistributedPlan(**spec["distributed"], world_size=world_size(tree)),
-        export=p.ExportPlan(
-            adapter=p.AdapterExport(**spec["export"]["adapter"]), merged=p.MergedExport(**spec["export"]["merged"])
-        ),
+        export=p.ExportPlan(adapter=p.AdapterExport(**spec["export"]["adapter"]), merged=p.MergedExport(**spec["export"]["merged"])),
         chat=_chat(spec["chat"], spec["data"]["system"]),
         smoke=tuple(_smoke(item) for item in spec["smoke"]),
     )
@@ -54,7 +52,7 @@ def _model(model: dict[str, Any], facts: Facts) -> p.ModelPlan:
 def _adapter(lora: dict[str, Any]) -> p.LoraAdapter:
     targets = lora["targets"]
     return p.LoraAdapter(
-        r=lora["r"], alpha=lora["alpha"], dropout=lora["dropout"], targets=targets if isinstance(targets, str) else tuple(targets)
+        r=lora["r"], alpha=lora["alpha"], dropout=lora["dropout"], targets="all-linear" if targets == "all-linear" else tuple(targets)
     )
 
 
@@ -125,5 +123,5 @@ def _chat(chat: dict[str, Any], system: str | None) -> p.ChatPlan:
 
 
 def _smoke(item: dict[str, Any]) -> p.SmokePlan:
-    expect = {key: tuple(value) if isinstance(value, list) else value for key, value in item["expect"].items()}
+    expect: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in item["expect"].items()}
     return p.SmokePlan(user=item["user"], expect=p.ExpectPlan(**expect))

@@ -55,8 +55,12 @@ def schedule(tree: Node, train_rows: int) -> Schedule:
         ratio = tree.real("train", "warmup_ratio")
         warmup = min(math.ceil(ratio * total), total - 1 if ratio < 1 else total)  # a share leaves a step at the full rate
     return Schedule(
-        micro_batch_size=micro_batch_size, accumulation=accumulation, epochs=epochs, steps_per_epoch=per_epoch,
-        total_steps=total, warmup_steps=warmup,
+        micro_batch_size=micro_batch_size,
+        accumulation=accumulation,
+        epochs=epochs,
+        steps_per_epoch=per_epoch,
+        total_steps=total,
+        warmup_steps=warmup,
     )
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
@@ -49,16 +50,19 @@ class Node:
     def items(self) -> list[Node]:
         return self.value if isinstance(self.value, list) else []
 
+    def child(self, step: str | int) -> Node | None:
+        """The node under one key or index, or None."""
+        if isinstance(step, str):
+            return self.children.get(step)
+        return self.items[step] if step < len(self.items) else None
+
     def at(self, *path: str | int) -> Node | None:
         """The node under a path of keys and indices, or None."""
         node: Node | None = self
         for step in path:
             if node is None:
                 return None
-            if isinstance(step, int):
-                node = node.items[step] if step < len(node.items) else None
-            else:
-                node = node.children.get(step)
+            node = node.child(step)
         return node
 
     def text(self, *path: str) -> str:
@@ -100,8 +104,9 @@ def read(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpecError(
-            Diagnostic(code="SG002", message=f"not UTF-8 text: byte {error.start} cannot be read", place=place,
-                       hint="save the file as UTF-8")
+            Diagnostic(
+                code="SG002", message=f"not UTF-8 text: byte {error.start} cannot be read", place=place, hint="save the file as UTF-8"
+            )
         ) from None
     except FileNotFoundError:
         hint = "check the path; specgen list shows the specs that come along"
@@ -121,8 +126,9 @@ def parse(text: str, file: str) -> Node:
         raise SpecError(Diagnostic(code="SG008", message="nested too deeply to be read", place=place)) from None
     if root is None:
         raise SpecError(
-            Diagnostic(code="SG006", message="the spec is empty", place=Place(file=file, line=1, column=1),
-                       hint="start from specs/assistant.yaml")
+            Diagnostic(
+                code="SG006", message="the spec is empty", place=Place(file=file, line=1, column=1), hint="start from specs/assistant.yaml"
+            )
         )
     reader = _Reader(file)
     node = reader.node(root, depth=0)
@@ -163,7 +169,7 @@ def scalar(text: str) -> Scalar:
 class _Loader(yaml.CSafeLoader):
     """Composes only; the resolver has no implicit types, so that every plain scalar arrives as text."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
 
 
 @dataclass(slots=True)
@@ -191,7 +197,7 @@ class _Reader:
             return Node(value=self.mapping(source, depth), place=place, key=key)
         if isinstance(source, yaml.SequenceNode):
             return Node(value=[self.node(item, depth=depth + 1) for item in source.value], place=place, key=key)
-        if not source.style and source.tag in (None, "tag:yaml.org,2002:str"):
+        if isinstance(source, yaml.ScalarNode) and not source.style and source.tag in (None, "tag:yaml.org,2002:str"):
             return Node(value=scalar(source.value), place=place, key=key, raw=source.value)
         return Node(value=source.value, place=place, key=key)
 
@@ -210,8 +216,7 @@ class _Reader:
             if name in own:
                 first = own[name].key
                 line = first.line if first else 0
-                self.fault("SG005", key_node, f"the key '{name}' is here twice; the first is at line {line}",
-                           hint="keep one of the two")
+                self.fault("SG005", key_node, f"the key '{name}' is here twice; the first is at line {line}", hint="keep one of the two")
                 continue
             own[name] = self.node(value_node, depth=depth + 1, key=key)
         return {**merged, **own}
@@ -245,9 +250,17 @@ def _syntax_fault(error: yaml.YAMLError, text: str, file: str) -> Diagnostic:
     indent = line[: len(line) - len(line.lstrip())]
     if "\t" in indent:
         tab = Place(file=file, line=place.line, column=indent.index("\t") + 1)
-        return Diagnostic(code="SG004", message="a tab in the indentation; YAML allows only spaces there", place=tab,
-                          hint="replace the tab with two spaces")
+        return Diagnostic(
+            code="SG004",
+            message="a tab in the indentation; YAML allows only spaces there",
+            place=tab,
+            hint="replace the tab with two spaces",
+        )
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
     context = getattr(error, "context", None)
-    return Diagnostic(code="SG003", message=f"not YAML: {problem}" + (f" ({context})" if context else ""), place=place,
-                      hint="text that holds ': ', '#', '{' or '[' goes in quotes")
+    return Diagnostic(
+        code="SG003",
+        message=f"not YAML: {problem}" + (f" ({context})" if context else ""),
+        place=place,
+        hint="text that holds ': ', '#', '{' or '[' goes in quotes",
+    )

@@ -33,8 +33,11 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
     base = plan.model.base
     targets = plan.adapter.targets
     return {
-        "base": f"package {base.package}, {base.path}" if isinstance(base, PackageBase)
-        else f"{base.repo} at {base.revision or 'main'}, from the hub" if isinstance(base, HubBase) else base.path,
+        "base": f"package {base.package}, {base.path}"
+        if isinstance(base, PackageBase)
+        else f"{base.repo} at {base.revision or 'main'}, from the hub"
+        if isinstance(base, HubBase)
+        else base.path,
         "distinct": len(facts.counts),
         "figures": _figures(plan, facts),
         "targets": targets if isinstance(targets, str) else ", ".join(targets),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from specgen.diagnostics import Diagnostic, Place, in_file_order
 from specgen.schema import keys, spec_schema, types
 from specgen.source import Node, scalar
-
-if TYPE_CHECKING:
-    from jsonschema import ValidationError
 
 TYPE_NAMES = {
     "string": "text",
@@ -38,14 +35,14 @@ def validate(tree: Node) -> list[Diagnostic]:
     return in_file_order(faults)
 
 
-def _diagnose(error: ValidationError, tree: Node) -> Iterator[Diagnostic]:
+def _diagnose(error: Any, tree: Node) -> Iterator[Diagnostic]:
     path = list(error.absolute_path)
     node = tree.at(*path)
     assert node is not None, path
     yield from _WORDINGS.get(str(error.validator), _other)(error, node, path)
 
 
-def _unknown_keys(error: ValidationError, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
+def _unknown_keys(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     known = error.schema.get("properties", {})
     prefixes = tuple(pattern.lstrip("^") for pattern in error.schema.get("patternProperties", {}))
     for name, value in node.children.items():
@@ -71,13 +68,13 @@ def _homes(homes: list[str]) -> str:
     return " or ".join(dict.fromkeys(sections[:3]))
 
 
-def _wrong_type(error: ValidationError, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
+def _wrong_type(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     wanted = types(error.schema)
     message = f"{dotted(path)} is {_type_name(node)}; it has to be {_or(TYPE_NAMES[kind] for kind in wanted)}"
     yield Diagnostic(code="SG103", message=message, place=node.place, hint=_type_hint(error, node, wanted))
 
 
-def _type_hint(error: ValidationError, node: Node, wanted: list[str]) -> str | None:
+def _type_hint(error: Any, node: Node, wanted: list[str]) -> str | None:
     value = node.value
     if "string" in wanted and isinstance(value, bool | int | float):
         return f'write "{node.raw if node.raw is not None else value}" in quotes'
@@ -93,7 +90,7 @@ def _type_hint(error: ValidationError, node: Node, wanted: list[str]) -> str | N
     return f"for example {_short(examples[0])}" if examples else None
 
 
-def _not_allowed(error: ValidationError, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
+def _not_allowed(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     allowed = [_short(value) for value in error.schema["enum"]]
     near = difflib.get_close_matches(str(node.value), allowed, n=1)
     choice = f"the only value is {allowed[0]}" if len(allowed) == 1 else f"the values are {', '.join(allowed)}"
@@ -102,31 +99,32 @@ def _not_allowed(error: ValidationError, node: Node, path: list[str | int]) -> I
     yield Diagnostic(code="SG104", message=message, place=node.place)
 
 
-def _out_of_range(error: ValidationError, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
+def _out_of_range(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     relation = {
-        "minimum": "at least", "maximum": "at most", "exclusiveMinimum": "greater than", "exclusiveMaximum": "less than",
+        "minimum": "at least",
+        "maximum": "at most",
+        "exclusiveMinimum": "greater than",
+        "exclusiveMaximum": "less than",
     }[str(error.validator)]
     message = f"{dotted(path)} is {_short(node.value)}; it has to be {relation} {_short(error.validator_value)}"
     yield Diagnostic(code="SG105", message=message, place=node.place)
 
 
-def _missing_key(error: ValidationError, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
+def _missing_key(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     # jsonschema reports one error for each missing key; all of them carry the whole list
     missing = next(key for key in error.validator_value if f"'{key}'" in error.message)
     sub = error.schema["properties"][missing]
     message = f"{dotted(path) or 'the spec'} has no {missing}: {_first_sentence(sub)}"
-    yield Diagnostic(code="SG106", message=message, place=node.key or node.place,
-                     hint=f"add {missing}: {_short(sub['examples'][0])}")
+    yield Diagnostic(code="SG106", message=message, place=node.key or node.place, hint=f"add {missing}: {_short(sub['examples'][0])}")
 
 
-def _bad_form(error: ValidationError, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
+def _bad_form(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     message = f"{dotted(path)} cannot be {_short(node.value)}: {error.schema.get('description', '').strip()}"
     examples = error.schema.get("examples")
-    yield Diagnostic(code="SG107", message=message, place=node.place,
-                     hint=f"for example {_short(examples[0])}" if examples else None)
+    yield Diagnostic(code="SG107", message=message, place=node.place, hint=f"for example {_short(examples[0])}" if examples else None)
 
 
-def _wrong_count(error: ValidationError, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
+def _wrong_count(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     name = dotted(path) or "the spec"
     known = error.schema.get("properties")
     if known is None:
@@ -139,14 +137,14 @@ def _wrong_count(error: ValidationError, node: Node, path: list[str | int]) -> I
         yield Diagnostic(code="SG108", message=message, place=node.key or node.place)
 
 
-def _bad_profile_name(error: ValidationError, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
+def _bad_profile_name(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     name = error.instance
     child = node.children.get(name)
     message = f"the profile name {_short(name)} may hold only letters, digits, '.', '_' and '-'"
     yield Diagnostic(code="SG107", message=message, place=child.key if child else node.place)
 
 
-def _other(error: ValidationError, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
+def _other(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     yield Diagnostic(code="SG107", message=f"{dotted(path) or 'the spec'}: {error.message}", place=node.place)
 
 

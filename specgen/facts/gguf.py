@@ -37,7 +37,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
 def _read(data: mmap.mmap) -> GgufHeader:
     cursor = _Cursor(data, 8)
     tensor_count, value_count = cursor.number("Q"), cursor.number("Q")
-    values = {}
+    values: dict[str, str | int | float | bool] = {}
     for _ in range(value_count):
         key, kind = cursor.text(), cursor.number("I")
         if kind == _ARRAY:

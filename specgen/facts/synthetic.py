@@ -32,8 +32,14 @@ def render_rows(synthetic: Node) -> tuple[list[Row], list[Diagnostic]]:
     if not any(role == "assistant" for role, _ in messages):
         node = synthetic.children["messages"]
         hint = 'add - assistant: "…"'
-        return [], [Diagnostic(code="SG209", message="no message is from the assistant, so there is nothing to learn",
-                               place=node.key or node.place, hint=hint)]
+        return [], [
+            Diagnostic(
+                code="SG209",
+                message="no message is from the assistant, so there is nothing to learn",
+                place=node.key or node.place,
+                hint=hint,
+            )
+        ]
     texts, faults = _compiled(messages)
     rows: list[Row] = []
     for values in itertools.product(*variables.values()) if not faults else ():
@@ -60,8 +66,14 @@ def _compiled(messages: list[tuple[str, Node]]) -> tuple[list[tuple[str, Node, R
         try:
             texts.append((role, node, _environment().from_string(text).render))
         except TemplateSyntaxError as error:
-            faults.append(Diagnostic(code="SG204", message=f"the text does not render: {error.message}", place=node.place,
-                                     hint="{{ name }} stands for a variable"))
+            faults.append(
+                Diagnostic(
+                    code="SG204",
+                    message=f"the text does not render: {error.message}",
+                    place=node.place,
+                    hint="{{ name }} stands for a variable",
+                )
+            )
     return texts, faults
 
 
@@ -96,4 +108,3 @@ def _environment() -> SandboxedEnvironment:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-

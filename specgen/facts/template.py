@@ -25,8 +25,10 @@ def render_chat(template: str, messages: list[dict[str, str]], *, add_generation
     template raises.
     """
     names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    return _environment().from_string(template).render(
-        messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names
+    return (
+        _environment()
+        .from_string(template)
+        .render(messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names)
     )
 
 

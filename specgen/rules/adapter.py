@@ -22,8 +22,12 @@ def targets_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         if not matched(name, modules):
             near = difflib.get_close_matches(name.rpartition(".")[2], leaves, n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""
-            yield Diagnostic(code="SG241", message=f"the target {name} matches 0 modules of the base model", place=node.place,
-                             hint=f"{hint}its linear modules are {', '.join(leaves)}")
+            yield Diagnostic(
+                code="SG241",
+                message=f"the target {name} matches 0 modules of the base model",
+                place=node.place,
+                hint=f"{hint}its linear modules are {', '.join(leaves)}",
+            )
 
 
 def matched(target: str, modules: dict[str, tuple[int, int]]) -> list[str]:

@@ -17,8 +17,12 @@ def expressions_compile(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             try:
                 re.compile(str(node.value))
             except re.error as error:
-                yield Diagnostic(code="SG271", message=f"the regular expression {node.value} is not valid: {error}",
-                                 place=node.place, hint="a backslash needs single quotes around the text: '\\w+'")
+                yield Diagnostic(
+                    code="SG271",
+                    message=f"the regular expression {node.value} is not valid: {error}",
+                    place=node.place,
+                    hint="a backslash needs single quotes around the text: '\\w+'",
+                )
 
 
 def expectations_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -28,5 +32,9 @@ def expectations_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]
         if expect.children["stops"].value is False and not any(
             expect.children[key].items for key in ("contains", "not_contains", "matches")
         ):
-            yield Diagnostic(code="SG272", message="this expectation holds for every answer", place=expect.place or expect.key,
-                             hint="add contains: [TEXT]")
+            yield Diagnostic(
+                code="SG272",
+                message="this expectation holds for every answer",
+                place=expect.place or expect.key,
+                hint="add contains: [TEXT]",
+            )

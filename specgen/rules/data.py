@@ -14,9 +14,17 @@ def rows_are_left_for_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]
     """Holding rows out for validation may not take them all; a weight may not leave none."""
     if facts.held_out and facts.train_rows == 0:
         message = f"validation holds out all {len(facts.held_out)} distinct rows; none is left for training"
-        yield Diagnostic(code="SG231", message=message, place=place_of(tree, "data", "validation"),
-                         hint="give more distinct rows, or leave validation out")
+        yield Diagnostic(
+            code="SG231",
+            message=message,
+            place=place_of(tree, "data", "validation"),
+            hint="give more distinct rows, or leave validation out",
+        )
     for index, source in enumerate(facts.sources):
         if source.files and not source.counts and any(file.rows for file in source.files):
-            yield Diagnostic(code="SG231", message="the weight is so small that no row of this source is left",
-                             place=place_of(tree, "data", "sources", index, "file", "weight"), hint="give a larger weight")
+            yield Diagnostic(
+                code="SG231",
+                message="the weight is so small that no row of this source is left",
+                place=place_of(tree, "data", "sources", index, "file", "weight"),
+                hint="give a larger weight",
+            )

@@ -17,8 +17,12 @@ PROBE = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 def tokenizer_has_a_template(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """template: tokenizer needs a base model that brings one."""
     if facts.template.name == "tokenizer" and facts.model and facts.model.chat_template is None:
-        yield Diagnostic(code="SG221", message="the base model has no chat template of its own",
-                         place=place_of(tree, "template"), hint="name one, for example template: chatml")
+        yield Diagnostic(
+            code="SG221",
+            message="the base model has no chat template of its own",
+            place=place_of(tree, "template"),
+            hint="name one, for example template: chatml",
+        )
 
 
 def template_renders(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -37,8 +41,12 @@ def template_renders(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         yield Diagnostic(code="SG203", message=f"the chat template does not render{where}: {error}", place=place)
         return
     if "a" not in rendered or "q" not in rendered:
-        yield Diagnostic(code="SG203", message="the chat template leaves out what is said", place=place,
-                         hint="it loops over messages and writes message['content']")
+        yield Diagnostic(
+            code="SG203",
+            message="the chat template leaves out what is said",
+            place=place,
+            hint="it loops over messages and writes message['content']",
+        )
 
 
 def system_text_of_the_template_is_shown(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -51,8 +59,13 @@ def system_text_of_the_template_is_shown(tree: Node, facts: Facts) -> Iterator[D
     added = injected_system(text)
     if added:
         message = f"conversations without a system text get one from the chat template: {json.dumps(added, ensure_ascii=False)}"
-        yield Diagnostic(code="SG222", severity="note", message=message, place=place_of(tree, "template"),
-                         hint="data.system sets your own, for training and chat alike")
+        yield Diagnostic(
+            code="SG222",
+            severity="note",
+            message=message,
+            place=place_of(tree, "template"),
+            hint="data.system sets your own, for training and chat alike",
+        )
 
 
 def injected_system(template: str) -> str | None:

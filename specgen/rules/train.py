@@ -39,8 +39,12 @@ def batch_divides(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     made_of = f"{micro} (micro_batch_size) x {processes} (processes)" if isinstance(micro, int) else f"{processes} processes"
     lower = batch_size // parts * parts
     options = f"{lower} or {lower + parts}" if lower else f"{parts}"
-    yield Diagnostic(code="SG252", message=f"train.batch_size is {batch_size}, no multiple of {made_of}",
-                     place=place_of(tree, "train", "batch_size"), hint=f"write batch_size: {options}")
+    yield Diagnostic(
+        code="SG252",
+        message=f"train.batch_size is {batch_size}, no multiple of {made_of}",
+        place=place_of(tree, "train", "batch_size"),
+        hint=f"write batch_size: {options}",
+    )
 
 
 def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -56,8 +60,9 @@ def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic
             f"the warm-up takes {plan.warmup_steps} steps and training only {plan.total_steps}: "
             f"the rate would end at {reached:.3g}, below learning_rate"
         )
-        yield Diagnostic(code="SG253", message=message, place=place_of(tree, "train", key),
-                         hint=f"write warmup_steps: {plan.total_steps // 10}")
+        yield Diagnostic(
+            code="SG253", message=message, place=place_of(tree, "train", key), hint=f"write warmup_steps: {plan.total_steps // 10}"
+        )
 
 
 def intervals_fit_into_the_run(tree: Node, facts: Facts) -> Iterator[Diagnostic]:

@@ -16,16 +16,24 @@ def offload_needs_a_stage(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     least = {"none": 0, "optimizer": 1, "all": 3}[offload]
     if stage < least:
         message = f"distributed.offload: {offload} needs zero_stage {least} or more; it is {stage}"
-        yield Diagnostic(code="SG261", message=message, place=place_of(tree, "distributed", "offload"),
-                         hint=f"write zero_stage: {max(least, 2)}, or offload: none")
+        yield Diagnostic(
+            code="SG261",
+            message=message,
+            place=place_of(tree, "distributed", "offload"),
+            hint=f"write zero_stage: {max(least, 2)}, or offload: none",
+        )
 
 
 def quantized_weights_are_not_sharded(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """This version loads quantized weights whole on every process; ZeRO-3 would shard them."""
     quantization = tree.children["model"].children["quantization"]
     if quantization.value is not None and tree.number("distributed", "zero_stage") == 3:
-        yield Diagnostic(code="SG262", message="quantized base weights cannot be shared out by ZeRO-3 here",
-                         place=place_of(tree, "distributed", "zero_stage"), hint="write zero_stage: 2")
+        yield Diagnostic(
+            code="SG262",
+            message="quantized base weights cannot be shared out by ZeRO-3 here",
+            place=place_of(tree, "distributed", "zero_stage"),
+            hint="write zero_stage: 2",
+        )
 
 
 def sharing_needs_processes(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -33,5 +41,9 @@ def sharing_needs_processes(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     stage = tree.number("distributed", "zero_stage")
     processes = tree.number("distributed", "processes_per_node") * tree.number("distributed", "nodes")
     if stage and processes == 1 and tree.text("distributed", "offload") == "none":
-        yield Diagnostic(code="SG263", severity="note", message=f"zero_stage {stage} with one process shares nothing out",
-                         place=place_of(tree, "distributed", "zero_stage"))
+        yield Diagnostic(
+            code="SG263",
+            severity="note",
+            message=f"zero_stage {stage} with one process shares nothing out",
+            place=place_of(tree, "distributed", "zero_stage"),
+        )
