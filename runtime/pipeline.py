@@ -18,7 +18,7 @@ from typing import Any
 from runtime import console
 from runtime.config import Config, TrainConfig
 from runtime.faults import FAILED, INTERRUPTED, WRONG, Interrupted, RunFault
-from runtime.model import identity
+from runtime.model import begin_conversion, identity
 from runtime.stages import Stage, carry_out, is_done, keys, open_folder, prepare_partial, read_stage
 
 TOKENIZER = ("transformers", "tokenizers")
@@ -114,6 +114,8 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
     started = time.monotonic()
     with locked(folder):
         graph = stages(build)
+        if not is_done(folder, "merge", keys(graph, config)["merge"]):
+            begin_conversion(config.model.base)
         for stage in graph:
             if not only or stage.name in only:
                 _bring_up_to_date(stage, graph, config, folder, build)

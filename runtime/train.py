@@ -62,8 +62,8 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
 
         deepspeed.init_distributed()  # ZeRO-3 asks for the number of processes while the model is loaded
     tokenizer = load_tokenizer(config.model, config.template)
-    model = adapted(config, load_model(config.model, device=arguments.device))
     rows, held_out = load_rows(folder / "data")
+    model = adapted(config, load_model(config.model, device=arguments.device, longest=rows.longest))
     chat_format = ChatFormat(tokenizer, system=config.chat.system)
     resume = checkpoints.newest_whole(out, lambda text: console.say("train", text) if is_main else None)
     if resume and is_main:
@@ -87,7 +87,10 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     if stop.requested:
         raise Interrupted
     trainer.save_model(str(out / FINAL))
-    return watch.summary(len(rows)) | {"attention": attention(config.model.attention), "device": str(arguments.device)}
+    return watch.summary(len(rows)) | {
+        "attention": attention(config.model.attention, longest=rows.longest),
+        "device": str(arguments.device),
+    }
 
 
 def training_arguments(train: TrainConfig, config: Config, out: Path, build: Path) -> TrainingArguments:

@@ -46,6 +46,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.order)
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row of both splits."""
+        bounds = self.arrays["bounds"]
+        return int((bounds[1:] - bounds[:-1]).max())
+
     def __getitem__(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
         row = self.order[index]
         start, end = self.arrays["bounds"][row], self.arrays["bounds"][row + 1]

@@ -1,0 +1,80 @@
+"""A .gguf base model as a Hugging Face folder: converted once, kept in the cache folder.
+
+Converting takes transformers some fifteen seconds, most of them on one core: `begin` starts it in another process, so that
+the data stage can work meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from runtime import console
+
+_begun: dict[Path, subprocess.Popen[bytes]] = {}
+
+
+def cache_folder() -> Path:
+    """Where converted base models are kept: $SPECGEN_CACHE, else specgen/ in the user's cache folder."""
+    if own := os.environ.get("SPECGEN_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "specgen"
+
+
+def cached(file: Path) -> Path:
+    """The folder that a file's conversion has or will have."""
+    stat = file.stat()
+    state = f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{version('transformers')}"
+    return cache_folder() / f"{file.stem}-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
+
+
+def begin(file: Path) -> None:
+    """Starts the conversion in another process, unless it is done."""
+    target = cached(file)
+    if not target.exists() and target not in _begun:
+        console.say("base", f"{file.name} becomes a Hugging Face folder, once: {target}")
+        _begun[target] = subprocess.Popen([sys.executable, "-m", "runtime.gguf", str(file), str(target)], stdout=subprocess.DEVNULL)
+
+
+def converted(file: Path) -> Path:
+    """The converted folder; waits for a conversion that was begun, and converts where there is none."""
+    target = cached(file)
+    if (process := _begun.pop(target, None)) is not None:
+        process.wait()
+    if not target.exists():
+        convert(file, target)
+    return target
+
+
+def convert(file: Path, target: Path) -> None:
+    """Writes weights, settings and tokenizer. Weights become float32: what the quantized file stands for, exactly."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+    try:
+        settings = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)  # read once: each reading takes seconds
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, config=settings, dtype=torch.float32)
+        model.hf_quantizer = None  # the weights are plain now; save_pretrained would refuse them as GGUF
+        model.config.__dict__.pop("quantization_config", None)
+        model.config.__dict__.pop("_name_or_path", None)
+        model.save_pretrained(scratch)
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, config=settings).save_pretrained(scratch)
+        if not target.exists():
+            scratch.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    from runtime.__main__ import quiet
+
+    quiet()
+    convert(Path(sys.argv[1]), Path(sys.argv[2]))
