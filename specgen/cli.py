@@ -80,7 +80,7 @@ def compile_command(spec: Path, profile: str | None, settings: tuple[str, ...], 
         click.echo(f"{target} is up to date")
         return
     folder.write(compiled.files, target)
-    _print_diagnostics(compiled.diagnostics)
+    _print_checked(spec, compiled.diagnostics, notes=False)
     click.echo(f"wrote {target} ({len(compiled.files)} files); next: specgen run {target}")
 
 
@@ -120,7 +120,7 @@ def _compile_for_run(spec: Path, profile: str | None, settings: tuple[str, ...],
     compiled = compile_spec(spec, profile, settings)
     target = output or Path("build", compiled.plan.name)
     folder.write(compiled.files, target)
-    _print_checked(spec, compiled.diagnostics)
+    _print_checked(spec, compiled.diagnostics, notes=False)
     click.echo(f"{target}  compiled · {len(compiled.files)} files · {compiled.plan.train.total_steps} steps")
     return target
 
@@ -192,14 +192,15 @@ def schema(plan: bool) -> None:
     click.echo((data_folder("schemas") / name).read_text(encoding="utf-8"), nl=False)
 
 
-def _print_checked(spec: Path, diagnostics: Sequence[Diagnostic]) -> None:
-    errors = sum(diagnostic.severity == "error" for diagnostic in diagnostics)
-    _print_diagnostics(diagnostics)
-    if errors:
+def _print_checked(spec: Path, diagnostics: Sequence[Diagnostic], *, notes: bool = True) -> None:
+    """The faults of a spec, then a line that counts them. Without `notes` these are only counted."""
+    _print_diagnostics([diagnostic for diagnostic in diagnostics if notes or diagnostic.severity != "note"])
+    if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         click.echo(summary(list(diagnostics)), err=True)
         return
-    notes = f", {_count(len(diagnostics), 'note')} (specgen explain {diagnostics[0].code})" if diagnostics else ""
-    click.echo(f"{spec}  valid · 0 errors{notes}")
+    counts = [(sum(diagnostic.severity == severity for diagnostic in diagnostics), severity) for severity in ("warning", "note")]
+    found = "".join(f", {_count(number, severity)}" for number, severity in counts if number)
+    click.echo(f"{spec}  valid · 0 errors{found}" + (f" (specgen explain {diagnostics[0].code})" if diagnostics else ""))
 
 
 def _print_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:

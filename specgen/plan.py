@@ -297,3 +297,9 @@ def _schema(kind: Any) -> dict[str, Any]:
         return {"type": "object", "additionalProperties": False, "required": [tag], "properties": {tag: fields}}
     names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
     return {"type": names[kind]}
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
