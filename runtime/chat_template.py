@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, str]
 PROBE = "\u2014"
+CUT = "\ufdd0"  # a noncharacter: no text holds it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class ChatFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, system: str | None) -> None:
         self.tokenizer, self.system = tokenizer, system
+        self.controls = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         self.end_of_turn = self._find_end_of_turn()
 
     def with_system(self, messages: list[Message]) -> list[Message]:
@@ -44,7 +46,8 @@ class ChatFormat:
         from jinja2 import TemplateError
 
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+            told = [{**message, "content": self._as_text(message["content"])} for message in messages]
+            text = self.tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=prompt)
         except (TemplateError, TypeError, ValueError) as error:
             raise RunFault("SG203", f"the chat template does not render this conversation: {error}", exit_code=WRONG) from None
         assert isinstance(text, str)
@@ -106,7 +109,13 @@ class ChatFormat:
         return whole, trained + [False] * (len(whole) - len(trained))
 
     def _tokenize(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return [token for piece in text.split(CUT) for token in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
+
+    def _as_text(self, content: str) -> str:
+        """Content whose control tokens are cut in two, so that each part is tokenized as text."""
+        for control in self.controls:
+            content = content.replace(control, control[:1] + CUT + control[1:])
+        return content
 
     def _mark_answer(self, ids: list[int], trained: list[bool], start: int) -> None:
         try:

@@ -30,6 +30,13 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(checkpoint)
 
 
+def remove_newer(folder: Path, checkpoint: Path) -> None:
+    """Removes what is newer than the checkpoint that training goes on from: it was passed over, and is trained again."""
+    for other in checkpoints(folder):
+        if _step(other) > _step(checkpoint):
+            shutil.rmtree(other)
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoint folders, newest first."""
     found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name.rpartition("-")[2].isdigit()]

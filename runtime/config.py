@@ -242,7 +242,7 @@ class SmokeConfig:
 class Config:
     """What runs. The order of the fields is the order of `config.yaml`."""
 
-    specgen: int
+    specgen: Literal[1]
     name: str
     description: str
     model: ModelConfig
@@ -261,14 +261,13 @@ def load(build: Path) -> Config:
     import yaml
 
     try:
-        with (build / "config.yaml").open(encoding="utf-8") as stream:
-            content = yaml.load(stream, Loader=yaml.CSafeLoader)
+        content = (build / "config.yaml").read_bytes()
     except OSError as error:
         hint = "specgen compile SPEC makes one"
         raise RunFault("SG401", f"{build} is no compiled folder: {error.strerror}", hint, exit_code=WRONG) from None
     try:
-        config = _build(Config, content, "config")
-    except (TypeError, ValueError) as error:
+        config = _build(Config, yaml.load(content.decode(), Loader=yaml.CSafeLoader), "config")
+    except (TypeError, ValueError, yaml.YAMLError) as error:
         hint = "compile the spec again with this version of specgen; the file is not for editing"
         raise RunFault("SG402", f"{build / 'config.yaml'} does not fit this version: {error}", hint, exit_code=WRONG) from None
     assert isinstance(config, Config)
@@ -298,6 +297,8 @@ def _build(kind: Any, value: Any, path: str) -> Any:
             raise TypeError(f"{path} is no list")
         return tuple(_build(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if origin is dict:
+        if not isinstance(value, dict):
+            raise TypeError(f"{path} is no mapping")
         return {key: _build(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
         return _build_class(kind, value, path)

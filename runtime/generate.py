@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tokenizers.decoders import DecodeStream
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
-from transformers.generation.streamers import BaseStreamer
 
 from runtime.chat_template import ChatFormat, Message
 from runtime.config import ChatConfig
@@ -42,10 +41,10 @@ class TextStream:
         if self.stopped:
             return ""
         self.held += self.decoder.step(self.tokenizer, token) or ""
-        found = [at for word in self.stop if (at := self.held.find(word)) >= 0]
-        if found:
+        found = [(at + len(word), at) for word in self.stop if (at := self.held.find(word)) >= 0]
+        if found:  # the one that is complete first, however the text is cut into tokens
             self.stopped = True
-            return self._release(min(found))
+            return self._release(min(found)[1])
         return self._release(len(self.held) - self._unsure())
 
     def flush(self) -> str:
@@ -93,15 +92,14 @@ class Generator:
                 show(piece)
 
         stream = TextStream(self.tokenizer, self.chat.stop)
-        feeder = _Feeder(stream, take)
+        feeder = _Feeder(stream, take)  # no streamer: transformers calls that after the criteria, a token late
         torch.manual_seed(self.chat.seed)
         input_ids = torch.tensor([prompt], device=model.device)
         output = model.generate(
             input_ids=input_ids,
             attention_mask=torch.ones_like(input_ids),
             generation_config=settings,
-            streamer=feeder,
-            stopping_criteria=StoppingCriteriaList([_StopText(stream)]),
+            stopping_criteria=StoppingCriteriaList([feeder]),
             synced_gpus=False,  # one process asks alone; under ZeRO-3 transformers would wait for the others
         )
         take(stream.flush())
@@ -137,25 +135,12 @@ def _as_list(ids: int | list[int] | None) -> list[int]:
     return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
 
 
-class _Feeder(BaseStreamer):
-    """transformers' streamer interface onto a TextStream; the first call brings the prompt."""
+class _Feeder(StoppingCriteria):
+    """Feeds each new token to a TextStream, and ends generation where that has met a stop text."""
 
     def __init__(self, stream: TextStream, take: Callable[[str], None]) -> None:
-        self.stream, self.take, self.prompt_passed = stream, take, False
-
-    def put(self, value: torch.Tensor) -> None:
-        if self.prompt_passed:
-            for token in value.flatten().tolist():
-                self.take(self.stream.feed(token))
-        self.prompt_passed = True
-
-    def end(self) -> None:
-        pass
-
-
-class _StopText(StoppingCriteria):
-    def __init__(self, stream: TextStream) -> None:
-        self.stream = stream
+        self.stream, self.take = stream, take
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        self.take(self.stream.feed(int(input_ids[0, -1])))
         return torch.full((input_ids.shape[0],), self.stream.stopped, device=input_ids.device, dtype=torch.bool)

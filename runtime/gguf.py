@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,6 +42,18 @@ def begin(file: Path) -> None:
     if not target.exists() and target not in _begun:
         console.say("base", f"{file.name} becomes a Hugging Face folder, once: {target}")
         _begun[target] = subprocess.Popen([sys.executable, "-m", "runtime.gguf", str(file), str(target)], stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def conversions_end() -> Iterator[None]:
+    """On leaving, conversions that were begun and that nobody waited for are ended."""
+    try:
+        yield
+    finally:
+        while _begun:
+            _, process = _begun.popitem()
+            process.terminate()
+            process.wait()
 
 
 def converted(file: Path) -> Path:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runtime import console
+from runtime import console, gguf
 from runtime.config import Config, TrainConfig
 from runtime.faults import FAILED, INTERRUPTED, WRONG, Interrupted, RunFault
 from runtime.model import begin_conversion, identity
@@ -38,7 +38,7 @@ def stages(build: Path) -> tuple[Stage, ...]:
         Stage(
             name="report",
             needs=("data", "train", "convert", "merge", "smoke"),
-            part=lambda config: {},
+            part=lambda config: config,
             libraries=("matplotlib",),
             work=_report,
         ),
@@ -112,7 +112,7 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
     folder = runs_dir / config.name
     open_folder(folder)
     started = time.monotonic()
-    with locked(folder):
+    with locked(folder), gguf.conversions_end():
         graph = stages(build)
         if not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)

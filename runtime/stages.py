@@ -88,11 +88,11 @@ def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, st
         "summary": summary,
     }
     write_json(partial / STAGE_FILE, record)
-    (partial / "key").unlink()
     final = folder / stage.name
     if final.exists():
         shutil.rmtree(final)
     partial.rename(final)
+    (final / "key").unlink()
     write_manifest(folder)
     return summary
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FINAL = "final"
 METRICS = "metrics.jsonl"
+VALIDATION = "validation.jsonl"
 PREVIEWS = "previews.jsonl"
 
 
@@ -55,19 +56,20 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
 
     Returns figures for the manifest. Raises Interrupted on Ctrl-C, with a checkpoint written.
     """
-    arguments = training_arguments(config.train, config, out, build)
+    rows, held_out = load_rows(folder / "data")
+    arguments = training_arguments(config.train, config, out, build, validates=len(held_out) > 0)
     is_main = arguments.process_index == 0
     if config.distributed.zero_stage:
         import deepspeed
 
         deepspeed.init_distributed()  # ZeRO-3 asks for the number of processes while the model is loaded
     tokenizer = load_tokenizer(config.model, config.template)
-    rows, held_out = load_rows(folder / "data")
     model = adapted(config, load_model(config.model, device=arguments.device, longest=rows.longest))
     chat_format = ChatFormat(tokenizer, system=config.chat.system)
     resume = checkpoints.newest_whole(out, lambda text: console.say("train", text) if is_main else None)
     if resume and is_main:
         console.say("train", f"goes on from {resume.name}")
+        checkpoints.remove_newer(out, resume)
     before = previous_metrics(out, resume)
     with training_bar(config.train.total_steps, shown=is_main) as bar, stop_on_interrupt(arguments.world_size) as stop:
         trainer = SpanTrainer(
@@ -78,7 +80,9 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             data_collator=functools.partial(collate, pad_id=int(tokenizer.pad_token_id)),
             callbacks=[],
         )
-        watch = Watch(config, trainer, bar, out, Generator(tokenizer, chat_format, config.chat), stop, before)
+        watch = Watch(
+            config, trainer, bar, out, Generator(tokenizer, chat_format, config.chat), stop, before, previous_validation(out, resume)
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watch)
         # under autocast peft's own casts of every input to float32 and back cost an eighth of a step, and memory
@@ -93,7 +97,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     }
 
 
-def training_arguments(train: TrainConfig, config: Config, out: Path, build: Path) -> TrainingArguments:
+def training_arguments(train: TrainConfig, config: Config, out: Path, build: Path, *, validates: bool) -> TrainingArguments:
     """The config in transformers' terms. Also starts the process group, and DeepSpeed's hooks for ZeRO-3."""
     on_gpu = torch.cuda.is_available()
     if config.model.dtype == "float16" and not on_gpu:
@@ -115,7 +119,7 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         bf16=config.model.dtype == "bfloat16",
         fp16=config.model.dtype == "float16",
         use_cpu=not on_gpu,
-        eval_strategy="epoch" if config.data.validation else "no",
+        eval_strategy="epoch" if validates else "no",
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=train.save_steps,
@@ -216,16 +220,18 @@ class Watch(TrainerCallback):
         generator: Generator,
         stop: StopFlag,
         before: list[Metric],
+        validation_before: list[tuple[int, float]],
     ) -> None:
         self.config, self.trainer, self.bar, self.out, self.generator, self.stop = config, trainer, bar, out, generator, stop
         self.metrics = before
-        self.validation: list[tuple[int, float]] = []
+        self.validation = validation_before
         self.is_main = trainer.args.process_index == 0
         self.step_started = time.monotonic()
         self.tokens_before = 0
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.is_main:
+            (self.out / VALIDATION).write_text("".join(json.dumps(point) + "\n" for point in self.validation))
             (self.out / METRICS).write_text("".join(json.dumps(asdict(metric)) + "\n" for metric in self.metrics))
         if state.global_step == 0:
             if self.is_main:
@@ -243,6 +249,8 @@ class Watch(TrainerCallback):
         if "eval_loss" in logs:
             self.validation.append((state.global_step, logs["eval_loss"]))
             if self.is_main:
+                with (self.out / VALIDATION).open("a") as stream:
+                    stream.write(json.dumps(self.validation[-1]) + "\n")
                 self.bar.note("train", f"step {state.global_step}  validation loss {logs['eval_loss']:.4f}")
         if "loss" not in logs:
             return
@@ -342,6 +350,15 @@ def previous_metrics(out: Path, resume: Path | None) -> list[Metric]:
     last = int(resume.name.rpartition("-")[2])
     metrics = [Metric(**json.loads(line)) for line in (out / METRICS).read_text().splitlines() if line.endswith("}")]
     return [metric for metric in metrics if metric.step <= last]
+
+
+def previous_validation(out: Path, resume: Path | None) -> list[tuple[int, float]]:
+    """Validation losses up to the checkpoint that training goes on from."""
+    if resume is None or not (out / VALIDATION).exists():
+        return []
+    last = int(resume.name.rpartition("-")[2])
+    points = [json.loads(line) for line in (out / VALIDATION).read_text().splitlines() if line.endswith("]")]
+    return [(step, loss) for step, loss in points if step <= last]
 
 
 def peak_memory() -> int:

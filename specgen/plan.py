@@ -239,7 +239,7 @@ class SmokePlan:
 class Plan:
     """What runs. The order of the fields is the order of `config.yaml`."""
 
-    specgen: int
+    specgen: Literal[1]
     name: str
     description: str
     model: ModelPlan

@@ -37,11 +37,18 @@ def _synthetic(source: SyntheticSource) -> Counter[Row]:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-    texts = [(message.role, environment.from_string(message.content)) for message in source.messages]
+    # as the compiler does: Jinja would change line ends of a text that asks nothing of it
+    texts = [
+        (
+            message.role,
+            environment.from_string(message.content).render if "{" in message.content else lambda _values, text=message.content: text,
+        )
+        for message in source.messages
+    ]
     counts: Counter[Row] = Counter()
     for values in itertools.product(*source.variables.values()):
         named = dict(zip(source.variables, values, strict=True))
-        counts[canonical([(role, text.render(named)) for role, text in texts])] += source.repeat
+        counts[canonical([(role, render(named)) for role, render in texts])] += source.repeat
     return counts
 
 

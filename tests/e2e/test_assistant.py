@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import torch
-from conftest import ASSISTANT, ROOT, Ran, specgen
+from commands import ASSISTANT, ROOT, Ran, specgen
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from runtime import config as configs
@@ -106,7 +106,7 @@ def test_two_runs_at_once_on_one_folder_are_refused(assistant: Ran) -> None:
 def test_chat_answers_from_a_pipe(assistant: Ran) -> None:
     import subprocess
 
-    from conftest import command
+    from commands import command
 
     asked = "Who are you?\n/reset\nWhat do bees make?\n"
     done = subprocess.run(command("chat", ASSISTANT), cwd=assistant.folder, input=asked, capture_output=True, text=True, timeout=120)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ASSISTANT, command, specgen
+from commands import ASSISTANT, command, specgen
 
 SETTINGS = {
     "train.epochs": "0.9",  # 9 steps

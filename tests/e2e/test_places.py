@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, specgen
+from commands import ROOT, specgen
 
 SPEC = """
 specgen: 1

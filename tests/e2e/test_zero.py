@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import ASSISTANT, specgen
+from commands import ASSISTANT, specgen
 
 
 @pytest.mark.parametrize("stage", [2, 3])

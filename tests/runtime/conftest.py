@@ -48,6 +48,17 @@ SPEC = {
 }
 
 
+@pytest.fixture(scope="package", autouse=True)
+def one_thread():
+    """Tiny models gain nothing from more; on a busy machine threads that wait for each other cost minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def smollm():
     """The real small model as a Hugging Face folder."""
@@ -94,16 +105,24 @@ def case_rows():
 
 
 @pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory, tokenizer):
-    """A random Llama of two layers, in float32, with the real tokenizer."""
-    folder = tmp_path_factory.mktemp("base")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-    settings = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=False, **sizes, **ids)
-    LlamaForCausalLM(settings).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def saved_llama(tokenizer):
+    """Writes a random Llama of two layers, in float32, with the real tokenizer, into a folder; returns that."""
+
+    def save(folder, hidden_size):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": hidden_size, "intermediate_size": 2 * hidden_size, "max_position_embeddings": 512}
+        layers = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False}
+        ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+        LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **layers, **ids)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory, saved_llama):
+    return saved_llama(tmp_path_factory.mktemp("base"), hidden_size=32)
 
 
 @pytest.fixture
@@ -117,6 +136,8 @@ def compiled(tiny_base):
 
     def compile_into(folder, **overrides):
         spec = laid_over({**deepcopy(SPEC), "model": {**SPEC["model"], "base": str(tiny_base)}}, overrides)
+        if "max_steps" in spec["train"]:
+            del spec["train"]["epochs"]
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "spec.yaml").write_text(yaml.safe_dump(spec, allow_unicode=True, sort_keys=False), encoding="utf-8")
         compiled_folder.write(compile_spec(folder / "spec.yaml").files, folder / "build")
@@ -173,4 +194,6 @@ def fault_of():
 def laid_over(below, above):
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
-    return {key: laid_over(below[key], above[key]) if key in below and key in above else {**below, **above}[key] for key in {**below, **above}}
+    return {
+        key: laid_over(below[key], above[key]) if key in below and key in above else {**below, **above}[key] for key in {**below, **above}
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.chat_template import ChatFormat
@@ -90,9 +90,8 @@ def test_an_answer_that_begins_with_newlines_is_tokenized_apart_from_its_prompt(
 
 
 @settings(max_examples=60, deadline=None)
-@given(contents=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12), min_size=2, max_size=6))
+@given(contents=st.lists(st.text("ab 1\n\t.,'<|>é漢🙂\u200d", min_size=1, max_size=12), min_size=2, max_size=6))
 def test_any_text_keeps_prompts_prefixes_and_answers_whole(chat_format, tokenizer, contents):
-    assume(all(tokenizer.decode(tokenizer(text)["input_ids"]) == text for text in contents))  # it lacks some bytes of rare planes
     messages = [{"role": ("user", "assistant")[index % 2], "content": content} for index, content in enumerate(contents)]
     encoded = chat_format.encode(messages)
     answers = [message["content"] for message in messages if message["role"] == "assistant"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -74,19 +75,15 @@ WORDS = st.lists(st.text("aE .漢🙂", min_size=1, max_size=4), max_size=3)
 @example(text="a END of", stop=["END", " END o"])
 @example(text=" like", stop=[" like", "ik"])  # one token
 def test_pieces_together_are_the_text_up_to_the_first_stop_text(tokenizer, text, stop):
-    ids = tokenizer(text)["input_ids"]
-    assume(tokenizer.decode(ids) == text)
-    pieces = streamed(tokenizer, ids, stop)
+    pieces = streamed(tokenizer, tokenizer(text)["input_ids"], stop)
     assert "".join(pieces) == text[: first_stop(text, stop)]
     assert not any(REPLACEMENT in piece for piece in pieces)
 
 
 @settings(max_examples=60, deadline=None)
-@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters=REPLACEMENT), max_size=20))
+@given(text=st.text("ab 1\n\t.,'<|>é漢🙂\u200d", max_size=20))
 def test_any_text_comes_out_as_it_went_in(tokenizer, text):
-    ids = tokenizer(text)["input_ids"]
-    assume(tokenizer.decode(ids) == text)
-    assert "".join(streamed(tokenizer, ids)) == text
+    assert "".join(streamed(tokenizer, tokenizer(text)["input_ids"])) == text
 
 
 @pytest.fixture
@@ -101,7 +98,7 @@ def scripted(tokenizer):
         with torch.no_grad():
             for weights in (model.get_input_embeddings().weight, model.get_output_embeddings().weight):
                 weights.zero_()
-            for place, (token, following) in enumerate(zip(chain, chain[1:], strict=False)):
+            for place, (token, following) in enumerate(itertools.pairwise(chain)):
                 model.get_input_embeddings().weight[token, place] = 1
                 model.get_output_embeddings().weight[following, place] = 1
         return model.eval()

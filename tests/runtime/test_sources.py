@@ -14,8 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.config import DataFile, FileSource, LimitsConfig, MessageRule, SyntheticSource, ValidationConfig
-from runtime.config import DataConfig as Data
+from runtime.config import DataConfig, DataFile, FileSource, LimitsConfig, MessageRule, SyntheticSource, ValidationConfig
 from runtime.data.sources import canonical, messages_of, read_sources
 from specgen.compiler import checked
 from specgen.facts.gather import gather
@@ -31,7 +30,7 @@ def data_of(*sources, validation=None):
     limits = LimitsConfig(dropped=0.0, truncated=0.0)
     train_rows = rows - (validation.rows if validation else 0)
     fixed = {"system": None, "max_length": 128, "overlong": "error", "packing": False}
-    return Data(**fixed, limits=limits, validation=validation, sources=sources, rows=rows, train_rows=train_rows)
+    return DataConfig(**fixed, limits=limits, validation=validation, sources=sources, rows=rows, train_rows=train_rows)
 
 
 def file_source(path, rows, *, weight=1.0, counted=None):
