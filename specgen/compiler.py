@@ -34,10 +34,11 @@ def load(path: Path) -> Node:
 def checked(tree: Node, profile: str | None = None, settings: tuple[str, ...] = ()) -> Node:
     """The composed and complete tree. Raises SpecError with every fault of the spec and of all its profiles."""
     faults = validate(tree)
-    profiles = tree.at("profiles")
-    for name, overlay in (profiles.children if profiles else {}).items():
+    profiles, name = tree.at("profiles"), tree.at("name")
+    for profile_name, overlay in (profiles.children if profiles else {}).items():
         if isinstance(overlay.value, dict):
-            faults += validate(with_profile(tree, name))
+            told = {fault.place for fault in faults} | {name.place if name else None}  # a profile only adds to the name
+            faults += [fault for fault in validate(with_profile(tree, profile_name)) if fault.place not in told]
     if faults:
         raise SpecError(*in_file_order(faults))
     composed = with_settings(with_profile(tree, profile), settings)

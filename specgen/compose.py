@@ -9,6 +9,9 @@ from specgen.diagnostics import Diagnostic, Place, SpecError
 from specgen.schema import Schema, child, is_variant, spec_schema
 from specgen.source import Node, parse_scalar
 
+# two keys that say the same in two ways: a layer that has the one takes the place of a layer that has the other
+OTHER_WAY = {"epochs": "max_steps", "max_steps": "epochs", "warmup_ratio": "warmup_steps", "warmup_steps": "warmup_ratio"}
+
 
 def with_profile(tree: Node, profile: str | None) -> Node:
     """The spec with one of its profiles laid over it, named `NAME-PROFILE`; without a profile the spec itself."""
@@ -43,7 +46,7 @@ def overlaid(base: Node, over: Node, schema: Schema | None) -> Node:
         return over
     if schema is not None and is_variant(schema) and set(base.value) != set(over.value):
         return over
-    merged = dict(base.value)
+    merged = {key: value for key, value in base.value.items() if OTHER_WAY.get(key) not in over.value}
     for key, value in over.value.items():
         sub = child(schema, key) if schema is not None else None
         merged[key] = overlaid(base.value[key], value, sub) if key in base.value else value

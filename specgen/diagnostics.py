@@ -96,12 +96,17 @@ def _one_as_text(diagnostic: Diagnostic) -> str:
     return "\n".join(lines)
 
 
+def printable(text: str) -> str:
+    """Text on one line: what does not print is escaped."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
 def _excerpt(place: Place) -> list[str]:
     source = _lines_of(place.file)
     if not 1 <= place.line <= len(source):
         return []
-    text = source[place.line - 1].replace("\t", " ")
-    if len(text) > MAX_EXCERPT_COLUMNS:
+    text = source[place.line - 1].rstrip("\r").replace("\t", " ")
+    if not text.strip() or len(text) > MAX_EXCERPT_COLUMNS:
         return []
     width = max(1, min(place.width, len(text) - place.column + 1))
     return [f"{place.line:>5} | {text}", f"      | {' ' * (place.column - 1)}{'^' * width}"]
@@ -110,7 +115,7 @@ def _excerpt(place: Place) -> list[str]:
 @cache
 def _lines_of(file: str) -> tuple[str, ...]:
     try:
-        return tuple(Path(file).read_text(encoding="utf-8-sig").splitlines())
+        return tuple(Path(file).read_text(encoding="utf-8-sig").split("\n"))
     except (OSError, ValueError):
         return ()
 

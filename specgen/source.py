@@ -11,7 +11,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 import yaml
 
@@ -30,7 +30,8 @@ _WORDS: dict[str, bool | None] = {
 }
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
-_PLAIN_TAGS = {None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+PLAIN = "plain"  # the tag that our loader gives to a scalar without quotes and without a tag of its own
+_PLAIN_TAGS = {PLAIN, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,9 +168,12 @@ def scalar(text: str) -> Scalar:
 
 
 class _Loader(yaml.CSafeLoader):
-    """Composes only; the resolver has no implicit types, so that every plain scalar arrives as text."""
+    """Composes only. A plain scalar gets a tag of ours instead of a type by YAML 1.1's rules."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        if kind is yaml.ScalarNode:
+            return PLAIN if implicit[0] else "tag:yaml.org,2002:str"
+        return "tag:yaml.org,2002:seq" if kind is yaml.SequenceNode else "tag:yaml.org,2002:map"
 
 
 @dataclass(slots=True)
@@ -197,7 +201,7 @@ class _Reader:
             return Node(value=self.mapping(source, depth), place=place, key=key)
         if isinstance(source, yaml.SequenceNode):
             return Node(value=[self.node(item, depth=depth + 1) for item in source.value], place=place, key=key)
-        if isinstance(source, yaml.ScalarNode) and not source.style and source.tag in (None, "tag:yaml.org,2002:str"):
+        if source.tag == PLAIN:
             return Node(value=scalar(source.value), place=place, key=key, raw=source.value)
         return Node(value=source.value, place=place, key=key)
 

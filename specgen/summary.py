@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from specgen.facts.gather import Facts
-from specgen.facts.template import render_chat
+from specgen.facts.template import conversation, mark_trained
 from specgen.plan import HubBase, PackageBase, Plan
 from specgen.rules.adapter import matched
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-TRAINED = ("[[", "]]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,22 +74,4 @@ def size(number: int) -> str:
 def _sample(plan: Plan, facts: Facts) -> str | None:
     """The first row as text, with marks around what is trained; None where the template is not known."""
     template = facts.template_text
-    if template is None:
-        return None
-    messages = [{"role": role, "content": content} for role, content in json.loads(next(iter(facts.counts)))]
-    if plan.data.system is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": plan.data.system})
-    return mark_trained(template, messages)
-
-
-def mark_trained(template: str, messages: list[dict[str, str]]) -> str:
-    """The rendered conversation. The assistant's contents and the end of their turns, up to the line break, are marked."""
-    text = render_chat(template, messages, add_generation_prompt=False)
-    for index in reversed(range(len(messages))):
-        if messages[index]["role"] != "assistant":
-            continue
-        start = len(render_chat(template, messages[:index], add_generation_prompt=True))
-        end = len(render_chat(template, messages[: index + 1], add_generation_prompt=False))
-        end = start + len(text[start:end].rstrip("\n"))
-        text = text[:start] + TRAINED[0] + text[start:end] + TRAINED[1] + text[end:]
-    return text.rstrip("\n")
+    return None if template is None else mark_trained(template, conversation(next(iter(facts.counts)), plan.data.system))

@@ -39,7 +39,8 @@ def _diagnose(error: Any, tree: Node) -> Iterator[Diagnostic]:
     path = list(error.absolute_path)
     node = tree.at(*path)
     assert node is not None, path
-    yield from _WORDINGS.get(str(error.validator), _other)(error, node, path)
+    kind = "propertyNames" if "propertyNames" in error.absolute_schema_path else str(error.validator)
+    yield from _WORDINGS.get(kind, _other)(error, node, path)
 
 
 def _unknown_keys(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
@@ -179,7 +180,7 @@ def dotted(path: list[str | int]) -> str:
 def _type_name(node: Node) -> str:
     value = node.value
     if isinstance(value, bool):
-        return f"{str(value).lower()}, which is true or false,"
+        return str(value).lower()
     if isinstance(value, int | float):
         return f"the number {node.raw if node.raw is not None else value}"
     if isinstance(value, str):
@@ -197,7 +198,9 @@ def _short(value: object) -> str:
         value = value.plain()
     elif isinstance(value, dict | list):
         value = Node(value=value).plain() if _has_nodes(value) else value
-    text = value if isinstance(value, str) and value.strip() == value != "" else json.dumps(value, ensure_ascii=False)
+    text = (
+        value if isinstance(value, str) and value.strip() == value != "" and value.isprintable() else json.dumps(value, ensure_ascii=False)
+    )
     return text if len(text) <= 70 else text[:67] + "…"
 
 

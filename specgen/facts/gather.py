@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from specgen.diagnostics import Diagnostic
+from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
 from specgen.facts.rows import Row, held_out, matching_files, read_rows, weighted
 from specgen.facts.synthetic import render_rows
@@ -42,7 +42,9 @@ class Facts:
     @property
     def template_text(self) -> str | None:
         """The chat template's Jinja text, where it can be known."""
-        return self.template.jinja or (self.model.chat_template if self.model else None)
+        if self.template.name != "tokenizer":
+            return self.template.jinja
+        return self.model.chat_template if self.model else None
 
 
 def gather(tree: Node) -> tuple[Facts, list[Diagnostic]]:
@@ -100,8 +102,9 @@ class _Gatherer:
             return TemplatePlan(name=path.stem, jinja=path.read_text(encoding="utf-8"))
         except UnicodeDecodeError:
             self.fault("SG202", inner, f"the template file {path} is not UTF-8 text")
-        except OSError as error:
-            self.fault("SG202", inner, f"the template file {path} cannot be read: {error.strerror}", _looked_in())
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.fault("SG202", inner, f"the template file {printable(str(path))} cannot be read: {reason}", _looked_in())
         return TemplatePlan(name=path.stem, jinja=None)
 
     def source(self, node: Node, seed: int) -> SourceFacts:
@@ -115,7 +118,12 @@ class _Gatherer:
 
     def files(self, node: Node, seed: int) -> SourceFacts:
         pattern = node.children["path"]
-        paths = matching_files(str(pattern.value))
+        try:
+            paths = matching_files(str(pattern.value))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.fault("SG205", pattern, f"{printable(str(pattern.value))} cannot be read: {reason}")
+            return SourceFacts(counts=Counter(), files=())
         if not paths:
             what = "no file matches" if any(c in str(pattern.value) for c in "*?[") else "there is no file"
             self.fault("SG205", pattern, f"{what} {pattern.value}", _looked_in())

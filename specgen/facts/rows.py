@@ -106,7 +106,7 @@ def _message_problems(message: object, where: str) -> Iterator[str]:
         yield f"{where}.content holds half a surrogate pair"
     elif message.get("role") == "assistant" and not content.strip():
         yield f"{where}.content is empty, so there is nothing to learn"
-    for key in message.keys() - {"role", "content"}:
+    for key in [key for key in message if key not in ("role", "content")]:
         yield f"{where}.{key} is not understood, and would be lost"
 
 

@@ -11,6 +11,8 @@ from specgen.places import data_folder
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
+TRAINED = ("[[", "]]")
+
 
 def shipped_templates() -> dict[str, str]:
     """Name → Jinja text of the chat templates that come with specgen."""
@@ -30,6 +32,27 @@ def render_chat(template: str, messages: list[dict[str, str]], *, add_generation
         .from_string(template)
         .render(messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names)
     )
+
+
+def mark_trained(template: str, messages: list[dict[str, str]]) -> str:
+    """The rendered conversation. The assistant's contents and the end of their turns, up to the line break, are marked."""
+    text = render_chat(template, messages, add_generation_prompt=False)
+    for index in reversed(range(len(messages))):
+        if messages[index]["role"] != "assistant":
+            continue
+        start = len(render_chat(template, messages[:index], add_generation_prompt=True))
+        end = len(render_chat(template, messages[: index + 1], add_generation_prompt=False))
+        end = start + len(text[start:end].rstrip("\n"))
+        text = text[:start] + TRAINED[0] + text[start:end] + TRAINED[1] + text[end:]
+    return text.rstrip("\n")
+
+
+def conversation(row: str, system: str | None) -> list[dict[str, str]]:
+    """A row as chat messages, with the spec's system text where it has none of its own."""
+    messages = [{"role": role, "content": content} for role, content in json.loads(row)]
+    if system is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
 
 
 @cache

@@ -18,6 +18,7 @@ Rule = Callable[[Node, Facts], Iterator[Diagnostic]]
 RULES: tuple[Rule, ...] = (
     template.tokenizer_has_a_template,
     template.template_renders,
+    template.template_renders_the_data,
     template.system_text_of_the_template_is_shown,
     data.rows_are_left_for_training,
     adapter.targets_match,

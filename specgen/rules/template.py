@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 
-from specgen.diagnostics import Diagnostic
+from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.gather import Facts
-from specgen.facts.template import render_chat
+from specgen.facts.template import conversation, mark_trained, render_chat
 from specgen.source import Node
 from specgen.validate import place_of
 
-PROBE = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+QUESTION, ANSWER = "\ue000", "\ue001"  # private characters: no template has them
+PROBE = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+MOST_ROWS = 100
 
 
 def tokenizer_has_a_template(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -30,9 +33,7 @@ def template_renders(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     text = facts.template_text
     if text is None:
         return
-    place = place_of(tree, "template", "file") or place_of(tree, "template")
-    if isinstance(tree.children["template"].value, dict):
-        place = next(iter(tree.children["template"].children.values())).place
+    place = _place(tree)
     try:
         rendered = render_chat(text, PROBE, add_generation_prompt=False)
     except Exception as error:  # a template may raise anything
@@ -40,13 +41,33 @@ def template_renders(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         where = f" (its line {line})" if line else ""
         yield Diagnostic(code="SG203", message=f"the chat template does not render{where}: {error}", place=place)
         return
-    if "a" not in rendered or "q" not in rendered:
+    if QUESTION not in rendered or ANSWER not in rendered:
         yield Diagnostic(
             code="SG203",
             message="the chat template leaves out what is said",
             place=place,
             hint="it loops over messages and writes message['content']",
         )
+
+
+def template_renders_the_data(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """The first conversations render, too: with their roles, in their order."""
+    text = facts.template_text
+    if text is None or any(template_renders(tree, facts)):
+        return
+    system = tree.children["data"].children["system"].value
+    for row in itertools.islice(facts.counts, MOST_ROWS):
+        try:
+            mark_trained(text, conversation(row, system if isinstance(system, str) else None))
+        except Exception as error:  # a template may raise anything
+            message = f"the chat template does not render a conversation of the data: {error}"
+            yield Diagnostic(code="SG203", message=message, place=_place(tree))
+            return
+
+
+def _place(tree: Node) -> Place | None:
+    template = tree.children["template"]
+    return next(iter(template.children.values())).place if template.children else template.place
 
 
 def system_text_of_the_template_is_shown(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
