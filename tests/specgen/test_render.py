@@ -5,6 +5,8 @@ import json
 import pytest
 import yaml
 
+from specgen.quoting import quoted
+
 PROFILES = [None, "zero2", "zero3"]
 
 
@@ -65,9 +67,9 @@ AWKWARD = [
 @pytest.mark.parametrize("text", AWKWARD)
 def test_no_text_changes_the_meaning_of_the_file(compiled_with, text):
     compiled = compiled_with(
-        f"description={json.dumps(text, ensure_ascii=False)}",
-        f"chat.system={json.dumps(text, ensure_ascii=False)}",
-        f"chat.stop=[{json.dumps(text, ensure_ascii=False)}]",
+        f"description={quoted(text)}",
+        f"chat.system={quoted(text)}",
+        f"chat.stop=[{quoted(text)}]",
     )
     config = yaml.safe_load(compiled.files["config.yaml"])
     assert (config["description"], config["chat"]["system"], config["chat"]["stop"]) == (text, text, [text])
