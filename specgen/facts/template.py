@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from specgen.places import data_folder
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from jinja2.sandbox import SandboxedEnvironment
 
 TRAINED = ("[[", "]]")
@@ -27,11 +28,7 @@ def render_chat(template: str, messages: list[dict[str, str]], *, add_generation
     template raises.
     """
     names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    return (
-        _environment()
-        .from_string(template)
-        .render(messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names)
-    )
+    return _compiled(template).render(messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names)
 
 
 def mark_trained(template: str, messages: list[dict[str, str]]) -> str:
@@ -53,6 +50,11 @@ def conversation(row: str, system: str | None) -> list[dict[str, str]]:
     if system is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system})
     return messages
+
+
+@cache
+def _compiled(template: str) -> Template:
+    return _environment().from_string(template)
 
 
 @cache
