@@ -6,6 +6,7 @@ written to `STAGE.partial` beside and renamed when whole; a stage whose output h
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import shutil
@@ -93,6 +94,7 @@ def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, st
         shutil.rmtree(final)
     partial.rename(final)
     (final / "key").unlink()
+    gc.collect()  # a trainer refers to itself: its model would stay in memory beside the next stage's
     write_manifest(folder)
     return summary
 
