@@ -16,6 +16,8 @@ from runtime.faults import WRONG, RunFault
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Role = Literal["system", "user", "assistant"]
+Format = Literal["openai", "sharegpt", "alpaca", "completion", "text"]
+Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd"]
 Scalar = str | int | float | bool
 Value = Scalar | dict[str, Scalar]
 
@@ -51,11 +53,13 @@ class Nf4Quantization:
     TAG: ClassVar[str] = "nf4"
     double_quant: bool
     compute_dtype: Dtype
+    skip_modules: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Quantization:
     TAG: ClassVar[str] = "int8"
+    skip_modules: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,30 +110,50 @@ class FileSource:
     """`rows` counts the rows of all files after `weight`."""
 
     TAG: ClassVar[str] = "file"
-    format: Literal["openai"]
+    format: Format
     weight: float
     files: tuple[DataFile, ...]
     rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HubSource:
+    """A data set on the Hugging Face hub; `rows`, after `weight`, is null until a lock knows it."""
+
+    TAG: ClassVar[str] = "hub"
+    repo: str
+    revision: str | None
+    subset: str | None
+    split: str
+    format: Format
+    weight: float
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationConfig:
-    """`rows` and `distinct_rows` are what is held out of training."""
+    """`rows` and `distinct_rows` are what is held out of training; null where the rows are not known yet."""
 
     fraction: float
-    distinct_rows: int
-    rows: int
+    distinct_rows: int | None
+    rows: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
+    """Shares: the most that may be dropped, truncated, duplicates or in both splits; the least that is trained."""
+
     dropped: float
     truncated: float
+    trained: float
+    duplicates: float
+    overlap: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
-    """`rows` is all, `train_rows` what is left of it for training."""
+    """`rows` is all, `train_rows` what is left of it for training, `examples` what training sees of that after dropping and
+    packing. Null is what only the hub or the tokenizer can tell: the run finds it out."""
 
     system: str | None
     max_length: int
@@ -137,9 +161,10 @@ class DataConfig:
     packing: bool
     limits: LimitsConfig
     validation: ValidationConfig | None
-    sources: tuple[SyntheticSource | FileSource, ...]
-    rows: int
-    train_rows: int
+    sources: tuple[SyntheticSource | FileSource | HubSource, ...]
+    rows: int | None
+    train_rows: int | None
+    examples: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +176,9 @@ class LoraAdapter:
     alpha: float
     dropout: float
     targets: tuple[str, ...] | Literal["all-linear"]
+    use_rslora: bool
+    use_dora: bool
+    modules_to_save: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,19 +190,24 @@ class PreviewConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """`total_steps`, `steps_per_epoch` and `warmup_steps` count optimizer steps; `epochs` is null when `max_steps` rules."""
+    """`total_steps`, `steps_per_epoch` and `warmup_steps` count optimizer steps, and are null while `data.examples` is: then
+    `warmup_ratio` says what the run makes of them. `epochs` is null when `max_steps` rules."""
 
-    objective: Literal["chat"]
+    objective: Literal["chat", "text"]
     epochs: float | None
     max_steps: int | None
     batch_size: int
     micro_batch_size: int
     gradient_accumulation_steps: int
-    steps_per_epoch: int
-    total_steps: int
+    steps_per_epoch: int | None
+    total_steps: int | None
     learning_rate: float
     schedule: Literal["cosine", "linear", "constant"]
-    warmup_steps: int
+    warmup_steps: int | None
+    warmup_ratio: float | None
+    optimizer: Optimizer
+    adam_beta1: float
+    adam_beta2: float
     weight_decay: float
     max_grad_norm: float
     gradient_checkpointing: bool
@@ -191,6 +224,17 @@ class DistributedConfig:
     world_size: int
     zero_stage: int
     offload: Literal["none", "optimizer", "all"]
+    deepspeed: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareConfig:
+    """What is known of the machine; `device_memory` in bytes. Null is not known."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    devices: int | None
+    device_memory: int | None
+    compute_capability: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,10 +291,11 @@ class Config:
     description: str
     model: ModelConfig
     template: TemplateConfig
-    adapter: LoraAdapter
+    adapter: LoraAdapter | None
     data: DataConfig
     train: TrainConfig
     distributed: DistributedConfig
+    hardware: HardwareConfig
     export: ExportConfig
     chat: ChatConfig
     smoke: tuple[SmokeConfig, ...]
@@ -285,6 +330,8 @@ def to_plain(value: object) -> Any:
 
 def _build(kind: Any, value: Any, path: str) -> Any:
     """A value of a type, strictly: no key more or less, no number for text. Raises TypeError or ValueError."""
+    if kind is Any:
+        return value
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         return _build(_choice(arguments, value, path), value, path)

@@ -121,7 +121,7 @@ def _compile_for_run(spec: Path, profile: str | None, settings: tuple[str, ...],
     target = output or Path("build", compiled.plan.name)
     folder.write(compiled.files, target)
     _print_checked(spec, compiled.diagnostics, notes=False)
-    click.echo(f"{target}  compiled · {len(compiled.files)} files · {compiled.plan.train.total_steps} steps")
+    click.echo(f"{target}  compiled · {len(compiled.files)} files · {_steps(compiled.plan.train.total_steps)}")
     return target
 
 
@@ -201,6 +201,10 @@ def _print_checked(spec: Path, diagnostics: Sequence[Diagnostic], *, notes: bool
     counts = [(sum(diagnostic.severity == severity for diagnostic in diagnostics), severity) for severity in ("warning", "note")]
     found = "".join(f", {_count(number, severity)}" for number, severity in counts if number)
     click.echo(f"{spec}  valid · 0 errors{found}" + (f" (specgen explain {diagnostics[0].code})" if diagnostics else ""))
+
+
+def _steps(number: int | None) -> str:
+    return "steps known once the rows are tokenized" if number is None else f"{number} steps"
 
 
 def _print_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:

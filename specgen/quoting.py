@@ -109,6 +109,11 @@ def cell(text: object) -> str:
     return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", str(text)).replace("\r", " ").replace("\n", " ")
 
 
+def count(number: int | None) -> str:
+    """A number for people, or that it is not known."""
+    return "unknown" if number is None else f"{number:,}"
+
+
 def comment(text: str) -> str:
     """Text inside a comment."""
     return _NOT_IN_COMMENTS.sub("?", text)

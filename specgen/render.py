@@ -22,9 +22,22 @@ def render(plan: Plan, facts: Facts) -> Files:
     """The compiled folder: file name → text. The same plan and facts give the same text everywhere."""
     names = ["config.yaml", *(["deepspeed.json"] if plan.distributed.zero_stage else []), "launch.sh"]
     files = {name: _template(name).render(plan=plan) for name in names}
+    if plan.distributed.deepspeed and "deepspeed.json" in files:
+        files["deepspeed.json"] = _laid_over(files["deepspeed.json"], plan.distributed.deepspeed)
     files["plan.md"] = _template("plan.md").render(plan=plan, **summarise(plan, facts))
     _read_back(files, plan)
     return files
+
+
+def _laid_over(derived: str, own: dict[str, Any]) -> str:
+    """DeepSpeed's settings with the spec's own over them, key by key."""
+    return json.dumps(_merged(json.loads(derived), own), ensure_ascii=False, indent=2) + "\n"
+
+
+def _merged(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {**base, **{key: _merged(base.get(key), value) for key, value in over.items()}}
+    return over
 
 
 def _template(name: str) -> Any:
@@ -52,6 +65,7 @@ def _environment() -> Environment:
         shell=quoting.shell,
         cell=quoting.cell,
         comment=quoting.comment,
+        count=quoting.count,
     )
     return environment
 

@@ -7,6 +7,7 @@ from typing import Any
 from specgen import plan as p
 from specgen.facts.gather import Facts, SourceFacts
 from specgen.schedule import schedule, world_size
+from specgen.sizes import size_in_bytes
 from specgen.source import Node
 
 
@@ -19,10 +20,11 @@ def resolve(tree: Node, facts: Facts) -> p.Plan:
         description=spec["description"],
         model=_model(spec["model"], facts),
         template=facts.template,
-        adapter=_adapter(spec["adapter"]["lora"]),
+        adapter=_adapter(spec["adapter"]),
         data=_data(spec, facts),
         train=_train(tree, spec["train"], facts),
         distributed=p.DistributedPlan(**spec["distributed"], world_size=world_size(tree)),
+        hardware=_hardware(spec["hardware"]),
         export=p.ExportPlan(adapter=p.AdapterExport(**spec["export"]["adapter"]), merged=p.MergedExport(**spec["export"]["merged"])),
         chat=_chat(spec["chat"], spec["data"]["system"]),
         smoke=tuple(_smoke(item) for item in spec["smoke"]),
@@ -39,7 +41,8 @@ def _model(model: dict[str, Any], facts: Facts) -> p.ModelPlan:
     quantization: p.Nf4Quantization | p.Int8Quantization | None = None
     if model["quantization"]:
         kind, settings = next(iter(model["quantization"].items()))
-        quantization = p.Nf4Quantization(**settings) if kind == "nf4" else p.Int8Quantization()
+        settings = {**settings, "skip_modules": _skipped(settings["skip_modules"], facts)}
+        quantization = p.Nf4Quantization(**settings) if kind == "nf4" else p.Int8Quantization(**settings)
     return p.ModelPlan(
         base=facts.base,
         dtype=model["dtype"],
@@ -49,11 +52,23 @@ def _model(model: dict[str, Any], facts: Facts) -> p.ModelPlan:
     )
 
 
-def _adapter(lora: dict[str, Any]) -> p.LoraAdapter:
+def _skipped(modules: list[str], facts: Facts) -> tuple[str, ...]:
+    """A list of one's own replaces the one that transformers makes, which keeps the output layer whole: it is named, too."""
+    return tuple(dict.fromkeys([*modules, facts.output_layer]))
+
+
+def _adapter(adapter: dict[str, Any] | None) -> p.LoraAdapter | None:
+    if adapter is None:
+        return None
+    lora = adapter["lora"]
     targets = lora["targets"]
-    return p.LoraAdapter(
-        r=lora["r"], alpha=lora["alpha"], dropout=lora["dropout"], targets="all-linear" if targets == "all-linear" else tuple(targets)
-    )
+    lists = {"targets": "all-linear" if targets == "all-linear" else tuple(targets), "modules_to_save": tuple(lora["modules_to_save"])}
+    return p.LoraAdapter(**{**lora, **lists})
+
+
+def _hardware(hardware: dict[str, Any]) -> p.HardwarePlan:
+    memory = hardware["device_memory"]
+    return p.HardwarePlan(**{**hardware, "device_memory": None if memory is None else size_in_bytes(memory)})
 
 
 def _data(spec: dict[str, Any], facts: Facts) -> p.DataPlan:
@@ -62,8 +77,8 @@ def _data(spec: dict[str, Any], facts: Facts) -> p.DataPlan:
     if data["validation"]:
         validation = p.ValidationPlan(
             fraction=data["validation"]["fraction"],
-            distinct_rows=len(facts.held_out),
-            rows=sum(facts.counts[row] for row in facts.held_out),
+            distinct_rows=None if facts.rows is None else len(facts.held_out),
+            rows=None if facts.rows is None else sum(facts.counts[row] for row in facts.held_out),
         )
     return p.DataPlan(
         system=data["system"],
@@ -73,13 +88,16 @@ def _data(spec: dict[str, Any], facts: Facts) -> p.DataPlan:
         limits=p.LimitsPlan(**data["limits"]),
         validation=validation,
         sources=tuple(_source(source, found) for source, found in zip(data["sources"], facts.sources, strict=True)),
-        rows=facts.counts.total(),
+        rows=facts.rows,
         train_rows=facts.train_rows,
+        examples=facts.examples,
     )
 
 
-def _source(source: dict[str, Any], facts: SourceFacts) -> p.SyntheticSource | p.FileSource:
+def _source(source: dict[str, Any], facts: SourceFacts) -> p.SyntheticSource | p.FileSource | p.HubSource:
     kind, settings = next(iter(source.items()))
+    if kind == "hub":
+        return p.HubSource(**settings, rows=facts.rows)
     rows = facts.counts.total()
     if kind == "file":
         return p.FileSource(format=settings["format"], weight=settings["weight"], files=facts.files, rows=rows)
@@ -93,7 +111,7 @@ def _source(source: dict[str, Any], facts: SourceFacts) -> p.SyntheticSource | p
 
 
 def _train(tree: Node, train: dict[str, Any], facts: Facts) -> p.TrainPlan:
-    steps = schedule(tree, facts.train_rows)
+    steps = schedule(tree, facts.examples)
     preview = train["preview"]
     return p.TrainPlan(
         objective=train["objective"],
@@ -107,6 +125,10 @@ def _train(tree: Node, train: dict[str, Any], facts: Facts) -> p.TrainPlan:
         learning_rate=train["learning_rate"],
         schedule=train["schedule"],
         warmup_steps=steps.warmup_steps,
+        warmup_ratio=train["warmup_ratio"] if steps.warmup_steps is None else None,
+        optimizer=train["optimizer"],
+        adam_beta1=train["adam_beta1"],
+        adam_beta2=train["adam_beta2"],
         weight_decay=train["weight_decay"],
         max_grad_norm=train["max_grad_norm"],
         gradient_checkpointing=train["gradient_checkpointing"],

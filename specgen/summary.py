@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from specgen.facts.gather import Facts
-from specgen.facts.template import conversation, mark_trained
-from specgen.plan import HubBase, PackageBase, Plan
+from specgen.facts.model import ModelFacts
+from specgen.facts.template import TRAINED, conversation, mark_trained, plain_text
+from specgen.plan import HubBase, LoraAdapter, PackageBase, Plan
 from specgen.rules.adapter import matched
+from specgen.sizes import size
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -29,7 +31,7 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
     """What the template of plan.md needs beside the plan."""
     sample = _sample(plan, facts)
     base = plan.model.base
-    targets = plan.adapter.targets
+    targets = plan.adapter.targets if plan.adapter else ()
     return {
         "base": f"package {base.package}, {base.path}"
         if isinstance(base, PackageBase)
@@ -48,30 +50,42 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
 def _figures(plan: Plan, facts: Facts) -> Figures | None:
     if facts.model is None:
         return None
-    linear = facts.model.linear
-    targets = plan.adapter.targets
-    modules = set(linear) if isinstance(targets, str) else {module for target in targets for module in matched(target, linear)}
-    trainable = sum(plan.adapter.r * sum(linear[module]) for module in modules)
     base = facts.model.parameters
+    modules = adapted_modules(plan.adapter, facts.model)
+    trainable = trainable_parameters(plan.adapter, facts.model)
     return Figures(
         modules=len(modules),
         trainable=trainable,
-        total=base + trainable,
+        total=base + trainable if plan.adapter else base,
         weights=size(base * BYTES[plan.model.dtype]),
         adapter_size=size(trainable * BYTES[plan.export.adapter.dtype]),
         merged_size=size(base * BYTES[plan.export.merged.dtype]),
     )
 
 
-def size(number: int) -> str:
-    """Bytes as people read them, in powers of ten."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if number >= factor:
-            return f"{number / factor:.1f} {unit}"
-    return f"{number} B"
+def adapted_modules(adapter: LoraAdapter | None, model: ModelFacts) -> set[str]:
+    """The dotted names of the modules that get a LoRA update."""
+    if adapter is None:
+        return set()
+    if isinstance(adapter.targets, str):
+        return set(model.linear)
+    return {module for target in adapter.targets for module in matched(target, model.linear)}
+
+
+def trainable_parameters(adapter: LoraAdapter | None, model: ModelFacts) -> int:
+    """Parameters that get a gradient, without those of modules_to_save."""
+    if adapter is None:
+        return model.parameters
+    shapes = [model.linear[module] for module in adapted_modules(adapter, model)]
+    lengths = sum(shape[1] for shape in shapes) if adapter.use_dora else 0  # DoRA: one length for each output
+    return adapter.r * sum(sum(shape) for shape in shapes) + lengths
 
 
 def _sample(plan: Plan, facts: Facts) -> str | None:
     """The first row as text, with marks around what is trained; None where the template is not known."""
-    template = facts.template_text
-    return None if template is None else mark_trained(template, conversation(next(iter(facts.counts)), plan.data.system))
+    if not facts.counts:
+        return None
+    row, template = next(iter(facts.counts)), facts.template_text
+    if plan.train.objective == "text":
+        return TRAINED[0] + plain_text(row) + TRAINED[1]
+    return None if template is None else mark_trained(template, conversation(row, plan.data.system))

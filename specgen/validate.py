@@ -19,6 +19,7 @@ TYPE_NAMES = {
     "object": "a mapping",
     "null": "null",
 }
+MOST_LISTED = 8
 
 
 def validate(tree: Node) -> list[Diagnostic]:
@@ -61,7 +62,10 @@ def _unknown_keys(error: Any, node: Node, path: list[str | int]) -> Iterator[Dia
             yield Diagnostic(code="SG101", message=message, place=value.key)
         else:
             message = f"{here} is no key of {owner}"
-            yield Diagnostic(code="SG101", message=message, place=value.key, hint=f"its keys are {', '.join(known)}")
+            listed = (
+                f"its keys are {', '.join(known)}" if len(known) <= MOST_LISTED or not path else f"specgen explain {owner} lists its keys"
+            )
+            yield Diagnostic(code="SG101", message=message, place=value.key, hint=listed)
 
 
 def _homes(homes: list[str]) -> str:

@@ -18,15 +18,19 @@ from specgen.source import Node
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFacts:
-    """`counts` says how often each distinct row is in the data set."""
+    """`counts` says how often each distinct row is in the data set; of a data set on the hub only `rows` may be known."""
 
     counts: Counter[Row]
     files: tuple[DataFile, ...]
+    rows: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`model` is None for a base on the hub. `counts` covers all sources; `held_out` its rows for validation."""
+    """`model` is None for a base on the hub. `counts` covers all sources at hand; `held_out` its rows for validation.
+
+    `rows_are_examples` says whether each row is one training example: neither packed nor, maybe, dropped.
+    """
 
     base: PackageBase | HubBase | LocalBase
     model: ModelFacts | None
@@ -34,10 +38,28 @@ class Facts:
     sources: tuple[SourceFacts, ...]
     counts: Counter[Row]
     held_out: tuple[Row, ...]
+    rows_are_examples: bool
 
     @property
-    def train_rows(self) -> int:
-        return self.counts.total() - sum(self.counts[row] for row in self.held_out)
+    def rows(self) -> int | None:
+        """Rows of all sources, or None where one of them is not known."""
+        rows = [source.rows for source in self.sources]
+        return None if None in rows else sum(row for row in rows if row is not None)
+
+    @property
+    def train_rows(self) -> int | None:
+        """Rows without those held out, or None where that is not known."""
+        return None if self.rows is None else self.rows - sum(self.counts[row] for row in self.held_out)
+
+    @property
+    def examples(self) -> int | None:
+        """What training sees in an epoch, or None where only the tokenizer can tell."""
+        return self.train_rows if self.rows_are_examples else None
+
+    @property
+    def output_layer(self) -> str:
+        """The name of the layer that makes logits."""
+        return "output" if self.model and self.model.model_type in ("internlm2", "internlm3") else "lm_head"
 
     @property
     def template_text(self) -> str | None:
@@ -68,8 +90,17 @@ class _Gatherer:
         for source in sources:
             counts.update(source.counts)
         fraction = data["validation"].children.get("fraction")
-        held = held_out(counts, data["validation"].real("fraction"), seed) if fraction and counts else []
-        return Facts(base=base, model=model, template=template, sources=sources, counts=counts, held_out=tuple(held))
+        known = all(source.rows is not None for source in sources)
+        held = held_out(counts, data["validation"].real("fraction"), seed) if fraction and counts and known else []
+        return Facts(
+            base=base,
+            model=model,
+            template=template,
+            sources=sources,
+            counts=counts,
+            held_out=tuple(held),
+            rows_are_examples=data["overlong"].value == "error" and not data["packing"].value,
+        )
 
     def model(self, node: Node) -> tuple[PackageBase | HubBase | LocalBase, ModelFacts | None]:
         try:
@@ -112,8 +143,10 @@ class _Gatherer:
             rows, faults = render_rows(synthetic)
             self.faults += faults
             repeat = synthetic.number("repeat")
-            counts = Counter(rows)
-            return SourceFacts(counts=Counter({row: count * repeat for row, count in counts.items()}), files=())
+            counts = Counter({row: count * repeat for row, count in Counter(rows).items()})
+            return SourceFacts(counts=counts, files=(), rows=counts.total())
+        if "hub" in node.children:
+            return SourceFacts(counts=Counter(), files=(), rows=None)
         return self.files(node.children["file"], seed)
 
     def files(self, node: Node, seed: int) -> SourceFacts:
@@ -123,7 +156,7 @@ class _Gatherer:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             self.fault("SG205", pattern, f"{printable(str(pattern.value))} cannot be read: {reason}")
-            return SourceFacts(counts=Counter(), files=())
+            return SourceFacts(counts=Counter(), files=(), rows=0)
         if not paths:
             what = "no file matches" if any(c in str(pattern.value) for c in "*?[") else "there is no file"
             self.fault("SG205", pattern, f"{what} {pattern.value}", _looked_in())
@@ -131,15 +164,15 @@ class _Gatherer:
         files: list[DataFile] = []
         for path in paths:
             try:
-                found = read_rows(path)
+                found = read_rows(path, node.text("format"))
             except OSError as error:
                 self.fault("SG205", pattern, f"{path} cannot be read: {error.strerror}")
                 continue
             self.faults += found.faults
             rows += found.rows
             files.append(found.file)
-        weight = node.real("weight")
-        return SourceFacts(counts=weighted(tuple(rows), weight, seed), files=tuple(files))
+        counts = weighted(tuple(rows), node.real("weight"), seed)
+        return SourceFacts(counts=counts, files=tuple(files), rows=counts.total())
 
     def fault(self, code: str, node: Node, message: str, hint: str | None = None) -> None:
         self.faults.append(Diagnostic(code=code, message=message, place=node.place or node.key, hint=hint))

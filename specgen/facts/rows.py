@@ -6,14 +6,13 @@ import glob
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from specgen.diagnostics import Diagnostic, Place
+from specgen.facts.formats import turns_of
 from specgen.plan import DataFile
 
-ROLES = ("system", "user", "assistant")
 MOST_FAULTS = 20
 
 Row = str  # canonical JSON of a conversation's messages: equal rows are equal texts
@@ -35,10 +34,10 @@ def matching_files(pattern: str) -> list[str]:
     return sorted(match for match in glob.glob(pattern, recursive=True) if Path(match).is_file())  # noqa: PTH207  (absolute too)
 
 
-def read_rows(path: str) -> FileRows:
-    """Reads a JSON Lines file in the openai format. Byte order marks, CRLF and blank lines are no part of a row.
+def read_rows(path: str, form: str) -> FileRows:
+    """Reads a JSON Lines file whose rows have one of the formats of formats.py.
 
-    Raises OSError where the file cannot be read.
+    Byte order marks, CRLF and blank lines are no part of a row. Raises OSError where the file cannot be read.
     """
     content = Path(path).read_bytes()
     rows: list[Row] = []
@@ -46,7 +45,7 @@ def read_rows(path: str) -> FileRows:
     for line, text in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not text.strip():
             continue
-        row = _read_row(text, path, line)
+        row = _read_row(text, path, line, form)
         if isinstance(row, str):
             rows.append(row)
         else:
@@ -60,7 +59,7 @@ def read_rows(path: str) -> FileRows:
     return FileRows(file=file, rows=tuple(rows), faults=tuple(faults))
 
 
-def _read_row(text: bytes, path: str, line: int) -> Row | list[Diagnostic]:
+def _read_row(text: bytes, path: str, line: int, form: str) -> Row | list[Diagnostic]:
     try:
         row = json.loads(text)
     except UnicodeDecodeError:
@@ -74,56 +73,8 @@ def _read_row(text: bytes, path: str, line: int) -> Row | list[Diagnostic]:
             )
         ]
     place = Place(file=path, line=line, column=1)
-    problems = [Diagnostic(code="SG208", message=problem, place=place) for problem in _row_problems(row)]
-    return problems or canonical([(message["role"], message["content"]) for message in row["messages"]])
-
-
-def _row_problems(row: object) -> Iterator[str]:
-    if not isinstance(row, dict):
-        yield f"the row is {_kind(row)}; it has to be an object with messages"
-        return
-    messages = row.get("messages")
-    if not isinstance(messages, list) or not messages:
-        yield "the row has no messages" if "messages" not in row else "messages has to be a list of at least one message"
-        return
-    for index, message in enumerate(messages):
-        yield from _message_problems(message, f"messages[{index}]")
-    if not any(isinstance(message, dict) and message.get("role") == "assistant" for message in messages):
-        yield "no message is from the assistant, so there is nothing to learn"
-
-
-def _message_problems(message: object, where: str) -> Iterator[str]:
-    if not isinstance(message, dict):
-        yield f"{where} is {_kind(message)}; it has to be an object with role and content"
-        return
-    if message.get("role") not in ROLES:
-        yield f"{where}.role is {json.dumps(message.get('role'), ensure_ascii=False)}; it has to be {', '.join(ROLES)}"
-    if "content" not in message:
-        yield f"{where}.content is missing"
-    elif not isinstance(content := message["content"], str):
-        yield f"{where}.content is {_kind(content)}; it has to be text"
-    elif not _is_unicode(content):
-        yield f"{where}.content holds half a surrogate pair"
-    elif message.get("role") == "assistant" and not content.strip():
-        yield f"{where}.content is empty, so there is nothing to learn"
-    for key in [key for key in message if key not in ("role", "content")]:
-        yield f"{where}.{key} is not understood, and would be lost"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool | int | float):
-        return json.dumps(value)
-    return "text" if isinstance(value, str) else "a list" if isinstance(value, list) else "an object"
+    turns, problems = turns_of(row, form)
+    return [Diagnostic(code="SG208", message=problem, place=place) for problem in problems] or canonical(turns)
 
 
 def canonical(messages: list[tuple[str, str]]) -> Row:

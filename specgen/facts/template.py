@@ -52,6 +52,11 @@ def conversation(row: str, system: str | None) -> list[dict[str, str]]:
     return messages
 
 
+def plain_text(row: str) -> str:
+    """A row without template and roles: its texts, one after another."""
+    return "\n".join(content for _, content in json.loads(row))
+
+
 @cache
 def _compiled(template: str) -> Template:
     return _environment().from_string(template)

@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     template.template_renders_the_data,
     template.system_text_of_the_template_is_shown,
     data.rows_are_left_for_training,
+    data.text_rows_have_no_turns,
     adapter.targets_match,
     train.epochs_or_max_steps,
     train.warmup_ratio_or_steps,

@@ -10,6 +10,22 @@ from specgen.source import Node
 from specgen.validate import place_of
 
 
+def text_rows_have_no_turns(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """format: text has no roles, so that a chat cannot be made of it."""
+    if tree.text("train", "objective") == "text":
+        return
+    for index, source in enumerate(tree.children["data"].children["sources"].items):
+        for kind in ("file", "hub"):
+            form = source.at(kind, "format")
+            if form is not None and form.value == "text":
+                yield Diagnostic(
+                    code="SG232",
+                    message="rows of format text have no turns, and train.objective is chat",
+                    place=place_of(tree, "data", "sources", index, kind, "format"),
+                    hint="write train.objective: text, or name the format of a conversation",
+                )
+
+
 def rows_are_left_for_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Holding rows out for validation may not take them all; a weight may not leave none."""
     if facts.held_out and facts.train_rows == 0:

@@ -19,6 +19,8 @@ MOST_ROWS = 100
 
 def tokenizer_has_a_template(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """template: tokenizer needs a base model that brings one."""
+    if _learns_text(tree):
+        return
     if facts.template.name == "tokenizer" and facts.model and facts.model.chat_template is None:
         yield Diagnostic(
             code="SG221",
@@ -31,7 +33,7 @@ def tokenizer_has_a_template(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 def template_renders(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A question and an answer render, and the answer is in the text."""
     text = facts.template_text
-    if text is None:
+    if text is None or _learns_text(tree):
         return
     place = _place(tree)
     try:
@@ -53,7 +55,7 @@ def template_renders(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 def template_renders_the_data(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """The first conversations render, too: with their roles, in their order."""
     text = facts.template_text
-    if text is None or any(template_renders(tree, facts)):
+    if text is None or _learns_text(tree) or any(template_renders(tree, facts)):
         return
     system = tree.children["data"].children["system"].value
     for row in itertools.islice(facts.counts, MOST_ROWS):
@@ -65,6 +67,10 @@ def template_renders_the_data(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             return
 
 
+def _learns_text(tree: Node) -> bool:
+    return tree.text("train", "objective") == "text"
+
+
 def _place(tree: Node) -> Place | None:
     template = tree.children["template"]
     return next(iter(template.children.values())).place if template.children else template.place
@@ -73,7 +79,7 @@ def _place(tree: Node) -> Place | None:
 def system_text_of_the_template_is_shown(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Many templates add a system text when a conversation has none: the user is told which."""
     text = facts.template_text
-    if text is None or tree.children["data"].children["system"].value is not None:
+    if text is None or _learns_text(tree) or tree.children["data"].children["system"].value is not None:
         return
     if all(json.loads(row)[0][0] == "system" for row in facts.counts):
         return

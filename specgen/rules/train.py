@@ -49,9 +49,11 @@ def batch_divides(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A warm-up as long as the run never reaches the learning rate."""
-    if not divides(tree) or not facts.train_rows:
+    if not divides(tree):
         return
-    plan = schedule(tree, facts.train_rows)
+    plan = schedule(tree, facts.examples)
+    if plan.warmup_steps is None or not plan.total_steps:
+        return
     if plan.warmup_steps >= plan.total_steps:
         steps = tree.children["train"].children["warmup_steps"]
         key = "warmup_steps" if steps.value is not None else "warmup_ratio"
@@ -68,9 +70,9 @@ def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic
 def intervals_fit_into_the_run(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A preview interval beyond the end shows nothing on the way."""
     every = tree.at("train", "preview", "every")
-    if every is None or every.place is None or not divides(tree) or not facts.train_rows:
+    if every is None or every.place is None or not divides(tree):
         return
-    total = schedule(tree, facts.train_rows).total_steps
-    if isinstance(every.value, int) and every.value > total:
+    total = schedule(tree, facts.examples).total_steps
+    if total and isinstance(every.value, int) and every.value > total:
         message = f"a preview every {every.value} steps, but training has {total}: only the first and the last are shown"
         yield Diagnostic(code="SG254", severity="warning", message=message, place=every.place)

@@ -48,7 +48,8 @@ def test_sections_inside_list_items_and_variants_are_completed(completed):
     tree = completed("smoke: [{user: Hi, expect: {contains: [a]}}]\nadapter: {lora: {r: 4}}\n")
     assert tree.at("data", "sources", 0, "synthetic").plain()["repeat"] == 1
     assert tree.at("smoke", 0, "expect").plain() == {"contains": ["a"], "not_contains": [], "matches": [], "stops": True}
-    assert tree.at("adapter").plain() == {"lora": {"r": 4, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear"}}
+    lora = {"r": 4, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear"}
+    assert tree.at("adapter").plain() == {"lora": lora | {"use_rslora": False, "use_dora": False, "modules_to_save": []}}
 
 
 def test_a_section_that_is_null_stays_null(completed):

@@ -1,0 +1,24 @@
+"""Sizes as people write and read them."""
+
+from __future__ import annotations
+
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+
+
+def size_in_bytes(text: str) -> int:
+    """`8GiB` or `2GB` in bytes."""
+    number = text.rstrip("KMGiB")
+    return round(float(number) * UNITS[text[len(number) :]])
+
+
+def size(number: int) -> str:
+    """Bytes as people read them, in powers of ten: weights and files."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if number >= factor:
+            return f"{number / factor:.1f} {unit}"
+    return f"{number} B"
+
+
+def gib(number: int) -> str:
+    """Bytes in GiB, as memory is counted."""
+    return f"{number / 2**30:.2f} GiB"
