@@ -17,7 +17,7 @@ MAX_EXCERPT_COLUMNS = 160
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Place:
-    """Where something stands: a file (or a flag), line and column counted from 1, and its length in characters."""
+    """Where something stands: a file, line and column counted from 1, and its length in characters; or a flag."""
 
     file: str
     line: int
@@ -25,18 +25,19 @@ class Place:
     width: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return self.file if self.file.startswith("--") else f"{self.file}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnostic:
-    """One fault: what is wrong in a sentence, and what to write instead."""
+    """One fault: what is wrong in a sentence, and what to write instead. `related` are other places that have a part in it."""
 
     code: str
     message: str
     place: Place | None = None
     hint: str | None = None
     severity: Severity = "error"
+    related: tuple[tuple[Place, str], ...] = ()
 
 
 class SpecError(Exception):
@@ -91,6 +92,8 @@ def _one_as_text(diagnostic: Diagnostic) -> str:
     lines = [f"{where}{diagnostic.severity} {diagnostic.code}: {diagnostic.message}"]
     if diagnostic.place:
         lines += _excerpt(diagnostic.place)
+    for place, text in diagnostic.related:
+        lines += [f"  {place}: {text}", *_excerpt(place)]
     if diagnostic.hint:
         lines.append(f"  hint: {diagnostic.hint}")
     return "\n".join(lines)

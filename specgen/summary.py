@@ -48,7 +48,7 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
 
 
 def _figures(plan: Plan, facts: Facts) -> Figures | None:
-    if facts.model is None:
+    if facts.model is None or not facts.model.parameters:
         return None
     base = facts.model.parameters
     modules = adapted_modules(plan.adapter, facts.model)

@@ -23,19 +23,55 @@ GGUF_LINEAR = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+GGUF_REST = {"token_embd": "model.embed_tokens", "output": "lm_head", "output_norm": "model.norm"}
+GGUF_NORMS = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+# what config.json calls the keys of a GGUF header, behind the architecture's name
+GGUF_CONFIG = {
+    "embedding_length": "hidden_size",
+    "block_count": "num_hidden_layers",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "context_length": "max_position_embeddings",
+    "vocab_size": "vocab_size",
+}
 NOT_LINEAR = ("embed", "wte", "wpe", "norm")
 OUTPUT_LAYERS = ("lm_head", "output", "embed_out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """`linear` maps a module's dotted name to its (in, out) features; the output layer is not among them."""
+    """`linear` maps a module's dotted name to its (in, out) features; the output layer is not among them.
+
+    `tensors` has every stored tensor's shape by its name; `config` is config.json, or what a GGUF header says in its words.
+    """
 
     model_type: str | None
     parameters: int
     linear: dict[str, tuple[int, int]]
+    tensors: dict[str, tuple[int, ...]]
     max_positions: int | None
     chat_template: str | None
+    config: dict[str, Any]
+
+    @property
+    def tie_word_embeddings(self) -> bool:
+        """Whether the output layer is the embedding matrix: no tensor of its own is stored then."""
+        stored = any(name.removesuffix(".weight").rpartition(".")[2] in OUTPUT_LAYERS for name in self.tensors)
+        return bool(self.tensors) and not stored
+
+    @property
+    def modules(self) -> set[str]:
+        """The dotted names of all modules that have weights, the output layer among them, tied or not."""
+        names = {name.rpartition(".")[0] for name in self.tensors}
+        return names | ({"lm_head"} if self.tie_word_embeddings else set())
+
+    @property
+    def quantized(self) -> str | None:
+        """How a checkpoint was quantized before (gptq, awq, …), or None."""
+        settings = self.config.get("quantization_config")
+        return str(settings.get("quant_method", "an unknown method")) if isinstance(settings, dict) else None
 
 
 class MissingBase(Exception):
@@ -106,10 +142,19 @@ def _model_files(folder: Path) -> list[str]:
 
 def _from_gguf(header: GgufHeader) -> ModelFacts:
     linear = {}
+    tensors: dict[str, tuple[int, ...]] = {}
     for name, shape in header.tensors.items():
         match name.split("."):
             case ["blk", layer, part, "weight"] if part in GGUF_LINEAR and len(shape) == 2:
-                linear[f"model.layers.{layer}.{GGUF_LINEAR[part]}"] = (shape[0], shape[1])
+                module = f"model.layers.{layer}.{GGUF_LINEAR[part]}"
+                linear[module] = (shape[0], shape[1])
+                tensors[f"{module}.weight"] = tuple(reversed(shape))
+            case [part, "weight"] if part in GGUF_REST:
+                tensors[f"{GGUF_REST[part]}.weight"] = tuple(reversed(shape))
+            case ["blk", layer, part, "weight"]:
+                tensors[f"model.layers.{layer}.{GGUF_NORMS.get(part, part)}.weight"] = tuple(reversed(shape))
+            case _:
+                tensors[name] = tuple(reversed(shape))
     kind = header.values.get("general.architecture")
     positions = header.values.get(f"{kind}.context_length")
     template = header.values.get("tokenizer.chat_template")
@@ -117,9 +162,17 @@ def _from_gguf(header: GgufHeader) -> ModelFacts:
         model_type=kind if isinstance(kind, str) else None,
         parameters=sum(math.prod(shape) for shape in header.tensors.values()),
         linear=linear,
+        tensors=tensors,
         max_positions=positions if isinstance(positions, int) else None,
         chat_template=template if isinstance(template, str) else None,
+        config=_config_of(header),
     )
+
+
+def _config_of(header: GgufHeader) -> dict[str, Any]:
+    kind = header.values.get("general.architecture")
+    found = {name: header.values.get(f"{kind}.{key}") for key, name in GGUF_CONFIG.items()}
+    return {"model_type": kind, **{name: value for name, value in found.items() if isinstance(value, int)}}
 
 
 def _from_folder(folder: Path) -> ModelFacts:
@@ -136,8 +189,10 @@ def _from_folder(folder: Path) -> ModelFacts:
         model_type=config.get("model_type"),
         parameters=sum(math.prod(shape) for shape in shapes.values()),
         linear=linear,
+        tensors={name: tuple(shape) for name, shape in shapes.items()},
         max_positions=config.get("max_position_embeddings"),
         chat_template=_chat_template(folder),
+        config=config,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
-from specgen.rules import adapter, chat, data, template, train, zero
+from specgen.rules import adapter, chat, data, hardware, matrix, template, train, zero
 from specgen.source import Node
 
 Rule = Callable[[Node, Facts], Iterator[Diagnostic]]
@@ -23,14 +23,34 @@ RULES: tuple[Rule, ...] = (
     data.rows_are_left_for_training,
     data.text_rows_have_no_turns,
     adapter.targets_match,
+    adapter.targets_match_every_layer,
+    adapter.saved_modules_match,
+    adapter.tied_weights_are_not_parted,
+    adapter.skipped_modules_match,
+    adapter.rank_is_lower_than_the_layers,
+    adapter.scaling_is_usual,
+    adapter.dropout_is_usual,
+    adapter.the_base_is_not_quantized_already,
+    adapter.a_gguf_base_is_not_quantized_twice,
+    matrix.settings_work_together,
+    hardware.every_process_has_a_device,
     train.epochs_or_max_steps,
     train.warmup_ratio_or_steps,
     train.batch_divides,
     train.warmup_ends_before_training,
     train.intervals_fit_into_the_run,
-    zero.offload_needs_a_stage,
-    zero.quantized_weights_are_not_sharded,
+    train.a_batch_has_rows_enough,
+    train.checkpoints_fall_into_the_run,
+    train.learning_rate_is_usual,
+    train.betas_belong_to_adam,
+    train.warmup_is_no_large_part,
+    train.previews_leave_time_to_train,
     zero.sharing_needs_processes,
+    zero.deepspeed_settings_need_a_stage,
+    zero.deepspeed_settings_are_typed,
+    zero.deepspeed_settings_agree,
+    zero.deepspeed_leaves_the_optimizer,
+    zero.deepspeed_keys_are_known,
     chat.expressions_compile,
     chat.expectations_ask_something,
 )

@@ -1,7 +1,8 @@
-"""Rules about batches, steps and intervals."""
+"""Rules about batches, steps, intervals and rates."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
@@ -9,6 +10,8 @@ from specgen.facts.gather import Facts
 from specgen.schedule import divides, schedule, world_size
 from specgen.source import Node
 from specgen.validate import place_of
+
+MOST_PREVIEWS = 500
 
 
 def epochs_or_max_steps(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -76,3 +79,103 @@ def intervals_fit_into_the_run(tree: Node, facts: Facts) -> Iterator[Diagnostic]
     if total and isinstance(every.value, int) and every.value > total:
         message = f"a preview every {every.value} steps, but training has {total}: only the first and the last are shown"
         yield Diagnostic(code="SG254", severity="warning", message=message, place=every.place)
+
+
+def a_batch_has_rows_enough(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A batch larger than the data set makes one small step of each epoch."""
+    node = tree.children["train"].children["batch_size"]
+    batch_size = tree.number("train", "batch_size")
+    if node.place and divides(tree) and facts.examples and batch_size > facts.examples:
+        yield Diagnostic(
+            code="SG255",
+            severity="warning",
+            message=f"train.batch_size is {batch_size}, and the training examples are {facts.examples}: an epoch is one partial step",
+            place=node.place,
+            hint="lower batch_size, or give more data",
+        )
+
+
+def checkpoints_fall_into_the_run(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A save interval beyond the end leaves nothing that an interrupted run could go on from."""
+    save_steps = tree.children["train"].children["save_steps"]
+    if save_steps.place is None or not divides(tree):
+        return
+    total = schedule(tree, facts.examples).total_steps
+    if total and isinstance(save_steps.value, int) and save_steps.value > total:
+        yield Diagnostic(
+            code="SG256",
+            severity="warning",
+            message=f"a checkpoint every {save_steps.value} steps, but training has {total}: an interrupted run begins anew",
+            place=save_steps.place,
+            hint=f"write save_steps: {max(1, total // 3)}",
+        )
+
+
+# Published recipes take 1e-4 to 1e-3 for LoRA; for all weights 1e-6 to 1e-4, and up to 1e-3 for models of 0.1 to 0.4 billion
+USUAL_RATES = {"an adapter": (5e-6, 5e-3), "all weights": (1e-7, 2e-3)}
+
+
+def learning_rate_is_usual(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Full fine-tuning with an adapter's rate forgets everything; an adapter with a full run's rate learns nothing."""
+    rate = tree.real("train", "learning_rate")
+    trained = "all weights" if tree.children["adapter"].value is None else "an adapter"
+    least, most = USUAL_RATES[trained]
+    is_default = not tree.children["train"].children["learning_rate"].place
+    if tree.text("train", "optimizer") == "sgd" or (least <= rate <= most and not (is_default and trained == "all weights")):
+        return
+    how = "the default, for adapters, and high" if is_default else f"unusually {'high' if rate > most else 'low'}"
+    yield Diagnostic(
+        code="SG257",
+        severity="warning",
+        message=f"train.learning_rate {rate:g} is {how} for training {trained}",
+        place=place_of(tree, "adapter") if is_default else place_of(tree, "train", "learning_rate"),
+        hint=f"recipes take about {'1e-5' if trained == 'all weights' else '2e-4'}",
+    )
+
+
+def betas_belong_to_adam(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Settings that the chosen optimizer does not read."""
+    optimizer = tree.text("train", "optimizer")
+    if "adam" in optimizer:
+        return
+    for key in ("adam_beta1", "adam_beta2"):
+        node = tree.children["train"].children[key]
+        if node.place:
+            chosen = tree.children["train"].children["optimizer"].place
+            yield Diagnostic(
+                code="SG258",
+                message=f"train.{key} is given, and the optimizer {optimizer} does not read it",
+                place=node.key,
+                related=((chosen, "train.optimizer is set here"),) if chosen else (),
+                hint=f"leave {key} out, or write optimizer: adamw_torch",
+            )
+
+
+def warmup_is_no_large_part(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A ratio above a third was meant as a percentage, or as steps."""
+    ratio = tree.children["train"].children["warmup_ratio"]
+    if ratio.place and isinstance(ratio.value, float) and 1 / 3 < ratio.value < 1:
+        yield Diagnostic(
+            code="SG259",
+            severity="warning",
+            message=f"the warm-up takes {ratio.value:.0%} of training",
+            place=ratio.place,
+            hint="recipes take 0.03 to 0.1; warmup_steps counts steps",
+        )
+
+
+def previews_leave_time_to_train(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Each preview generates answers: at every step of a long run they take more time than training."""
+    preview = tree.children["train"].children["preview"]
+    if not preview.children or not divides(tree):
+        return
+    total = schedule(tree, facts.examples).total_steps
+    answers = len(preview.children["prompts"].items)
+    if total and (shown := total // preview.number("every") * answers) > MOST_PREVIEWS:
+        yield Diagnostic(
+            code="SG260",
+            severity="warning",
+            message=f"the run would show {shown:,} sample answers of up to {preview.number('max_new_tokens')} tokens",
+            place=place_of(tree, "train", "preview", "every"),
+            hint=f"write every: {math.ceil(total / 20)}",
+        )

@@ -1,49 +1,154 @@
-"""Rules about DeepSpeed."""
+"""Rules about processes and DeepSpeed. What goes with which stage is in schemas/support.yaml."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.schedule import divides, schedule, world_size
 from specgen.source import Node
-from specgen.validate import place_of
+from specgen.validate import dotted, place_of
 
-
-def offload_needs_a_stage(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """ZeRO can only move out what it manages."""
-    stage, offload = tree.number("distributed", "zero_stage"), tree.text("distributed", "offload")
-    least = {"none": 0, "optimizer": 1, "all": 3}[offload]
-    if stage < least:
-        message = f"distributed.offload: {offload} needs zero_stage {least} or more; it is {stage}"
-        yield Diagnostic(
-            code="SG261",
-            message=message,
-            place=place_of(tree, "distributed", "offload"),
-            hint=f"write zero_stage: {max(least, 2)}, or offload: none",
-        )
-
-
-def quantized_weights_are_not_sharded(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """This version loads quantized weights whole on every process; ZeRO-3 would shard them."""
-    quantization = tree.children["model"].children["quantization"]
-    if quantization.value is not None and tree.number("distributed", "zero_stage") == 3:
-        yield Diagnostic(
-            code="SG262",
-            message="quantized base weights cannot be shared out by ZeRO-3 here",
-            place=place_of(tree, "distributed", "zero_stage"),
-            hint="write zero_stage: 2",
-        )
+# The sections of a DeepSpeed configuration: deepspeed/runtime/constants.py and config.py, 0.19
+DEEPSPEED_KEYS = (
+    "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping", "optimizer", "scheduler",
+    "fp16", "bf16", "amp", "torch_autocast", "zero_optimization", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
+    "steps_per_print", "wall_clock_breakdown", "dump_state", "communication_data_type", "seq_parallel_communication_data_type",
+    "prescale_gradients", "gradient_predivide_factor", "gradient_allreduce_op", "sparse_gradients", "disable_allgather",
+    "dataloader_drop_last", "data_types", "checkpoint", "load_universal_checkpoint", "activation_checkpointing", "aio", "flops_profiler",
+    "comms_logger", "tensorboard", "wandb", "csv_monitor", "comet", "autotuning", "elasticity", "compile", "hybrid_engine",
+    "use_data_before_expert_parallelism", "log_level", "graph_harvesting", "check_overflow", "disable_python_gc", "nebula",
+    "data_efficiency", "curriculum_learning", "compression_training", "quantize_training", "tensor_parallel", "timers", "zenflow",
+    "train_steps", "seed",
+)  # fmt: skip
+LETS_TORCH_RUN = ("optimizer", "scheduler")
 
 
 def sharing_needs_processes(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A stage without processes to share among is allowed, and does nothing: say so."""
     stage = tree.number("distributed", "zero_stage")
-    processes = tree.number("distributed", "processes_per_node") * tree.number("distributed", "nodes")
-    if stage and processes == 1 and tree.text("distributed", "offload") == "none":
+    if stage and world_size(tree) == 1 and tree.text("distributed", "offload") == "none":
         yield Diagnostic(
             code="SG263",
             severity="note",
             message=f"zero_stage {stage} with one process shares nothing out",
             place=place_of(tree, "distributed", "zero_stage"),
         )
+
+
+def deepspeed_settings_need_a_stage(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Without a ZeRO stage there is no deepspeed.json that they could go into."""
+    own = _own(tree)
+    if own.children and tree.number("distributed", "zero_stage") == 0:
+        yield Diagnostic(
+            code="SG264",
+            message="distributed.deepspeed is given, and zero_stage is 0: this run has no DeepSpeed",
+            place=own.key or own.place,
+            hint="write zero_stage: 2, or leave distributed.deepspeed out",
+        )
+
+
+def deepspeed_settings_are_typed(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A number or a truth in quotes is text to DeepSpeed; and auto is for transformers to fill in, not for a concrete file."""
+    for path, node in _leaves(_own(tree), []):
+        if not isinstance(node.value, str):
+            continue
+        name = dotted(["distributed", "deepspeed", *path])
+        if node.value == "auto":
+            hint = "leave it out: specgen writes the number that the rest of the spec says"
+            yield Diagnostic(code="SG265", message=f"{name} is auto; a compiled deepspeed.json has none", place=node.place, hint=hint)
+        elif _looks_typed(node.value):
+            message = f"{name} is the text {node.value!r}".replace("'", '"')
+            yield Diagnostic(code="SG265", message=message, place=node.place, hint=f"write {node.value.lower()} without quotes")
+
+
+def deepspeed_settings_agree(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """What the spec says elsewhere is not said otherwise to DeepSpeed."""
+    if not divides(tree):
+        return
+    for path, (key, value, how) in _said_elsewhere(tree).items():
+        node = _own(tree).at(*path.split("."))
+        if node is None or isinstance(node.value, str) or node.value == value:
+            continue
+        other = tree.at(*key.split("."))
+        yield Diagnostic(
+            code="SG266",
+            message=f"distributed.deepspeed.{path} is {_plain(node.value)}, and {key} makes it {_plain(value)}{how}",
+            place=node.place,
+            related=((other.place, f"{key} is set here"),) if other is not None and other.place else (),
+            hint=f"leave {path} out, and change {key}",
+        )
+
+
+def _said_elsewhere(tree: Node) -> dict[str, tuple[str, object, str]]:
+    """DeepSpeed's key → the spec's key, the value that follows from it, and how."""
+    steps = schedule(tree, None)
+    micro, accumulation, processes = steps.micro_batch_size, steps.accumulation, world_size(tree)
+    dtype = tree.text("model", "dtype")
+    return {
+        "train_batch_size": ("train.batch_size", tree.number("train", "batch_size"), f" = {micro} x {accumulation} x {processes}"),
+        "train_micro_batch_size_per_gpu": ("train.micro_batch_size", micro, ""),
+        "gradient_accumulation_steps": ("train.batch_size", accumulation, ""),
+        "gradient_clipping": ("train.max_grad_norm", tree.real("train", "max_grad_norm"), ""),
+        "bf16.enabled": ("model.dtype", dtype == "bfloat16", ""),
+        "fp16.enabled": ("model.dtype", dtype == "float16", ""),
+        "zero_optimization.stage": ("distributed.zero_stage", tree.number("distributed", "zero_stage"), ""),
+    }
+
+
+def deepspeed_leaves_the_optimizer(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """One optimizer and one schedule: those of train."""
+    for name in LETS_TORCH_RUN:
+        node = _own(tree).children.get(name)
+        if node is None:
+            continue
+        key = {"optimizer": "train.optimizer", "scheduler": "train.schedule"}[name]
+        other = tree.at(*key.split("."))
+        yield Diagnostic(
+            code="SG267",
+            message=f"the {name} is chosen by {key}, and a second one is given to DeepSpeed",
+            place=node.key,
+            related=((other.place, f"{key} is set here"),) if other is not None and other.place else (),
+            hint=f"leave distributed.deepspeed.{name} out",
+        )
+
+
+def deepspeed_keys_are_known(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """DeepSpeed ignores a key that it does not know."""
+    for name, node in _own(tree).children.items():
+        if name not in DEEPSPEED_KEYS:
+            near = difflib.get_close_matches(name, DEEPSPEED_KEYS, n=1)
+            message = f"DeepSpeed knows no section {name}, and would ignore it"
+            hint = f"did you mean '{near[0]}'?" if near else "its sections are in DeepSpeed's documentation, under Configuration JSON"
+            yield Diagnostic(code="SG268", message=message, place=node.key, hint=hint)
+
+
+def _own(tree: Node) -> Node:
+    return tree.children["distributed"].children["deepspeed"]
+
+
+def _leaves(node: Node, path: list[str | int]) -> Iterator[tuple[list[str | int], Node]]:
+    if node.children:
+        for key, child in node.children.items():
+            yield from _leaves(child, [*path, key])
+    elif node.items:
+        for index, item in enumerate(node.items):
+            yield from _leaves(item, [*path, index])
+    else:
+        yield path, node
+
+
+def _looks_typed(text: str) -> bool:
+    if text.lower() in ("true", "false"):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

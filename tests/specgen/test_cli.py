@@ -66,4 +66,4 @@ def test_an_unknown_profile_is_told_with_the_nearest(cli, root):
 def test_a_setting_is_checked_like_the_spec(cli, root):
     ran = cli("validate", root / "specs/assistant.yaml", "--set", "train.learning_rate=fast")
     assert ran.code == 2
-    assert "--set train.learning_rate=fast:1:1: error SG103: train.learning_rate is the text fast; it has to be a number" in ran.err
+    assert "--set train.learning_rate=fast: error SG103: train.learning_rate is the text fast; it has to be a number" in ran.err

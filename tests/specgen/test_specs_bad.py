@@ -17,6 +17,7 @@ def contents(folder):
 def test_the_fault_is_told_where_it_stands_and_nothing_is_written(case, cli):
     before = contents(case)
     ran = cli("validate", "spec.yaml", cwd=case)
-    assert (ran.out + ran.err).replace(str(case), "FOLDER") == (case / "expected.txt").read_text(encoding="utf-8")
-    assert ran.code == 2
+    expected = (case / "expected.txt").read_text(encoding="utf-8")
+    assert (ran.out + ran.err).replace(str(case), "FOLDER") == expected
+    assert ran.code == (2 if ": error SG" in expected or expected.startswith("error SG") else 0)
     assert contents(case) == before
