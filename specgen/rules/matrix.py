@@ -19,7 +19,7 @@ Combination = dict[str, Value]
 
 MOST_CHANGES = 2
 GPUS = ((8.0, "ampere"), (7.5, "turing"), (7.0, "volta"), (0.0, "pascal"))  # NVIDIA's compute capabilities
-FIXED = ("device", "gpu", "remote_code")  # what a machine or a model is, a hint cannot change
+FIXED = {"device", "gpu", "remote_code"}  # what a machine or a model is, a hint cannot change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
