@@ -88,6 +88,19 @@ def compile_command(spec: Path, profile: str | None, settings: tuple[str, ...], 
 @spec_argument
 @profile_option
 @set_option
+def plan(spec: Path, profile: str | None, settings: tuple[str, ...]) -> None:
+    """Say what a run will be: rows, tokens, steps, memory. Tokenizes the data; trains nothing."""
+    from specgen.commands.plan import planned
+
+    compiled = planned(spec, profile, settings)
+    _print_diagnostics([diagnostic for diagnostic in compiled.diagnostics if diagnostic.severity != "note"])
+    click.echo(compiled.files["plan.md"], nl=False)
+
+
+@cli.command()
+@spec_argument
+@profile_option
+@set_option
 @output_option
 @runs_option
 @click.option(

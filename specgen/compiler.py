@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specgen.compose import with_profile, with_settings
 from specgen.defaults import complete
 from specgen.diagnostics import Diagnostic, SpecError, in_file_order
+from specgen.facts.figures import DataFigures
 from specgen.facts.gather import gather
 from specgen.plan import Plan
 from specgen.render import Files, render
@@ -48,10 +49,11 @@ def checked(tree: Node, profile: str | None = None, settings: tuple[str, ...] = 
     return complete(composed)
 
 
-def compile_tree(tree: Node, profile: str | None = None, settings: tuple[str, ...] = ()) -> Compiled:
-    """A parsed spec as plan and files. Raises SpecError where a check finds an error."""
+def compile_tree(tree: Node, profile: str | None = None, settings: tuple[str, ...] = (), *, figures: DataFigures | None = None) -> Compiled:
+    """A parsed spec as plan and files. `figures` are those of its data, where they are known. Raises SpecError."""
     completed = checked(tree, profile, settings)
     facts, faults = gather(completed)
+    facts = replace(facts, figures=figures)
     diagnostics = in_file_order([*faults, *check(completed, facts)])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise SpecError(*diagnostics)

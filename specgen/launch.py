@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,6 +33,24 @@ def start(module: str, arguments: list[str]) -> int:
             except KeyboardInterrupt:
                 continue  # Ctrl-C goes to both; the other one ends in its own way
             return 128 - code if code < 0 else code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A process that has ended: its exit code, and what it said on standard output and on standard error."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def run_quietly(module: str, arguments: list[str]) -> Done:
+    """Runs `python -m MODULE ARGUMENTS` to its end and keeps what it says."""
+    require_torch()
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], env=environment(), stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8"
+    )
+    return Done(code=done.returncode, output=done.stdout, errors=done.stderr)
 
 
 def require_torch() -> None:

@@ -39,6 +39,7 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
         if isinstance(base, HubBase)
         else base.path,
         "distinct": len(facts.counts),
+        "data": facts.figures,
         "figures": _figures(plan, facts),
         "targets": targets if isinstance(targets, str) else ", ".join(targets),
         "quantized": plan.model.quantization.TAG if plan.model.quantization else None,

@@ -21,7 +21,7 @@ PLAIN: Combination = {
     "device": "auto",
     "gpu": "ampere",
 }
-METHODS = {
+METHODS: dict[str, Combination] = {
     f"{adapter}, {'full precision' if quantization == 'none' else quantization}": {
         "adapter": adapter,
         "quantization": quantization,
@@ -30,7 +30,7 @@ METHODS = {
     for adapter in ("lora", "dora", "full")
     for quantization in ("none", "int8", "nf4")
 }
-STAGES = {
+STAGES: dict[str, Combination] = {
     "no ZeRO": {"zero_stage": 0},
     "ZeRO-1": {"zero_stage": 1},
     "ZeRO-2": {"zero_stage": 2},
@@ -39,28 +39,27 @@ STAGES = {
     "ZeRO-3, optimizer offloaded": {"zero_stage": 3, "offload": "optimizer"},
     "ZeRO-3, all offloaded": {"zero_stage": 3, "offload": "all"},
 }
-ATTENTIONS = {name: {"attention": name} for name in ("auto", "sdpa", "eager", "flash_attention_2")}
-MACHINES = {
-    f"{dtype} on {where}": {"dtype": dtype, **on}
-    for dtype in ("bfloat16", "float16", "float32")
-    for where, on in (
-        ("Ampere and later", {"gpu": "ampere"}),
-        ("an older GPU", {"gpu": "turing"}),
-        ("a CPU", {"device": "cpu", "gpu": "unknown"}),
-    )
+ATTENTIONS: dict[str, Combination] = {name: {"attention": name} for name in ("auto", "sdpa", "eager", "flash_attention_2")}
+PLACES: dict[str, Combination] = {
+    "Ampere and later": {"gpu": "ampere"},
+    "an older GPU": {"gpu": "turing"},
+    "a CPU": {"device": "cpu", "gpu": "unknown"},
 }
-OPTIMIZERS = {
+MACHINES: dict[str, Combination] = {
+    f"{dtype} on {where}": {"dtype": dtype, **on} for dtype in ("bfloat16", "float16", "float32") for where, on in PLACES.items()
+}
+OPTIMIZERS: dict[str, Combination] = {
     name: {"optimizer": name}
     for name in ("adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd")
 }
-STATES = {
+STATES: dict[str, Combination] = {
     "on a GPU": {"device": "cuda"},
     "on a CPU": {"device": "cpu", "gpu": "unknown"},
     "GPU, ZeRO-2": {"zero_stage": 2},
     "GPU, ZeRO-2, offloaded": {"zero_stage": 2, "offload": "optimizer"},
 }
-PACKINGS = {"packing": {"packing": True}, "no packing": {"packing": False}}
-CODES = {"a model of transformers": {"remote_code": False}, "code of the model's own": {"remote_code": True}}
+PACKINGS: dict[str, Combination] = {"packing": {"packing": True}, "no packing": {"packing": False}}
+CODES: dict[str, Combination] = {"a model of transformers": {"remote_code": False}, "code of the model's own": {"remote_code": True}}
 
 HEAD = """\
 # What works together

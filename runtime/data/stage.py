@@ -11,6 +11,7 @@ from runtime import console
 from runtime.chat_template import ChatFormat, Encoded
 from runtime.config import Config, DataConfig
 from runtime.data.dataset import save_rows
+from runtime.data.figures import figures
 from runtime.data.sources import Row, messages_of, read_sources
 from runtime.faults import WRONG, RunFault
 from runtime.model import load_tokenizer
@@ -37,20 +38,26 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     _hold_limits(config.data, fitted, [counts[row] for row in rows])
 
     kept: list[Encoded] = []
+    kept_rows: list[Row] = []
     splits: dict[str, list[int]] = {"train": [], "validation": []}
     for row, fit_row in zip(rows, fitted, strict=True):
         if fit_row.encoded is not None:
             splits["validation" if row in held else "train"] += [len(kept)] * counts[row]
             kept.append(fit_row.encoded)
+            kept_rows.append(row)
     if not splits["train"]:
         raise RunFault("SG425", "no row is left for training", "raise data.max_length", exit_code=WRONG)
     save_rows(kept, splits["train"], splits["validation"], out)
 
-    figures = _figures(config, kept, splits)
-    figures["dropped"] = sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.encoded is None)
-    figures["truncated"] = sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.truncated)
-    console.say("data", data_line(figures))
-    return figures
+    found = {
+        "rows": counts.total(),
+        "max_length": config.data.max_length,
+        **figures(kept_rows, kept, splits["train"], splits["validation"]),
+        "dropped": sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.encoded is None),
+        "truncated": sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.truncated),
+    }
+    console.say("data", data_line(found))
+    return found
 
 
 def fit(rows: Sequence[Row], encoded: Sequence[Encoded], data: DataConfig) -> list[Fitted]:
@@ -93,21 +100,6 @@ def _hold_limits(data: DataConfig, fitted: Sequence[Fitted], counts: Sequence[in
         if share > limits[what]:
             message = f"{share:.1%} of the rows would be {what}; data.limits.{what} allows {limits[what]:.1%}"
             raise RunFault("SG427", message, f"raise data.max_length, or data.limits.{what}", exit_code=WRONG)
-
-
-def _figures(config: Config, kept: Sequence[Encoded], splits: dict[str, list[int]]) -> dict[str, Any]:
-    lengths = sorted(len(kept[index].input_ids) for index in splits["train"])
-    return {
-        "rows": config.data.rows,
-        "distinct": len(kept),
-        "train_rows": len(splits["train"]),
-        "validation_rows": len(splits["validation"]),
-        "tokens": sum(lengths),
-        "trained_tokens": sum(sum(kept[index].trained) for index in splits["train"]),
-        "longest": lengths[-1],
-        "median": lengths[len(lengths) // 2],
-        "max_length": config.data.max_length,
-    }
 
 
 def data_line(figures: dict[str, Any]) -> str:

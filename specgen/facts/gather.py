@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from specgen.diagnostics import Diagnostic, printable
+from specgen.facts.figures import DataFigures
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
 from specgen.facts.rows import Row, held_out, matching_files, read_rows, weighted
 from specgen.facts.synthetic import render_rows
@@ -39,6 +40,7 @@ class Facts:
     counts: Counter[Row]
     held_out: tuple[Row, ...]
     rows_are_examples: bool
+    figures: DataFigures | None
 
     @property
     def rows(self) -> int | None:
@@ -54,6 +56,8 @@ class Facts:
     @property
     def examples(self) -> int | None:
         """What training sees in an epoch, or None where only the tokenizer can tell."""
+        if self.figures is not None:
+            return self.figures.examples
         return self.train_rows if self.rows_are_examples else None
 
     @property
@@ -100,6 +104,7 @@ class _Gatherer:
             counts=counts,
             held_out=tuple(held),
             rows_are_examples=data["overlong"].value == "error" and not data["packing"].value,
+            figures=None,
         )
 
     def model(self, node: Node) -> tuple[PackageBase | HubBase | LocalBase, ModelFacts | None]:

@@ -1,0 +1,52 @@
+"""specgen plan: what a run will be, with the figures that only the tokenizer can tell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from specgen import folder
+from specgen.compiler import Compiled, compile_tree, load
+from specgen.diagnostics import Diagnostic, SpecError
+from specgen.facts.figures import DataFigures, figures_of
+from specgen.launch import run_quietly
+
+RUNS = "plans"  # where data stages of plans lie, below the cache folder
+
+
+def planned(spec: Path, profile: str | None, settings: tuple[str, ...]) -> Compiled:
+    """The compiled spec with its data figures. Raises SpecError, also for what the data stage finds wrong with the rows."""
+    tree = load(spec)
+    compiled = compile_tree(tree, profile, settings)
+    return compile_tree(tree, profile, settings, figures=measured_data(compiled))
+
+
+def measured_data(compiled: Compiled) -> DataFigures:
+    """Runs the data stage in a process of its own, or takes what an earlier run of the same left in the cache."""
+    runs = cache_folder() / RUNS / hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:16]
+    with tempfile.TemporaryDirectory() as scratch:
+        build = Path(scratch, "build")
+        folder.write(compiled.files, build)
+        done = run_quietly("runtime", [str(build), "--runs-dir", str(runs), "--stage", "data"])
+    if done.code:
+        raise SpecError(*_faults(done.errors))
+    record = json.loads((runs / compiled.plan.name / "data" / "stage.json").read_text(encoding="utf-8"))
+    return figures_of(record["summary"])
+
+
+def cache_folder() -> Path:
+    """What can be made again lies here: SPECGEN_CACHE, or .cache/specgen in the home folder."""
+    return Path(os.environ.get("SPECGEN_CACHE") or Path.home() / ".cache" / "specgen")
+
+
+def _faults(errors: str) -> list[Diagnostic]:
+    """The runtime's own words as diagnostics: `error CODE: message`, more lines of it, and maybe `  hint: …`."""
+    head, _, rest = errors.strip().partition(": ")
+    code = head.removeprefix("error ")
+    if not (code.startswith("SG") and head.startswith("error ")):
+        raise RuntimeError(f"the data stage failed: {errors}")
+    message, _, hint = rest.partition("\n  hint: ")
+    return [Diagnostic(code=code, message=message, hint=hint or None)]

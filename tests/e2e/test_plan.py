@@ -1,0 +1,43 @@
+"""specgen plan: the data stage runs in a process of its own and tells what only the tokenizer can."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def plan(process, root, cache, *arguments):
+    return process("plan", "specs/assistant.yaml", *arguments, cwd=root, SPECGEN_CACHE=cache)
+
+
+def test_the_plan_has_the_tokens_of_the_rows(process, root, cache):
+    ran = plan(process, root, cache)
+    assert (ran.code, ran.err) == (0, "")
+    # counted with transformers' own tokenizer and template over the 80 rows of the default spec
+    assert "| tokens in an epoch | 3,815, 24.1 % trained |" in ran.out
+    assert "| length of a row | median 48, 90 % within 50, 99 % within 50, longest 50 |" in ran.out
+    assert "| repeated rows | 87.5 % |" in ran.out
+    assert "| tokens over the whole training | about 11,445 |" in ran.out
+
+
+def test_rows_that_do_not_fit_are_told_as_the_run_would(process, root, cache):
+    ran = plan(process, root, cache, "--set", "data.max_length=20")
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.startswith("error SG424: 10 distinct rows are longer than 20 tokens\n  48 tokens: user: Who are you? / assistant: ")
+    assert "  hint: write data.max_length: 50, or overlong: drop or truncate\n" in ran.err
+
+
+def test_steps_that_depend_on_dropped_rows_are_known(process, root, cache):
+    settings = ("--set", "data.max_length=48", "--set", "data.overlong=drop", "--set", "data.limits.dropped=0.5")
+    ran = plan(process, root, cache, *settings)
+    assert ran.code == 0
+    assert "| dropped, truncated | 30, 0 rows |" in ran.out
+    assert "| examples, after dropping | 50 |" in ran.out
+    assert "| optimizer steps | 21 (3.0 epochs x 7), 2 of them warm-up |" in ran.out
