@@ -30,14 +30,9 @@ class Figures:
 def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
     """What the template of plan.md needs beside the plan."""
     sample = _sample(plan, facts)
-    base = plan.model.base
     targets = plan.adapter.targets if plan.adapter else ()
     return {
-        "base": f"package {base.package}, {base.path}"
-        if isinstance(base, PackageBase)
-        else f"{base.repo} at {base.revision or 'main'}, from the hub"
-        if isinstance(base, HubBase)
-        else base.path,
+        "base": _base(plan, facts),
         "distinct": len(facts.counts),
         "data": facts.figures,
         "figures": _figures(plan, facts),
@@ -46,6 +41,24 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
         "sample": sample,
         "fence": "`" * (max((len(run) for run in (sample or "").replace("\n", " ").split(" ") if set(run) == {"`"}), default=2) + 1),
     }
+
+
+def _base(plan: Plan, facts: Facts) -> str:
+    """The base model, and for one on the hub where its sizes are known from."""
+    base = plan.model.base
+    if isinstance(base, HubBase):
+        known = f"sizes from {_ORIGINS[facts.model.origin]}" if facts.model else "sizes unknown"
+        return f"{base.repo} at {base.revision or 'main'}, from the hub; {known}"
+    return f"package {base.package}, {base.path}" if isinstance(base, PackageBase) else base.path
+
+
+_ORIGINS = {
+    "header": "its files",
+    "config.json": "its config.json",
+    "hub cache": "the hub's cache on this machine",
+    "lock": "the lock file",
+    "published": "its published config.json",
+}
 
 
 def _figures(plan: Plan, facts: Facts) -> Figures | None:

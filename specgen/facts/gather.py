@@ -28,7 +28,7 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`model` is None for a base on the hub. `counts` covers all sources at hand; `held_out` its rows for validation.
+    """`model` is None for a base on the hub that nobody knows. `counts` covers all sources at hand; `held_out` its rows for validation.
 
     `rows_are_examples` says whether each row is one training example: neither packed nor, maybe, dropped.
     """
@@ -63,7 +63,7 @@ class Facts:
     @property
     def output_layer(self) -> str:
         """The name of the layer that makes logits."""
-        return "output" if self.model and self.model.model_type in ("internlm2", "internlm3") else "lm_head"
+        return "output" if self.model and self.model.model_type == "internlm2" else "lm_head"
 
     @property
     def template_text(self) -> str | None:

@@ -6,12 +6,17 @@ import importlib.util
 import json
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from specgen.facts.architectures import Tensors, stored_tensors
 from specgen.facts.gguf import GgufHeader, read_gguf_header
+from specgen.facts.hub_cache import cached_snapshot
+from specgen.facts.published import published_config
 from specgen.plan import HubBase, LocalBase, PackageBase
+
+Origin = Literal["header", "config.json", "hub cache", "lock", "published"]
 
 # llama.cpp's tensor names for a decoder layer, and the modules of transformers that hold them
 GGUF_LINEAR = {
@@ -45,6 +50,8 @@ class ModelFacts:
     """`linear` maps a module's dotted name to its (in, out) features; the output layer is not among them.
 
     `tensors` has every stored tensor's shape by its name; `config` is config.json, or what a GGUF header says in its words.
+    `chat_template` None means that the model has none where `template_known`, and that nobody knows where not. `origin` says
+    what the facts were read from.
     """
 
     model_type: str | None
@@ -53,7 +60,9 @@ class ModelFacts:
     tensors: dict[str, tuple[int, ...]]
     max_positions: int | None
     chat_template: str | None
+    template_known: bool
     config: dict[str, Any]
+    origin: Origin
 
     @property
     def tie_word_embeddings(self) -> bool:
@@ -99,11 +108,44 @@ def parse_base(text: str) -> PackageBase | HubBase | LocalBase:
 
 
 def read_model_facts(base: PackageBase | HubBase | LocalBase) -> ModelFacts | None:
-    """Facts of a base model at hand; None for one on the hub. Raises MissingBase, or ValueError for a broken file."""
+    """Facts of a base model; None for one on the hub that is neither cached nor among the published ones.
+
+    Raises MissingBase, or ValueError for a broken file.
+    """
     path = locate(base)
     if path is None:
-        return None
+        assert isinstance(base, HubBase), base
+        return _from_hub(base)
     return _from_gguf(read_gguf_header(path)) if path.is_file() else _from_folder(path)
+
+
+def facts_from_config(config: dict[str, Any], *, origin: Origin) -> ModelFacts | None:
+    """Facts that a config.json tells alone; None where its model type is not known. Raises ValueError where a size is missing."""
+    tensors = stored_tensors(config)
+    if tensors is None:
+        return None
+    return ModelFacts(
+        model_type=config["model_type"],
+        parameters=sum(math.prod(shape) for shape in tensors.values()),
+        linear=_linear_of(tensors),
+        tensors=tensors,
+        max_positions=config.get("max_position_embeddings"),
+        chat_template=None,
+        template_known=False,
+        config=config,
+        origin=origin,
+    )
+
+
+def _from_hub(base: HubBase) -> ModelFacts | None:
+    snapshot = cached_snapshot(base.repo, base.revision)
+    if snapshot is not None and (snapshot / "config.json").is_file():
+        facts = facts_from_config(_read_object(snapshot / "config.json"), origin="hub cache")
+        if facts is not None:
+            known = (snapshot / "tokenizer_config.json").is_file()
+            return replace(facts, chat_template=_chat_template(snapshot), template_known=known)
+    config = published_config(base.repo)
+    return None if config is None else facts_from_config(config, origin="published")
 
 
 def locate(base: PackageBase | HubBase | LocalBase) -> Path | None:
@@ -165,7 +207,9 @@ def _from_gguf(header: GgufHeader) -> ModelFacts:
         tensors=tensors,
         max_positions=positions if isinstance(positions, int) else None,
         chat_template=template if isinstance(template, str) else None,
+        template_known=True,
         config=_config_of(header),
+        origin="header",
     )
 
 
@@ -176,32 +220,48 @@ def _config_of(header: GgufHeader) -> dict[str, Any]:
 
 
 def _from_folder(folder: Path) -> ModelFacts:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    shapes = _tensor_shapes(folder)
+    config = _read_object(folder / "config.json")
+    tensors = _tensor_shapes(folder)
+    template = _chat_template(folder)
+    if not tensors and (facts := facts_from_config(config, origin="config.json")):
+        return replace(facts, chat_template=template, template_known=True)
+    return ModelFacts(
+        model_type=config.get("model_type"),
+        parameters=sum(math.prod(shape) for shape in tensors.values()),
+        linear=_linear_of(tensors),
+        tensors=tensors,
+        max_positions=config.get("max_position_embeddings"),
+        chat_template=template,
+        template_known=True,
+        config=config,
+        origin="header",
+    )
+
+
+def _linear_of(tensors: Tensors) -> dict[str, tuple[int, int]]:
     linear = {}
-    for name, shape in shapes.items():
+    for name, shape in tensors.items():
         module = name.removesuffix(".weight")
         last = module.rpartition(".")[2]
         if module == name or len(shape) != 2 or last in OUTPUT_LAYERS or any(word in last for word in NOT_LINEAR):
             continue
         linear[module] = (shape[1], shape[0])
-    return ModelFacts(
-        model_type=config.get("model_type"),
-        parameters=sum(math.prod(shape) for shape in shapes.values()),
-        linear=linear,
-        tensors={name: tuple(shape) for name, shape in shapes.items()},
-        max_positions=config.get("max_position_embeddings"),
-        chat_template=_chat_template(folder),
-        config=config,
-    )
+    return linear
 
 
-def _tensor_shapes(folder: Path) -> dict[str, list[int]]:
-    shapes: dict[str, list[int]] = {}
+def _read_object(file: Path) -> dict[str, Any]:
+    value = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"{file.name} holds no object")
+    return value
+
+
+def _tensor_shapes(folder: Path) -> Tensors:
+    shapes: Tensors = {}
     for file in sorted(folder.glob("*.safetensors")):
         for name, entry in _safetensors_header(file).items():
             if name != "__metadata__":
-                shapes[name] = entry["shape"]
+                shapes[name] = tuple(entry["shape"])
     return shapes
 
 
@@ -218,6 +278,6 @@ def _chat_template(folder: Path) -> str | None:
     if (alone := folder / "chat_template.jinja").exists():
         return alone.read_text(encoding="utf-8")
     if (config := folder / "tokenizer_config.json").exists():
-        template = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+        template = _read_object(config).get("chat_template")
         return template if isinstance(template, str) else None
     return None

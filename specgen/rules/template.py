@@ -21,7 +21,7 @@ def tokenizer_has_a_template(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """template: tokenizer needs a base model that brings one."""
     if _learns_text(tree):
         return
-    if facts.template.name == "tokenizer" and facts.model and facts.model.chat_template is None:
+    if facts.template.name == "tokenizer" and facts.model and facts.model.template_known and facts.model.chat_template is None:
         yield Diagnostic(
             code="SG221",
             message="the base model has no chat template of its own",

@@ -1,0 +1,26 @@
+"""What well-known models on the hub say in their config.json, as far as weights go: the compiler knows them offline.
+
+One file a repository under published/, OWNER--NAME.json. Their parameter counts are the published ones (tests).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "published"
+
+
+def published_config(repo: str) -> dict[str, Any] | None:
+    """The architecture keys of a repository's config.json, or None where it is not among them."""
+    file = FOLDER / f"{repo.replace('/', '--')}.json"
+    if not file.is_file():
+        return None
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return config
+
+
+def published_repos() -> list[str]:
+    """All repositories that are known offline, sorted."""
+    return sorted(file.stem.replace("--", "/", 1) for file in FOLDER.glob("*.json"))
