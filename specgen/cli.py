@@ -6,14 +6,16 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from specgen import __version__
-from specgen.diagnostics import Diagnostic, SpecError, as_json, as_text, summary
+from specgen.diagnostics import Diagnostic, SpecError
+from specgen.printers import Format, as_text, printed, summary
 
 FAILED, WRONG, FAULT_OF_OURS, INTERRUPTED = 1, 2, 3, 130
 
@@ -24,7 +26,14 @@ output_option = click.option("--output", type=click.Path(path_type=Path), metava
 runs_option = click.option(
     "--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), metavar="DIR", show_default=True, help="Where run folders are."
 )
-format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How faults are printed.")
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github", "sarif"]),
+    default="text",
+    show_default=True,
+    help="How faults are printed.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,7 +47,7 @@ def cli() -> None:
 @profile_option
 @set_option
 @format_option
-def validate(specs: tuple[Path, ...], profile: str | None, settings: tuple[str, ...], form: str) -> None:
+def validate(specs: tuple[Path, ...], profile: str | None, settings: tuple[str, ...], form: Format) -> None:
     """Check specs and everything they refer to."""
     from specgen.compiler import compile_spec
 
@@ -51,8 +60,8 @@ def validate(specs: tuple[Path, ...], profile: str | None, settings: tuple[str, 
         found += diagnostics
         if form == "text":
             _print_checked(spec, diagnostics)
-    if form == "json":
-        click.echo(json.dumps(as_json(found), ensure_ascii=False, indent=2))
+    if form != "text":
+        _print_as(found, form)
     if any(diagnostic.severity == "error" for diagnostic in found):
         raise SystemExit(WRONG)
 
@@ -63,25 +72,30 @@ def validate(specs: tuple[Path, ...], profile: str | None, settings: tuple[str, 
 @set_option
 @output_option
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 and show the difference where the folder is stale.")
-def compile_command(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, check: bool) -> None:
+@format_option
+def compile_command(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, check: bool, form: Format) -> None:
     """Compile a spec into a folder of plain files."""
     from specgen import folder
     from specgen.compiler import compile_spec
 
-    compiled = compile_spec(spec, profile, settings)
-    target = output or Path("build", compiled.plan.name)
-    if check:
-        difference = folder.stale(compiled.files, target)
-        if difference:
-            click.echo(difference)
-            how = " ".join([f"specgen compile {spec}", *([f"--profile {profile}"] if profile else [])])
-            click.echo(f"{target} is stale; run: {how}", err=True)
-            raise SystemExit(FAILED)
-        click.echo(f"{target} is up to date")
-        return
-    folder.write(compiled.files, target)
-    _print_checked(spec, compiled.diagnostics, notes=False)
-    click.echo(f"wrote {target} ({len(compiled.files)} files); next: specgen run {target}")
+    with _faults_as(form):
+        compiled = compile_spec(spec, profile, settings)
+        target = output or Path("build", compiled.plan.name)
+        difference = folder.stale(compiled.files, target) if check else None
+        if not check:
+            folder.write(compiled.files, target)
+    aside = form != "text"  # the other forms have the output to themselves
+    if aside:
+        _print_as(compiled.diagnostics, form)
+    elif not check:
+        _print_checked(spec, compiled.diagnostics, notes=False)
+    if difference:
+        click.echo(difference, err=aside)
+        how = " ".join([f"specgen compile {spec}", *([f"--profile {profile}"] if profile else [])])
+        click.echo(f"{target} is stale; run: {how}", err=True)
+        raise SystemExit(FAILED)
+    done = f"{target} is up to date" if check else f"wrote {target} ({len(compiled.files)} files); next: specgen run {target}"
+    click.echo(done, err=aside)
 
 
 @cli.command()
@@ -205,11 +219,29 @@ def schema(plan: bool) -> None:
     click.echo((data_folder("schemas") / name).read_text(encoding="utf-8"), nl=False)
 
 
+@contextmanager
+def _faults_as(form: Format) -> Iterator[None]:
+    """Prints faults that end a command in another form than text, which main() does."""
+    try:
+        yield
+    except SpecError as error:
+        if form == "text":
+            raise
+        _print_as(error.diagnostics, form)
+        raise SystemExit(WRONG) from None
+
+
+def _print_as(diagnostics: Sequence[Diagnostic], form: Format) -> None:
+    root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd())
+    if text := printed(diagnostics, form, root=root):
+        click.echo(text)
+
+
 def _print_checked(spec: Path, diagnostics: Sequence[Diagnostic], *, notes: bool = True) -> None:
     """The faults of a spec, then a line that counts them. Without `notes` these are only counted."""
     _print_diagnostics([diagnostic for diagnostic in diagnostics if notes or diagnostic.severity != "note"])
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
-        click.echo(summary(list(diagnostics)), err=True)
+        click.echo(summary(diagnostics), err=True)
         return
     counts = [(sum(diagnostic.severity == severity for diagnostic in diagnostics), severity) for severity in ("warning", "note")]
     found = "".join(f", {_count(number, severity)}" for number, severity in counts if number)
@@ -222,7 +254,8 @@ def _steps(number: int | None) -> str:
 
 def _print_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
     if diagnostics:
-        click.echo(as_text(diagnostics), err=True)
+        colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        click.echo(as_text(diagnostics, colour=colour), err=True)
 
 
 def _count(number: int, word: str) -> str:
@@ -244,7 +277,7 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
     except SpecError as error:
         _print_diagnostics(error.diagnostics)
-        click.echo(summary(list(error.diagnostics)), err=True)
+        click.echo(summary(error.diagnostics), err=True)
         code = WRONG
     except click.ClickException as error:
         error.show()

@@ -218,9 +218,7 @@ class _Reader:
                 continue
             key = self.place(key_node)
             if name in own:
-                first = own[name].key
-                line = first.line if first else 0
-                self.fault("SG005", key_node, f"the key '{name}' is here twice; the first is at line {line}", hint="keep one of the two")
+                self.twice(name, key, own[name].key)
                 continue
             own[name] = self.node(value_node, depth=depth + 1, key=key)
         return {**merged, **own}
@@ -241,6 +239,11 @@ class _Reader:
         start, end = source.start_mark, source.end_mark
         width = end.column - start.column if end.line == start.line else 1
         return Place(file=self.file, line=start.line + 1, column=start.column + 1, width=max(1, width))
+
+    def twice(self, name: str, second: Place, first: Place | None) -> None:
+        related = ((first, "the first is here"),) if first else ()
+        message = f"the key '{name}' is here twice"
+        self.faults.append(Diagnostic(code="SG005", message=message, place=second, related=related, hint="keep one of the two"))
 
     def fault(self, code: str, source: yaml.Node, message: str, hint: str | None = None) -> None:
         self.faults.append(Diagnostic(code=code, message=message, place=self.place(source), hint=hint))

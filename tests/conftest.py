@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from specgen import cli as command_line
-from specgen import diagnostics
+from specgen import printers
 from specgen.compiler import compile_tree
 from specgen.diagnostics import SpecError
 from specgen.source import parse
@@ -77,7 +77,7 @@ def cli(monkeypatch, capsys, tmp_path):
     def run(*arguments, cwd=tmp_path):
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", ["specgen", *map(str, arguments)])
-        diagnostics._lines_of.cache_clear()
+        printers._lines_of.cache_clear()
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             command_line.main()

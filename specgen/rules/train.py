@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from specgen.diagnostics import Diagnostic
+from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.gather import Facts
 from specgen.schedule import divides, schedule, world_size
 from specgen.source import Node
@@ -28,8 +28,13 @@ def _one_of(tree: Node, first: str, second: str) -> Iterator[Diagnostic]:
     train = tree.children["train"].children
     one, other = train[first], train[second]
     if one.place and other.place and other.value is not None:
-        message = f"train.{first} (line {one.place.line}) and train.{second} say the same in two ways"
-        yield Diagnostic(code="SG251", message=message, place=other.key, hint="keep one of the two")
+        yield Diagnostic(
+            code="SG251",
+            message=f"train.{first} and train.{second} say the same in two ways",
+            place=other.key,
+            related=((one.key or one.place, f"train.{first} is set here"),),
+            hint="keep one of the two",
+        )
 
 
 def batch_divides(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -46,8 +51,17 @@ def batch_divides(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         code="SG252",
         message=f"train.batch_size is {batch_size}, no multiple of {made_of}",
         place=place_of(tree, "train", "batch_size"),
+        related=tuple(_written(tree, "train.micro_batch_size", "distributed.processes_per_node", "distributed.nodes")),
         hint=f"write batch_size: {options}",
     )
+
+
+def _written(tree: Node, *keys: str) -> Iterator[tuple[Place, str]]:
+    """Where these settings stand, as far as they are written."""
+    for key in keys:
+        node = tree.at(*key.split("."))
+        if node is not None and node.place:
+            yield node.place, f"{key} is set here"
 
 
 def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]:

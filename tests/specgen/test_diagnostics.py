@@ -1,9 +1,13 @@
 """Codes, their explanations and how faults are printed."""
 
+import ast
 import json
 import re
 
 from specgen.diagnostics import explanations
+from specgen.rules.matrix import matrix
+
+GRAVITY = ["error", "warning", "note"]
 
 
 def test_every_code_is_explained_and_every_explanation_is_used(root):
@@ -11,6 +15,23 @@ def test_every_code_is_explained_and_every_explanation_is_used(root):
     sources.append(re.sub(r"code: (\w+)", r'"\1"', (root / "schemas/support.yaml").read_text()))
     used = {code for text in sources for code in re.findall(r'"(SG\d{3})"', text)}
     assert used == set(explanations())
+
+
+def severities_in(text):
+    """(code, severity) of every diagnostic that one source file makes, as far as both are written there."""
+    for call in ast.walk(ast.parse(text)):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", None) == "Diagnostic":
+            words = {word.arg: getattr(word.value, "value", None) for word in call.keywords}
+            if isinstance(words["code"], str):
+                yield words["code"], words.get("severity", "error")
+
+
+def test_every_code_is_explained_with_the_gravest_severity_that_it_is_reported_with(root):
+    made = [pair for file in (root / "specgen").rglob("*.py") for pair in severities_in(file.read_text())]
+    made += [(conflict.code, conflict.severity) for conflict in matrix().conflicts]
+    gravest = {code: min((severity for other, severity in made if other == code), key=GRAVITY.index) for code, _ in made}
+    assert gravest == {code: entry.severity for code, entry in explanations().items() if code in gravest}
+    assert set(gravest.values()) == set(GRAVITY)
 
 
 def test_every_explanation_has_its_parts():

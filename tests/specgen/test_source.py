@@ -137,18 +137,20 @@ def test_a_key_given_twice_names_both_lines():
     with pytest.raises(SpecError) as caught:
         case("o15_dup_top.yaml")
     (fault,) = caught.value.diagnostics
-    assert (fault.code, fault.place.line, fault.message) == ("SG005", 6, "the key 'train' is here twice; the first is at line 1")
+    assert (fault.code, fault.place.line, fault.message) == ("SG005", 6, "the key 'train' is here twice")
+    assert [(place.line, text) for place, text in fault.related] == [(1, "the first is here")]
 
 
 def test_a_key_given_twice_in_a_section_names_both_lines():
     with pytest.raises(SpecError) as caught:
         case("o15_dup_nested.yaml")
     (fault,) = caught.value.diagnostics
-    assert (fault.code, fault.place.line, fault.message) == ("SG005", 4, "the key 'max_length' is here twice; the first is at line 2")
+    assert (fault.code, fault.place.line, fault.message) == ("SG005", 4, "the key 'max_length' is here twice")
+    assert [(place.line, text) for place, text in fault.related] == [(2, "the first is here")]
 
 
 def test_a_key_in_quotes_is_the_same_key():
-    assert refusal("a: 1\n'a': 2\n") == [("SG005", 2, 1, "the key 'a' is here twice; the first is at line 1")]
+    assert refusal("a: 1\n'a': 2\n") == [("SG005", 2, 1, "the key 'a' is here twice")]
 
 
 def test_a_tab_in_the_indentation_is_named():
