@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
-from specgen.rules import adapter, chat, data, hardware, matrix, template, train, zero
+from specgen.rules import adapter, chat, data, figures, hardware, matrix, template, train, zero
 from specgen.source import Node
 
 Rule = Callable[[Node, Facts], Iterator[Diagnostic]]
@@ -22,6 +22,7 @@ RULES: tuple[Rule, ...] = (
     template.system_text_of_the_template_is_shown,
     data.rows_are_left_for_training,
     data.text_rows_have_no_turns,
+    figures.limits_hold,
     adapter.targets_match,
     adapter.targets_match_every_layer,
     adapter.saved_modules_match,
