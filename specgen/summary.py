@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,8 @@ from specgen.plan import HubBase, LoraAdapter, PackageBase, Plan
 from specgen.rules.adapter import matched
 from specgen.sizes import size
 
+MOST_SAMPLES = 4
+LONGEST_SAMPLE = 2000  # characters
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -29,7 +33,7 @@ class Figures:
 
 def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
     """What the template of plan.md needs beside the plan."""
-    sample = _sample(plan, facts)
+    rendered = samples(plan, facts)
     targets = plan.adapter.targets if plan.adapter else ()
     return {
         "base": _base(plan, facts),
@@ -38,8 +42,8 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
         "figures": _figures(plan, facts),
         "targets": targets if isinstance(targets, str) else ", ".join(targets),
         "quantized": plan.model.quantization.TAG if plan.model.quantization else None,
-        "sample": sample,
-        "fence": "`" * (max((len(run) for run in (sample or "").replace("\n", " ").split(" ") if set(run) == {"`"}), default=2) + 1),
+        "samples": rendered,
+        "fence": _fence(rendered),
     }
 
 
@@ -87,19 +91,37 @@ def adapted_modules(adapter: LoraAdapter | None, model: ModelFacts) -> set[str]:
 
 
 def trainable_parameters(adapter: LoraAdapter | None, model: ModelFacts) -> int:
-    """Parameters that get a gradient, without those of modules_to_save."""
+    """Parameters that get a gradient."""
     if adapter is None:
         return model.parameters
     shapes = [model.linear[module] for module in adapted_modules(adapter, model)]
     lengths = sum(shape[1] for shape in shapes) if adapter.use_dora else 0  # DoRA: one length for each output
-    return adapter.r * sum(sum(shape) for shape in shapes) + lengths
+    whole = {module for name in adapter.modules_to_save for module in matched(name, model.modules)}
+    return adapter.r * sum(sum(shape) for shape in shapes) + lengths + sum(_parameters_of(module, model) for module in whole)
 
 
-def _sample(plan: Plan, facts: Facts) -> str | None:
-    """The first row as text, with marks around what is trained; None where the template is not known."""
-    if not facts.counts:
-        return None
-    row, template = next(iter(facts.counts)), facts.template_text
+def _parameters_of(module: str, model: ModelFacts) -> int:
+    found = [math.prod(shape) for name, shape in model.tensors.items() if name.rpartition(".")[0] == module]
+    tied = model.tensors.get("model.embed_tokens.weight", ()) if module == "lm_head" else ()
+    return sum(found) or (math.prod(tied) if tied else 0)
+
+
+def samples(plan: Plan, facts: Facts) -> list[str]:
+    """The first row of each source as the model sees it, with marks around what is trained; none where that is not known."""
+    template = facts.template_text
+    rows = [next(iter(source.counts)) for source in facts.sources if source.counts]
     if plan.train.objective == "text":
-        return TRAINED[0] + plain_text(row) + TRAINED[1]
-    return None if template is None else mark_trained(template, conversation(row, plan.data.system))
+        texts = [TRAINED[0] + plain_text(row) + TRAINED[1] for row in rows]
+    else:
+        texts = [] if template is None else [mark_trained(template, conversation(row, plan.data.system)) for row in rows]
+    return [_shortened(text) for text in texts[:MOST_SAMPLES]]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_SAMPLE else f"{text[:LONGEST_SAMPLE]}… and {len(text) - LONGEST_SAMPLE:,} characters more"
+
+
+def _fence(texts: list[str]) -> str:
+    """A code fence that no text can end."""
+    runs = re.findall("`+", "\n".join(texts))
+    return "`" * max(3, 1 + max(map(len, runs), default=0))
