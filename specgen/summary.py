@@ -39,6 +39,8 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
         "base": _base(plan, facts),
         "distinct": len(facts.counts),
         "data": facts.figures,
+        "total_tokens": total_tokens(plan, facts),
+        "arithmetic": arithmetic(plan, facts),
         "figures": _figures(plan, facts),
         "targets": targets if isinstance(targets, str) else ", ".join(targets),
         "quantized": plan.model.quantization.TAG if plan.model.quantization else None,
@@ -79,6 +81,33 @@ def _figures(plan: Plan, facts: Facts) -> Figures | None:
         adapter_size=size(trainable * BYTES[plan.export.adapter.dtype]),
         merged_size=size(base * BYTES[plan.export.merged.dtype]),
     )
+
+
+def total_tokens(plan: Plan, facts: Facts) -> int | None:
+    """Tokens over the whole training, padding not counted; None where steps or lengths are not known."""
+    train = plan.train
+    if facts.figures is None or not train.total_steps or not train.steps_per_epoch:
+        return None
+    return round(facts.figures.tokens * train.total_steps / train.steps_per_epoch)
+
+
+def arithmetic(plan: Plan, facts: Facts) -> str | None:
+    """Floating-point operations of the whole training, as text.
+
+    2 a parameter and token forward and 4 backward (Kaplan et al. 2020, section 2.1); frozen weights need no gradient of
+    their own, which saves 2; gradient checkpointing goes forward twice.
+    """
+    tokens = total_tokens(plan, facts)
+    if tokens is None or facts.model is None or not facts.model.parameters:
+        return None
+    factor = (6 if plan.adapter is None else 4) + (2 if plan.train.gradient_checkpointing else 0)
+    operations = factor * facts.model.parameters * tokens
+    unit, divisor = next(
+        (unit, 10**power)
+        for unit, power in (("EFLOP", 18), ("PFLOP", 15), ("TFLOP", 12), ("GFLOP", 9))
+        if operations >= 10**power or power == 9
+    )
+    return f"{operations / divisor:.3g} {unit}"
 
 
 def adapted_modules(adapter: LoraAdapter | None, model: ModelFacts) -> set[str]:

@@ -24,6 +24,7 @@ def test_the_plan_has_the_tokens_of_the_rows(process, root, cache):
     assert "| length of a row | median 48, 90 % within 50, 99 % within 50, longest 50 |" in ran.out
     assert "| repeated rows | 87.5 % |" in ran.out
     assert "| tokens over the whole training | about 11,445 |" in ran.out
+    assert "| arithmetic | about 6.16 TFLOP, padding not counted |" in ran.out  # 4 x 134,515,008 parameters x 11,445 tokens
 
 
 def test_rows_that_do_not_fit_are_told_as_the_run_would(process, root, cache):
