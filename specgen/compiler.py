@@ -10,6 +10,7 @@ from specgen.defaults import complete
 from specgen.diagnostics import Diagnostic, SpecError, in_file_order
 from specgen.facts.figures import DataFigures
 from specgen.facts.gather import gather
+from specgen.partial import apart_from, sound_part
 from specgen.plan import Plan
 from specgen.render import Files, render
 from specgen.resolve import resolve
@@ -41,12 +42,22 @@ def checked(tree: Node, profile: str | None = None, settings: tuple[str, ...] = 
             told = {fault.place for fault in faults} | {name.place if name else None}  # a profile only adds to the name
             faults += [fault for fault in validate(with_profile(tree, profile_name)) if fault.place not in told]
     if faults:
-        raise SpecError(*in_file_order(faults))
+        raise SpecError(*in_file_order([*faults, *_other_faults(tree, faults)]))
     composed = with_settings(with_profile(tree, profile), settings)
     faults = validate(composed)
     if faults:
-        raise SpecError(*in_file_order(faults))
+        raise SpecError(*in_file_order([*faults, *_other_faults(composed, faults)]))
     return complete(composed)
+
+
+def _other_faults(tree: Node, faults: list[Diagnostic]) -> list[Diagnostic]:
+    """What the checks find in those sections of a spec that fit the schema."""
+    sound = sound_part(tree)
+    if sound is None:
+        return []
+    completed = complete(sound)
+    facts, found = gather(completed)
+    return apart_from(faults, [*found, *check(completed, facts)], tree)
 
 
 def compile_tree(tree: Node, profile: str | None = None, settings: tuple[str, ...] = (), *, figures: DataFigures | None = None) -> Compiled:

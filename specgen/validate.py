@@ -24,16 +24,20 @@ MOST_LISTED = 8
 
 def validate(tree: Node) -> list[Diagnostic]:
     """Every way in which the tree differs from the schema, in file order. An empty list means that it is valid."""
-    import jsonschema
-
-    validator = jsonschema.Draft7Validator(spec_schema())
-    errors = list(validator.iter_errors(tree.plain()))
+    errors = schema_errors(tree)
     mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
     faults: list[Diagnostic] = []
     for error in errors:
         if error.validator == "type" or tuple(error.absolute_path) not in mistyped:
             faults += _diagnose(error, tree)
     return in_file_order(faults)
+
+
+def schema_errors(tree: Node) -> list[Any]:
+    """jsonschema's own errors."""
+    import jsonschema
+
+    return list(jsonschema.Draft7Validator(spec_schema()).iter_errors(tree.plain()))
 
 
 def _diagnose(error: Any, tree: Node) -> Iterator[Diagnostic]:
