@@ -47,7 +47,8 @@ def stages(build: Path) -> tuple[Stage, ...]:
 
 def _data_part(config: Config) -> object:
     seed = config.train.seed
-    return {"base": identity(config.model.base), "template": config.template, "data": config.data, "seed": seed}
+    objective = config.train.objective
+    return {"base": identity(config.model.base), "template": config.template, "data": config.data, "seed": seed, "objective": objective}
 
 
 def _train_part(config: Config) -> object:

@@ -99,6 +99,33 @@ def compile_command(spec: Path, profile: str | None, settings: tuple[str, ...], 
 
 
 @cli.command()
+@click.argument("specs", type=click.Path(path_type=Path), nargs=-1)
+@click.option("--git", "revisions", metavar="REV..REV", help="Compare two revisions of git, or one with the working tree.")
+@profile_option
+@set_option
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "json"]), default="text", help="How the change is printed.")
+@click.option("--exit-code", is_flag=True, help="Exit 1 where something differs.")
+def diff(
+    specs: tuple[Path, ...], revisions: str | None, profile: str | None, settings: tuple[str, ...], form: str, exit_code: bool
+) -> None:
+    """Say what a change of a spec means: two spec files, or with --git the specs of two revisions."""
+    from specgen.commands import diff as verb
+
+    choice = verb.Choice(profile=profile, settings=settings)
+    if revisions is not None:
+        entries = verb.of_revisions(revisions, specs, choice)
+    elif len(specs) == 2:
+        entries = verb.of_files(specs[0], specs[1], choice)
+    else:
+        raise click.UsageError("give two specs, or --git REV..REV")
+    click.echo(verb.printed(entries, form))
+    if any(entry.faults for entry in entries):
+        raise SystemExit(WRONG)
+    if exit_code and any(entry.changed for entry in entries):
+        raise SystemExit(FAILED)
+
+
+@cli.command()
 @spec_argument
 @profile_option
 @set_option

@@ -9,7 +9,7 @@ from specgen.compose import with_profile, with_settings
 from specgen.defaults import complete
 from specgen.diagnostics import Diagnostic, SpecError, in_file_order
 from specgen.facts.figures import DataFigures
-from specgen.facts.gather import gather
+from specgen.facts.gather import Facts, gather
 from specgen.partial import apart_from, sound_part
 from specgen.plan import Plan
 from specgen.render import Files, render
@@ -21,10 +21,12 @@ from specgen.validate import validate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """A plan, the files that say it, and what the user should know (warnings and notes)."""
+    """A plan, the files that say it, what they were made from, and what the user should know (warnings and notes)."""
 
     plan: Plan
     files: Files
+    tree: Node
+    facts: Facts
     diagnostics: tuple[Diagnostic, ...]
 
 
@@ -69,7 +71,7 @@ def compile_tree(tree: Node, profile: str | None = None, settings: tuple[str, ..
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise SpecError(*diagnostics)
     plan = resolve(completed, facts)
-    return Compiled(plan=plan, files=render(plan, facts), diagnostics=tuple(diagnostics))
+    return Compiled(plan=plan, files=render(plan, facts), tree=completed, facts=facts, diagnostics=tuple(diagnostics))
 
 
 def compile_spec(path: Path, profile: str | None = None, settings: tuple[str, ...] = ()) -> Compiled:

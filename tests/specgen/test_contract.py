@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from runtime import config as runtime_config
-from specgen import plan
+from runtime import pipeline, stages
+from specgen import folder, plan
+from specgen.diff.stages import run_again
 
 
 def test_the_schema_of_the_compiled_config_is_fresh(root):
@@ -22,9 +24,9 @@ def test_both_packages_have_the_same_view_of_a_config():
 
 @pytest.mark.parametrize("name", ["assistant", "assistant-zero2", "assistant-zero3"])
 def test_a_compiled_config_satisfies_the_schema_and_loads(root, name):
-    folder = root / "tests/golden" / name
-    jsonschema.validate(yaml.safe_load((folder / "config.yaml").read_text()), plan.json_schema())
-    assert runtime_config.load(folder).name == name
+    golden = root / "tests/golden" / name
+    jsonschema.validate(yaml.safe_load((golden / "config.yaml").read_text()), plan.json_schema())
+    assert runtime_config.load(golden).name == name
 
 
 LIST = """
@@ -44,3 +46,35 @@ def test_a_package_does_not_load_what_is_not_its_own(root, package, forbidden):
     done = subprocess.run([sys.executable, "-c", LIST, package], cwd=root, capture_output=True, text=True, check=True)
     assert package in done.stdout.split()
     assert not forbidden & set(done.stdout.split())
+
+
+STAGE_CHANGES = [
+    "description=Other.",
+    "model.dtype=float32",
+    "template=chatml",
+    "data.max_length=256",
+    "data.system=Be kind.",
+    "adapter.lora.r=4",
+    "train.learning_rate=1e-4",
+    "train.seed=1",
+    "train.save_steps=7",
+    "train.preview={prompts: [Hi]}",
+    "train.objective=text",
+    "distributed={zero_stage: 2, processes_per_node: 2}",
+    "hardware.device_memory=80GiB",
+    "export.adapter.dtype=float32",
+    "export.merged.max_shard_size=1GB",
+    "chat.max_new_tokens=7",
+    "smoke=[{user: Hi, expect: {contains: [H]}}]",
+]
+
+
+@pytest.mark.parametrize("setting", STAGE_CHANGES)
+def test_the_compiler_knows_which_stages_run_again(setting, compiled_with, tmp_path):
+    before, after = compiled_with(), compiled_with(setting)
+    keys = []
+    for name, compiled in (("before", before), ("after", after)):
+        folder.write(compiled.files, tmp_path / name)
+        config = runtime_config.load(tmp_path / name)
+        keys.append(stages.keys(pipeline.stages(tmp_path), config))
+    assert run_again(before.plan, after.plan) == [stage for stage in keys[0] if keys[0][stage] != keys[1][stage]]

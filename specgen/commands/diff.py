@@ -1,0 +1,125 @@
+"""specgen diff: what a change of specs means."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from specgen.compiler import Compiled, compile_spec
+from specgen.diagnostics import Diagnostic, SpecError
+from specgen.diff.compare import Difference, compare
+from specgen.diff.printers import as_data, as_markdown, is_empty
+from specgen.diff.printers import as_text as difference_as_text
+from specgen.diff.revisions import inside, laid_out, parse_range, specs_that_changed, top
+from specgen.printers import as_json, as_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One spec: what differs, or why that cannot be told; `kind` says whether it came or went."""
+
+    name: str
+    kind: str
+    difference: Difference | None = None
+    faults: tuple[Diagnostic, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to tell."""
+        return self.kind != "changed" or bool(self.faults) or (self.difference is not None and not is_empty(self.difference))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """How both sides are composed."""
+
+    profile: str | None
+    settings: tuple[str, ...]
+
+
+def of_files(before: Path, after: Path, choice: Choice) -> list[Entry]:
+    """Two spec files. Raises SpecError where one of them does not compile."""
+    compiled = [compile_spec(path, choice.profile, choice.settings) for path in (before, after)]
+    return [Entry(name=f"{before} → {after}", kind="changed", difference=compare(*compiled))]
+
+
+def of_revisions(text: str, specs: tuple[Path, ...], choice: Choice) -> list[Entry]:
+    """The specs of two git revisions; without `specs` all that the repository has. Raises SpecError for the call itself."""
+    root, here = top(), Path.cwd()
+    range_ = parse_range(text)
+    paths = [_in_repository(spec, root) for spec in specs] or specs_that_changed(range_)
+    working = here.resolve().relative_to(root.resolve())
+    with laid_out(range_.before) as old, laid_out(range_.after) as new:
+        return [_entry(path, old, new, working, choice) for path in paths]
+
+
+def _in_repository(spec: Path, root: Path) -> Path:
+    try:
+        return (Path.cwd() / spec).resolve().relative_to(root.resolve())
+    except ValueError:
+        raise SpecError(Diagnostic(code="SG321", message=f"{spec} is not in the repository {root}")) from None
+
+
+def _entry(path: Path, old: Path, new: Path, working: Path, choice: Choice) -> Entry:
+    there = [(folder / path).is_file() for folder in (old, new)]
+    kind = {(True, True): "changed", (False, True): "added", (True, False): "removed"}.get((there[0], there[1]))
+    if kind is None:
+        raise SpecError(Diagnostic(code="SG321", message=f"{path} is in neither of the two revisions"))
+    sides = [_compiled(folder, path, working, choice) if is_there else None for folder, is_there in zip((old, new), there, strict=True)]
+    before, after = sides
+    if isinstance(after, SpecError):
+        return Entry(name=str(path), kind=kind, faults=after.diagnostics)
+    if isinstance(before, Compiled) and isinstance(after, Compiled):
+        return Entry(name=str(path), kind=kind, difference=compare(before, after))
+    return Entry(name=str(path), kind="mended" if isinstance(before, SpecError) and after else kind)
+
+
+def _compiled(folder: Path, path: Path, working: Path, choice: Choice) -> Compiled | SpecError:
+    start = folder / working if (folder / working).is_dir() else folder
+    try:
+        with inside(start):
+            return compile_spec(_from(path, working), choice.profile, choice.settings)
+    except SpecError as error:
+        return error
+
+
+def _from(path: Path, working: Path) -> Path:
+    """A path from the repository's root, as it is from the working folder."""
+    return path.relative_to(working) if path.is_relative_to(working) else Path(*[".."] * len(working.parts), path)
+
+
+SAID = {"added": "a new spec", "removed": "removed", "mended": "compiles now; it did not before"}
+
+
+def printed(entries: list[Entry], form: str) -> str:
+    """The entries that have something to tell, in a form: text, markdown or json."""
+    entries = [entry for entry in entries if entry.changed or len(entries) == 1]
+    if form == "json":
+        return json.dumps([_as_data(entry) for entry in entries], ensure_ascii=False, indent=2)
+    if not entries:
+        return "no spec changes in effect"
+    parts = [(_as_markdown if form == "markdown" else _as_text)(entry) for entry in entries]
+    return "\n\n".join(part.rstrip("\n") for part in parts)
+
+
+def _as_text(entry: Entry) -> str:
+    if entry.faults:
+        return f"{entry.name}\n  does not compile any more:\n{as_text(entry.faults)}"
+    if entry.difference is None:
+        return f"{entry.name}\n  {SAID[entry.kind]}"
+    return difference_as_text(entry.name, entry.difference)
+
+
+def _as_markdown(entry: Entry) -> str:
+    if entry.faults:
+        return f"### {entry.name}\n\nDoes not compile any more:\n\n```\n{as_text(entry.faults)}\n```\n"
+    if entry.difference is None:
+        return f"### {entry.name}\n\n{SAID[entry.kind][:1].upper()}{SAID[entry.kind][1:]}.\n"
+    return as_markdown(entry.name, entry.difference)
+
+
+def _as_data(entry: Entry) -> dict[str, object]:
+    if entry.difference is None:
+        return {"spec": entry.name, "kind": entry.kind, "faults": as_json(entry.faults)}
+    return {**as_data(entry.name, entry.difference), "kind": entry.kind}

@@ -1,0 +1,1 @@
+"""What a change of a spec means: settings, what follows from them, and what runs again."""

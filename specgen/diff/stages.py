@@ -1,0 +1,44 @@
+"""Which stages of a run a change makes run again. The same answer as the runtime's stage keys give: a test holds that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from specgen.plan import Plan, TrainPlan
+
+NEEDS = {
+    "data": (),
+    "train": ("data",),
+    "convert": ("train",),
+    "merge": ("convert",),
+    "smoke": ("merge",),
+    "report": ("data", "train", "convert", "merge", "smoke"),
+}
+
+
+def parts(plan: Plan) -> dict[str, object]:
+    """Stage → what of the plan its output depends on, beside the stages that it needs."""
+    data = (plan.model.base, plan.template, plan.data, plan.train.seed, plan.train.objective)
+    train = (plan.model, plan.adapter, _what_changes_weights(plan.train), plan.distributed)
+    return {
+        "data": data,
+        "train": train,
+        "convert": plan.export.adapter,
+        "merge": (plan.export.merged, plan.template),
+        "smoke": (plan.chat, plan.smoke),
+        "report": plan,
+    }
+
+
+def run_again(before: Plan, after: Plan) -> list[str]:
+    """The stages whose output is another, in their order."""
+    old, new = parts(before), parts(after)
+    again: list[str] = []
+    for stage, needs in NEEDS.items():
+        if old[stage] != new[stage] or any(need in again for need in needs):
+            again.append(stage)
+    return again
+
+
+def _what_changes_weights(train: TrainPlan) -> TrainPlan:
+    return replace(train, preview=None, save_steps=0, save_total_limit=0)
