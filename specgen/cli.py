@@ -129,13 +129,17 @@ def diff(
 @spec_argument
 @profile_option
 @set_option
-def plan(spec: Path, profile: str | None, settings: tuple[str, ...]) -> None:
+@click.option("--format", "form", type=click.Choice(["markdown", "json"]), default="markdown", help="How the plan is printed.")
+def plan(spec: Path, profile: str | None, settings: tuple[str, ...], form: str) -> None:
     """Say what a run will be: rows, tokens, steps, memory. Tokenizes the data; trains nothing."""
-    from specgen.commands.plan import planned
+    from specgen.commands.plan import as_data, planned
 
     compiled = planned(spec, profile, settings)
     _print_diagnostics([diagnostic for diagnostic in compiled.diagnostics if diagnostic.severity != "note"])
-    click.echo(compiled.files["plan.md"], nl=False)
+    if form == "json":
+        click.echo(json.dumps(as_data(compiled), ensure_ascii=False, indent=2))
+    else:
+        click.echo(compiled.files["plan.md"], nl=False)
 
 
 @cli.command()

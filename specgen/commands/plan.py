@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from specgen import folder
@@ -13,6 +14,8 @@ from specgen.compiler import Compiled, compile_tree, load
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.facts.figures import DataFigures, figures_of
 from specgen.launch import run_quietly
+from specgen.plan import to_plain
+from specgen.summary import total_tokens
 
 RUNS = "plans"  # where data stages of plans lie, below the cache folder
 
@@ -22,6 +25,17 @@ def planned(spec: Path, profile: str | None, settings: tuple[str, ...]) -> Compi
     tree = load(spec)
     compiled = compile_tree(tree, profile, settings)
     return compile_tree(tree, profile, settings, figures=measured_data(compiled))
+
+
+def as_data(compiled: Compiled) -> dict[str, object]:
+    """The plan for other programs: all settings as config.yaml has them, and the figures of the data."""
+    figures = compiled.facts.figures
+    return {
+        "plan": to_plain(compiled.plan),
+        "data": None if figures is None else asdict(figures),
+        "parameters": compiled.facts.model.parameters if compiled.facts.model else None,
+        "total_tokens": total_tokens(compiled.plan, compiled.facts),
+    }
 
 
 def measured_data(compiled: Compiled) -> DataFigures:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.e2e
@@ -25,6 +27,13 @@ def test_the_plan_has_the_tokens_of_the_rows(process, root, cache):
     assert "| repeated rows | 87.5 % |" in ran.out
     assert "| tokens over the whole training | about 11,445 |" in ran.out
     assert "| arithmetic | about 6.16 TFLOP, padding not counted |" in ran.out  # 4 x 134,515,008 parameters x 11,445 tokens
+
+
+def test_the_plan_as_json_has_settings_and_figures(process, root, cache):
+    plan_of = json.loads(plan(process, root, cache, "--format", "json").out)
+    assert plan_of["plan"]["train"]["total_steps"] == 30
+    assert (plan_of["data"]["tokens"], plan_of["data"]["examples"]) == (3815, 80)
+    assert (plan_of["parameters"], plan_of["total_tokens"]) == (134_515_008, 11_445)
 
 
 def test_rows_that_do_not_fit_are_told_as_the_run_would(process, root, cache):
