@@ -9,13 +9,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from specgen import __version__
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.printers import Format, as_text, printed, summary
+
+if TYPE_CHECKING:
+    from specgen.lock.contents import Part
+    from specgen.lock.use import Mode
 
 FAILED, WRONG, FAULT_OF_OURS, INTERRUPTED = 1, 2, 3, 130
 
@@ -48,13 +52,11 @@ def cli() -> None:
 @set_option
 @format_option
 def validate(specs: tuple[Path, ...], profile: str | None, settings: tuple[str, ...], form: Format) -> None:
-    """Check specs and everything they refer to."""
-    from specgen.compiler import compile_spec
-
+    """Check specs and everything they refer to; lock files, too."""
     found: list[Diagnostic] = []
     for spec in specs:
         try:
-            diagnostics: Sequence[Diagnostic] = compile_spec(spec, profile, settings).diagnostics
+            diagnostics: Sequence[Diagnostic] = _diagnostics_of(spec, profile, settings)
         except SpecError as error:
             diagnostics = error.diagnostics
         found += diagnostics
@@ -66,20 +68,32 @@ def validate(specs: tuple[Path, ...], profile: str | None, settings: tuple[str, 
         raise SystemExit(WRONG)
 
 
+def _diagnostics_of(file: Path, profile: str | None, settings: tuple[str, ...]) -> Sequence[Diagnostic]:
+    from specgen.compiler import compile_spec
+    from specgen.lock.file import SUFFIX, read
+
+    if file.name.endswith(SUFFIX) and read(file):
+        return ()
+    return compile_spec(file, profile, settings).diagnostics
+
+
 @cli.command("compile")
 @spec_argument
 @profile_option
 @set_option
 @output_option
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 and show the difference where the folder is stale.")
+@click.option("--locked", is_flag=True, help="Refuse what is not as the lock file beside the spec has it.")
 @format_option
-def compile_command(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, check: bool, form: Format) -> None:
+def compile_command(
+    spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, check: bool, locked: bool, form: Format
+) -> None:
     """Compile a spec into a folder of plain files."""
     from specgen import folder
     from specgen.compiler import compile_spec
 
     with _faults_as(form):
-        compiled = compile_spec(spec, profile, settings)
+        compiled = compile_spec(spec, profile, settings, mode="locked" if locked else "look")
         target = output or Path("build", compiled.plan.name)
         difference = folder.stale(compiled.files, target) if check else None
         if not check:
@@ -146,8 +160,49 @@ def plan(spec: Path, profile: str | None, settings: tuple[str, ...], form: str) 
 @spec_argument
 @profile_option
 @set_option
+@click.option(
+    "--update",
+    "parts",
+    type=click.Choice(["base", "tokenizer", "template", "data", "libraries"]),
+    multiple=True,
+    help="Renew only this part of the lock file; may be repeated.",
+)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 and say what is not as it was locked.")
+@format_option
+def lock(spec: Path, profile: str | None, settings: tuple[str, ...], parts: tuple[Part, ...], check: bool, form: Format) -> None:
+    """Write down beside the spec what exactly it is made from: commits, hashes, rows, versions."""
+    from specgen.commands import lock as locking
+
+    if check and parts:
+        raise click.UsageError("--check changes nothing: it does not go with --update")
+    with _faults_as(form):
+        if check:
+            _say_held(*locking.check(spec, profile, settings), form)
+        elif parts:
+            path, left = locking.update(spec, profile, settings, parts)
+            click.echo(f"wrote {path}" + (f"; still not as locked: {', '.join(left)}" if left else ""))
+        else:
+            click.echo(f"wrote {locking.lock(spec, profile, settings)}; next: commit it beside the spec")
+
+
+def _say_held(path: Path, found: list[Diagnostic], form: Format) -> None:
+    """What differs from a lock, and exit code 1 where anything does."""
+    if form != "text":
+        _print_as(found, form)
+    elif found:
+        _print_diagnostics(found)
+    if found:
+        raise SystemExit(FAILED)
+    click.echo(f"{path} holds", err=form != "text")
+
+
+@cli.command()
+@spec_argument
+@profile_option
+@set_option
 @output_option
 @runs_option
+@click.option("--unlocked", is_flag=True, help="Go on where something is not as the lock file has it, with a warning.")
 @click.option(
     "--stage",
     "stages",
@@ -155,27 +210,35 @@ def plan(spec: Path, profile: str | None, settings: tuple[str, ...], form: str) 
     metavar="STAGE",
     help="Run only this stage: data, train, convert, merge, smoke, report; may be repeated.",
 )
-def run(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, runs_dir: Path, stages: tuple[str, ...]) -> None:
+def run(
+    spec: Path,
+    profile: str | None,
+    settings: tuple[str, ...],
+    output: Path | None,
+    runs_dir: Path,
+    unlocked: bool,
+    stages: tuple[str, ...],
+) -> None:
     """Compile a spec and carry it out; an interrupted run goes on. Takes a compiled folder, too."""
     from specgen import folder
     from specgen.launch import become
 
     talk = f"specgen chat {spec}" + (f" --profile {profile}" if profile else "")
     if folder.is_compiled(spec):
-        if profile or settings or output:
-            raise click.UsageError("a compiled folder is run as it is: --profile, --set and --output belong to a spec")
+        if profile or settings or output or unlocked:
+            raise click.UsageError("a compiled folder is run as it is: --profile, --set, --output and --unlocked belong to a spec")
         build = spec
     else:
-        build = _compile_for_run(spec, profile, settings, output)
+        build = _compile_for_run(spec, profile, settings, output, "unlocked" if unlocked else "run")
     arguments = [str(build), "--runs-dir", str(runs_dir), "--talk", talk]
     become("runtime", [*arguments, *(word for stage in stages for word in ("--stage", stage))])
 
 
-def _compile_for_run(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None) -> Path:
+def _compile_for_run(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, mode: Mode) -> Path:
     from specgen import folder
     from specgen.compiler import compile_spec
 
-    compiled = compile_spec(spec, profile, settings)
+    compiled = compile_spec(spec, profile, settings, mode=mode)
     target = output or Path("build", compiled.plan.name)
     folder.write(compiled.files, target)
     _print_checked(spec, compiled.diagnostics, notes=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from specgen.compose import with_profile, with_settings
 from specgen.defaults import complete
@@ -17,6 +18,9 @@ from specgen.resolve import resolve
 from specgen.rules import check
 from specgen.source import Node, parse, read
 from specgen.validate import validate
+
+if TYPE_CHECKING:
+    from specgen.lock.use import LockInUse, Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +66,66 @@ def _other_faults(tree: Node, faults: list[Diagnostic]) -> list[Diagnostic]:
     return apart_from(faults, [*found, *check(completed, facts)], tree)
 
 
-def compile_tree(tree: Node, profile: str | None = None, settings: tuple[str, ...] = (), *, figures: DataFigures | None = None) -> Compiled:
+def compile_tree(
+    tree: Node,
+    profile: str | None = None,
+    settings: tuple[str, ...] = (),
+    *,
+    figures: DataFigures | None = None,
+    lock: LockInUse | None = None,
+) -> Compiled:
     """A parsed spec as plan and files. `figures` are those of its data, where they are known. Raises SpecError."""
     completed = checked(tree, profile, settings)
     facts, faults = gather(completed)
-    facts = replace(facts, figures=figures)
-    diagnostics = in_file_order([*faults, *check(completed, facts)])
+    found = replace(facts, figures=figures)
+    if lock is not None:
+        found = _pinned(completed, found, lock)
+    diagnostics = in_file_order([*faults, *check(completed, found)])
+    _stop_at_errors(diagnostics)
+    if lock is not None:
+        diagnostics = in_file_order([*diagnostics, *_held(completed, facts, lock)])
+        _stop_at_errors(diagnostics)
+    plan = resolve(completed, found)
+    return Compiled(plan=plan, files=render(plan, found), tree=completed, facts=found, diagnostics=tuple(diagnostics))
+
+
+def compile_spec(
+    path: Path,
+    profile: str | None = None,
+    settings: tuple[str, ...] = (),
+    *,
+    figures: DataFigures | None = None,
+    mode: Mode = "look",
+) -> Compiled:
+    """A spec file as plan and files, with the lock that stands beside it. Raises SpecError."""
+    tree = load(path)
+    lock, faults = _lock(path, profile, mode)
+    compiled = compile_tree(tree, profile, settings, figures=figures, lock=lock)
+    return replace(compiled, diagnostics=(*faults, *compiled.diagnostics))
+
+
+def _stop_at_errors(diagnostics: list[Diagnostic]) -> None:
     if any(diagnostic.severity == "error" for diagnostic in diagnostics):
         raise SpecError(*diagnostics)
-    plan = resolve(completed, facts)
-    return Compiled(plan=plan, files=render(plan, facts), tree=completed, facts=facts, diagnostics=tuple(diagnostics))
 
 
-def compile_spec(path: Path, profile: str | None = None, settings: tuple[str, ...] = ()) -> Compiled:
-    """A spec file as plan and files. Raises SpecError."""
-    return compile_tree(load(path), profile, settings)
+def _lock(path: Path, profile: str | None, mode: Mode) -> tuple[LockInUse | None, list[Diagnostic]]:
+    from specgen.lock.file import lock_path
+
+    if mode != "locked" and not lock_path(path, profile).exists():
+        return None, []
+    from specgen.lock.use import lock_in_use
+
+    return lock_in_use(path, profile, mode)
+
+
+def _pinned(tree: Node, facts: Facts, lock: LockInUse) -> Facts:
+    from specgen.lock.use import pinned
+
+    return pinned(tree, facts, lock.lock)
+
+
+def _held(tree: Node, facts: Facts, lock: LockInUse) -> list[Diagnostic]:
+    from specgen.lock.use import held
+
+    return list(held(tree, facts, lock))

@@ -77,8 +77,8 @@ def _data(spec: dict[str, Any], facts: Facts) -> p.DataPlan:
     if data["validation"]:
         validation = p.ValidationPlan(
             fraction=data["validation"]["fraction"],
-            distinct_rows=None if facts.rows is None else len(facts.held_out),
-            rows=None if facts.rows is None else sum(facts.counts[row] for row in facts.held_out),
+            distinct_rows=len(facts.held_out) if facts.held_out_known else None,
+            rows=sum(facts.counts[row] for row in facts.held_out) if facts.held_out_known else None,
         )
     return p.DataPlan(
         system=data["system"],
@@ -97,7 +97,7 @@ def _data(spec: dict[str, Any], facts: Facts) -> p.DataPlan:
 def _source(source: dict[str, Any], facts: SourceFacts) -> p.SyntheticSource | p.FileSource | p.HubSource:
     kind, settings = next(iter(source.items()))
     if kind == "hub":
-        return p.HubSource(**settings, rows=facts.rows)
+        return p.HubSource(**{**settings, "revision": facts.revision or settings["revision"]}, rows=facts.rows)
     rows = facts.counts.total()
     if kind == "file":
         return p.FileSource(format=settings["format"], weight=settings["weight"], files=facts.files, rows=rows)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from specgen import folder
-from specgen.compiler import Compiled, compile_tree, load
+from specgen.compiler import Compiled, compile_spec
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.facts.figures import DataFigures, figures_of
 from specgen.launch import run_quietly
+from specgen.places import cache_folder
 from specgen.plan import to_plain
 from specgen.summary import total_tokens
 
@@ -22,9 +22,8 @@ RUNS = "plans"  # where data stages of plans lie, below the cache folder
 
 def planned(spec: Path, profile: str | None, settings: tuple[str, ...]) -> Compiled:
     """The compiled spec with its data figures. Raises SpecError, also for what the data stage finds wrong with the rows."""
-    tree = load(spec)
-    compiled = compile_tree(tree, profile, settings)
-    return compile_tree(tree, profile, settings, figures=measured_data(compiled))
+    compiled = compile_spec(spec, profile, settings)
+    return compile_spec(spec, profile, settings, figures=measured_data(compiled))
 
 
 def as_data(compiled: Compiled) -> dict[str, object]:
@@ -49,11 +48,6 @@ def measured_data(compiled: Compiled) -> DataFigures:
         raise SpecError(*_faults(done.errors))
     record = json.loads((runs / compiled.plan.name / "data" / "stage.json").read_text(encoding="utf-8"))
     return figures_of(record["summary"])
-
-
-def cache_folder() -> Path:
-    """What can be made again lies here: SPECGEN_CACHE, or .cache/specgen in the home folder."""
-    return Path(os.environ.get("SPECGEN_CACHE") or Path.home() / ".cache" / "specgen")
 
 
 def _faults(errors: str) -> list[Diagnostic]:

@@ -19,18 +19,20 @@ from specgen.source import Node
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFacts:
-    """`counts` says how often each distinct row is in the data set; of a data set on the hub only `rows` may be known."""
+    """`counts` says how often each distinct row is in the data set. Of one on the hub only a lock knows `rows` and `revision`."""
 
     counts: Counter[Row]
     files: tuple[DataFile, ...]
     rows: int | None
+    revision: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """`model` is None for a base on the hub that nobody knows. `counts` covers all sources at hand; `held_out` its rows for validation.
 
-    `rows_are_examples` says whether each row is one training example: neither packed nor, maybe, dropped.
+    `held_out_known` is false where rows are held out that are not at hand. `rows_are_examples` says whether each row is one
+    training example: neither packed nor, maybe, dropped.
     """
 
     base: PackageBase | HubBase | LocalBase
@@ -39,6 +41,7 @@ class Facts:
     sources: tuple[SourceFacts, ...]
     counts: Counter[Row]
     held_out: tuple[Row, ...]
+    held_out_known: bool
     rows_are_examples: bool
     figures: DataFigures | None
 
@@ -51,7 +54,9 @@ class Facts:
     @property
     def train_rows(self) -> int | None:
         """Rows without those held out, or None where that is not known."""
-        return None if self.rows is None else self.rows - sum(self.counts[row] for row in self.held_out)
+        if self.rows is None or not self.held_out_known:
+            return None
+        return self.rows - sum(self.counts[row] for row in self.held_out)
 
     @property
     def examples(self) -> int | None:
@@ -103,6 +108,7 @@ class _Gatherer:
             sources=sources,
             counts=counts,
             held_out=tuple(held),
+            held_out_known=known or not fraction,
             rows_are_examples=data["overlong"].value == "error" and not data["packing"].value,
             figures=None,
         )
@@ -149,9 +155,9 @@ class _Gatherer:
             self.faults += faults
             repeat = synthetic.number("repeat")
             counts = Counter({row: count * repeat for row, count in Counter(rows).items()})
-            return SourceFacts(counts=counts, files=(), rows=counts.total())
+            return SourceFacts(counts=counts, files=(), rows=counts.total(), revision=None)
         if "hub" in node.children:
-            return SourceFacts(counts=Counter(), files=(), rows=None)
+            return SourceFacts(counts=Counter(), files=(), rows=None, revision=None)
         return self.files(node.children["file"], seed)
 
     def files(self, node: Node, seed: int) -> SourceFacts:
@@ -161,7 +167,7 @@ class _Gatherer:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             self.fault("SG205", pattern, f"{printable(str(pattern.value))} cannot be read: {reason}")
-            return SourceFacts(counts=Counter(), files=(), rows=0)
+            return SourceFacts(counts=Counter(), files=(), rows=0, revision=None)
         if not paths:
             what = "no file matches" if any(c in str(pattern.value) for c in "*?[") else "there is no file"
             self.fault("SG205", pattern, f"{what} {pattern.value}", _looked_in())
@@ -177,7 +183,7 @@ class _Gatherer:
             rows += found.rows
             files.append(found.file)
         counts = weighted(tuple(rows), node.real("weight"), seed)
-        return SourceFacts(counts=counts, files=tuple(files), rows=counts.total())
+        return SourceFacts(counts=counts, files=tuple(files), rows=counts.total(), revision=None)
 
     def fault(self, code: str, node: Node, message: str, hint: str | None = None) -> None:
         self.faults.append(Diagnostic(code=code, message=message, place=node.place or node.key, hint=hint))

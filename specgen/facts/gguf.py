@@ -5,6 +5,7 @@ The `gguf` package would import numpy and materialise the vocabulary (0.25 s); t
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import struct
 from dataclasses import dataclass
@@ -34,16 +35,34 @@ def read_gguf_header(path: Path) -> GgufHeader:
                 raise ValueError(f"{path.name} is damaged: its header cannot be read") from None
 
 
+def tokenizer_hash(path: Path) -> str | None:
+    """The SHA-256 of the tokenizer inside a GGUF file: all its tokenizer.* values; None where it has none.
+
+    Raises ValueError where the file is no GGUF or is cut off.
+    """
+    read_gguf_header(path)
+    parts: dict[str, bytes] = {}
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        cursor = _Cursor(data, 16)
+        for _ in range(cursor.number("Q")):
+            key, start = cursor.text(), cursor.offset
+            cursor.value(cursor.number("I"))
+            if key.startswith("tokenizer."):
+                parts[key] = data[start : cursor.offset]
+    digest = hashlib.sha256()
+    for key, part in sorted(parts.items()):
+        digest.update(key.encode() + b"\0" + part)
+    return digest.hexdigest() if parts else None
+
+
 def _read(data: mmap.mmap) -> GgufHeader:
     cursor = _Cursor(data, 8)
     tensor_count, value_count = cursor.number("Q"), cursor.number("Q")
     values: dict[str, str | int | float | bool] = {}
     for _ in range(value_count):
-        key, kind = cursor.text(), cursor.number("I")
-        if kind == _ARRAY:
-            cursor.skip_array()
-        else:
-            values[key] = cursor.text() if kind == _STRING else cursor.number(_SCALARS[kind])
+        key = cursor.text()
+        if (value := cursor.value(cursor.number("I"))) is not None:
+            values[key] = value
     tensors = {}
     for _ in range(tensor_count):
         name, dimensions = cursor.text(), cursor.number("I")
@@ -67,6 +86,13 @@ class _Cursor:
             raise struct.error
         self.offset += length
         return self.data[self.offset - length : self.offset].decode("utf-8")
+
+    def value(self, kind: int) -> str | int | float | bool | None:
+        """The value that stands here; None for an array, which is skipped."""
+        if kind == _ARRAY:
+            self.skip_array()
+            return None
+        return self.text() if kind == _STRING else self.number(_SCALARS[kind])
 
     def skip_array(self) -> None:
         kind, count = self.number("I"), self.number("Q")

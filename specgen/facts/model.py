@@ -140,10 +140,10 @@ def facts_from_config(config: dict[str, Any], *, origin: Origin) -> ModelFacts |
 def _from_hub(base: HubBase) -> ModelFacts | None:
     snapshot = cached_snapshot(base.repo, base.revision)
     if snapshot is not None and (snapshot / "config.json").is_file():
-        facts = facts_from_config(_read_object(snapshot / "config.json"), origin="hub cache")
+        facts = facts_from_config(read_object(snapshot / "config.json"), origin="hub cache")
         if facts is not None:
             known = (snapshot / "tokenizer_config.json").is_file()
-            return replace(facts, chat_template=_chat_template(snapshot), template_known=known)
+            return replace(facts, chat_template=read_chat_template(snapshot), template_known=known)
     config = published_config(base.repo)
     return None if config is None else facts_from_config(config, origin="published")
 
@@ -220,9 +220,9 @@ def _config_of(header: GgufHeader) -> dict[str, Any]:
 
 
 def _from_folder(folder: Path) -> ModelFacts:
-    config = _read_object(folder / "config.json")
+    config = read_object(folder / "config.json")
     tensors = _tensor_shapes(folder)
-    template = _chat_template(folder)
+    template = read_chat_template(folder)
     if not tensors and (facts := facts_from_config(config, origin="config.json")):
         return replace(facts, chat_template=template, template_known=True)
     return ModelFacts(
@@ -249,7 +249,8 @@ def _linear_of(tensors: Tensors) -> dict[str, tuple[int, int]]:
     return linear
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON file's object. Raises ValueError where it holds something else."""
     value = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
         raise ValueError(f"{file.name} holds no object")
@@ -274,10 +275,11 @@ def _safetensors_header(file: Path) -> dict[str, Any]:
         return header
 
 
-def _chat_template(folder: Path) -> str | None:
+def read_chat_template(folder: Path) -> str | None:
+    """The chat template that a model folder brings along, or None."""
     if (alone := folder / "chat_template.jinja").exists():
         return alone.read_text(encoding="utf-8")
     if (config := folder / "tokenizer_config.json").exists():
-        template = _read_object(config).get("chat_template")
+        template = read_object(config).get("chat_template")
         return template if isinstance(template, str) else None
     return None

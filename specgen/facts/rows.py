@@ -95,6 +95,12 @@ def weighted(rows: tuple[Row, ...], weight: float, seed: int) -> Counter[Row]:
     return +counts
 
 
+def weighted_number(rows: int, weight: float) -> int:
+    """How many rows `weighted` makes of so many."""
+    whole = int(weight)
+    return whole * rows + round((weight - whole) * rows)
+
+
 def held_out(counts: Counter[Row], fraction: float, seed: int) -> list[Row]:
     """The distinct rows that are kept for validation: those of the smallest hash, so that order plays no part."""
     number = max(1, round(fraction * len(counts)))

@@ -1,0 +1,72 @@
+"""specgen lock: writes what a model is made from beside its spec, renews a part of it, or holds it against what is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from specgen.compiler import compile_tree, load
+from specgen.diagnostics import Diagnostic, SpecError, in_file_order
+from specgen.facts.gather import Facts
+from specgen.lock.contents import Lock, Part
+from specgen.lock.drift import differences
+from specgen.lock.file import lock_path, read, write
+from specgen.lock.take import take
+from specgen.lock.use import LockInUse, held, lock_command, missing
+from specgen.plan import HubBase
+from specgen.source import Node
+
+
+def lock(spec: Path, profile: str | None, settings: tuple[str, ...]) -> Path:
+    """Writes the whole lock. Figures that are there are kept: they say themselves what they belong to. Raises SpecError."""
+    path = lock_path(spec, profile)
+    taken = take(*_tree_and_facts(spec, profile, settings))
+    old = _readable(path)
+    write(replace(taken, figures=old.figures if old else None), path)
+    return path
+
+
+def update(spec: Path, profile: str | None, settings: tuple[str, ...], parts: tuple[Part, ...]) -> tuple[Path, list[Part]]:
+    """Renews parts of a lock; returns the parts left alone that differ from what is there. Raises SpecError.
+
+    Of a base model on the hub, tokenizer and its own chat template are renewed with it: all three are one commit.
+    """
+    path = lock_path(spec, profile)
+    old = read(path)
+    if old is None:
+        raise missing(path, lock_command(spec, profile))
+    tree, facts = _tree_and_facts(spec, profile, settings)
+    new = take(tree, facts)
+    wanted: set[Part] = set(parts)
+    if "base" in wanted and isinstance(facts.base, HubBase):
+        wanted.add("tokenizer")
+        if new.template.name == "tokenizer":
+            wanted.add("template")
+    renewed = replace(old, name=new.name, **{part: getattr(new, part) for part in wanted})
+    write(renewed, path)
+    return path, differences(renewed, new)
+
+
+def check(spec: Path, profile: str | None, settings: tuple[str, ...]) -> tuple[Path, list[Diagnostic]]:
+    """What is not as it was locked. Asks nobody: a commit on the hub does not change. Raises SpecError."""
+    path = lock_path(spec, profile)
+    found = read(path)
+    command = lock_command(spec, profile)
+    if found is None:
+        raise missing(path, command)
+    use = LockInUse(lock=found, path=path, command=command, mode="locked")
+    return path, in_file_order(held(*_tree_and_facts(spec, profile, settings), use))
+
+
+def _tree_and_facts(spec: Path, profile: str | None, settings: tuple[str, ...]) -> tuple[Node, Facts]:
+    """Of a spec that compiles: what is wrong with it is told before anything is locked."""
+    compiled = compile_tree(load(spec), profile, settings)
+    return compiled.tree, compiled.facts
+
+
+def _readable(path: Path) -> Lock | None:
+    """The lock that is there; one that cannot be used is made again from scratch."""
+    try:
+        return read(path)
+    except SpecError:
+        return None

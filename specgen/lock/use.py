@@ -1,0 +1,125 @@
+"""How a compilation uses the lock beside the spec: it pins what is on the hub, and is held against what is there now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from specgen.diagnostics import Diagnostic, Severity, SpecError
+from specgen.facts.gather import Facts, SourceFacts
+from specgen.facts.model import ModelFacts, facts_from_config
+from specgen.facts.rows import weighted_number
+from specgen.lock.contents import Lock, LockedHubData, Part
+from specgen.lock.drift import drifts
+from specgen.lock.file import lock_path, read, section
+from specgen.lock.take import asked_hub_data
+from specgen.plan import HubBase
+from specgen.source import Node
+
+# look: validate, compile and plan, which read no weights and go on; locked: compile --locked; run; unlocked: run --unlocked
+Mode = Literal["look", "locked", "run", "unlocked"]
+
+MOST_CHANGES = 5
+WHAT: dict[Part, tuple[str, str]] = {
+    "base": ("SG292", "the base model is not the locked one"),
+    "tokenizer": ("SG293", "the tokenizer is not the locked one"),
+    "template": ("SG294", "the chat template is not the locked one"),
+    "data": ("SG295", "the data are not the locked ones"),
+    "libraries": ("SG296", "libraries are not the locked ones"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockInUse:
+    """A lock file that was read; `command` is the call of `specgen lock` that makes it again."""
+
+    lock: Lock
+    path: Path
+    command: str
+    mode: Mode
+
+
+def lock_in_use(spec: Path, profile: str | None, mode: Mode) -> tuple[LockInUse | None, list[Diagnostic]]:
+    """The lock beside a spec, or None where there is none. Raises SpecError where one is needed or cannot be used.
+
+    Under `unlocked` a lock that cannot be used is a warning.
+    """
+    path = lock_path(spec, profile)
+    command = lock_command(spec, profile)
+    try:
+        lock = read(path)
+    except SpecError as error:
+        if mode != "unlocked":
+            raise
+        return None, [replace(fault, severity="warning") for fault in error.diagnostics]
+    if lock is None:
+        if mode == "locked":
+            raise missing(path, command)
+        return None, []
+    return LockInUse(lock=lock, path=path, command=command, mode=mode), []
+
+
+def lock_command(spec: Path, profile: str | None) -> str:
+    """The call that makes the lock of a spec."""
+    return f"specgen lock {spec}" + (f" --profile {profile}" if profile else "")
+
+
+def missing(path: Path, command: str) -> SpecError:
+    """The fault of a lock file that is not there."""
+    return SpecError(Diagnostic(code="SG290", message=f"there is no lock file {path}", hint=f"make it: {command}"))
+
+
+def pinned(tree: Node, facts: Facts, lock: Lock) -> Facts:
+    """The facts with commits, model facts and rows of what the lock has of the hub, where it is what the spec asks for."""
+    nodes = tree.children["data"].children["sources"].items
+    same = len(nodes) == len(lock.data)
+    sources = tuple(
+        _pinned_source(node, found, locked) for node, found, locked in zip(nodes, facts.sources, lock.data, strict=True)
+    ) if same else facts.sources  # fmt: skip
+    if isinstance(facts.base, HubBase) and tree.text("model", "base") == lock.base.source:
+        base = replace(facts.base, revision=lock.base.revision)
+        return replace(facts, base=base, model=_model(lock) or facts.model, sources=sources)
+    return replace(facts, sources=sources)
+
+
+def _model(lock: Lock) -> ModelFacts | None:
+    facts = facts_from_config(lock.base.config, origin="lock")
+    if facts is None or lock.template.name != "tokenizer":
+        return facts
+    return replace(facts, chat_template=lock.template.jinja, template_known=True)
+
+
+def _pinned_source(node: Node, found: SourceFacts, locked: object) -> SourceFacts:
+    if "hub" not in node.children or not isinstance(locked, LockedHubData):
+        return found
+    if asked_hub_data(node) != replace(locked, revision="", rows=None):
+        return found
+    rows = None if locked.rows is None else weighted_number(locked.rows, node.children["hub"].real("weight"))
+    return replace(found, revision=locked.revision, rows=rows)
+
+
+def held(tree: Node, facts: Facts, use: LockInUse) -> Iterator[Diagnostic]:
+    """One diagnostic for each part that is not as it was locked."""
+    try:
+        found = drifts(use.lock, tree, facts, weights=use.mode != "look")
+    except OSError as error:
+        yield Diagnostic(code=WHAT["base"][0], message=f"the base model cannot be read: {error}", severity=_severity("base", use.mode))
+        return
+    for part, changes in found.items():
+        if part == "libraries" and use.mode == "look":
+            continue
+        code, what = WHAT[part]
+        more = f", and {len(changes) - MOST_CHANGES} more" if len(changes) > MOST_CHANGES else ""
+        yield Diagnostic(
+            code=code,
+            severity=_severity(part, use.mode),
+            message=f"{what}: {', '.join(changes[:MOST_CHANGES])}{more}",
+            place=section(use.path, part),
+            hint=f"if that is meant: {use.command} --update {part}",
+        )
+
+
+def _severity(part: Part, mode: Mode) -> Severity:
+    return "error" if mode == "locked" or (mode == "run" and part != "libraries") else "warning"
