@@ -167,22 +167,30 @@ def plan(spec: Path, profile: str | None, settings: tuple[str, ...], form: str) 
     multiple=True,
     help="Renew only this part of the lock file; may be repeated.",
 )
+@click.option("--figures", is_flag=True, help="Measure tokens, lengths and packs, too, so that plan.md has them: runs the data stage.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 and say what is not as it was locked.")
 @format_option
-def lock(spec: Path, profile: str | None, settings: tuple[str, ...], parts: tuple[Part, ...], check: bool, form: Format) -> None:
+def lock(
+    spec: Path, profile: str | None, settings: tuple[str, ...], parts: tuple[Part, ...], figures: bool, check: bool, form: Format
+) -> None:
     """Write down beside the spec what exactly it is made from: commits, hashes, rows, versions."""
     from specgen.commands import lock as locking
 
-    if check and parts:
-        raise click.UsageError("--check changes nothing: it does not go with --update")
+    if check and (parts or figures):
+        raise click.UsageError("--check changes nothing: it goes neither with --update nor with --figures")
     with _faults_as(form):
         if check:
             _say_held(*locking.check(spec, profile, settings), form)
         elif parts:
             path, left = locking.update(spec, profile, settings, parts)
+            if figures:
+                locking.measure(spec, profile, settings)
             click.echo(f"wrote {path}" + (f"; still not as locked: {', '.join(left)}" if left else ""))
         else:
-            click.echo(f"wrote {locking.lock(spec, profile, settings)}; next: commit it beside the spec")
+            path = locking.lock(spec, profile, settings)
+            if figures:
+                locking.measure(spec, profile, settings)
+            click.echo(f"wrote {path}; next: commit it beside the spec")
 
 
 def _say_held(path: Path, found: list[Diagnostic], form: Format) -> None:

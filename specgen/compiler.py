@@ -86,6 +86,11 @@ def compile_tree(
         diagnostics = in_file_order([*diagnostics, *_held(completed, facts, lock)])
         _stop_at_errors(diagnostics)
     plan = resolve(completed, found)
+    if figures is None and lock is not None and (locked := _locked_figures(plan, lock)):
+        found = replace(found, figures=locked)
+        diagnostics = in_file_order([*diagnostics, *check(completed, found)])
+        _stop_at_errors(diagnostics)
+        plan = resolve(completed, found)
     return Compiled(plan=plan, files=render(plan, found), tree=completed, facts=found, diagnostics=tuple(diagnostics))
 
 
@@ -123,6 +128,12 @@ def _pinned(tree: Node, facts: Facts, lock: LockInUse) -> Facts:
     from specgen.lock.use import pinned
 
     return pinned(tree, facts, lock.lock)
+
+
+def _locked_figures(plan: Plan, lock: LockInUse) -> DataFigures | None:
+    from specgen.lock.use import locked_figures
+
+    return locked_figures(plan, lock.lock)
 
 
 def _held(tree: Node, facts: Facts, lock: LockInUse) -> list[Diagnostic]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from specgen.compiler import compile_tree, load
+from specgen.commands.plan import measured_data
+from specgen.compiler import compile_spec, compile_tree, load
 from specgen.diagnostics import Diagnostic, SpecError, in_file_order
+from specgen.facts.figures import data_key
 from specgen.facts.gather import Facts
 from specgen.lock.contents import Lock, Part
 from specgen.lock.drift import differences
@@ -45,6 +47,16 @@ def update(spec: Path, profile: str | None, settings: tuple[str, ...], parts: tu
     renewed = replace(old, name=new.name, **{part: getattr(new, part) for part in wanted})
     write(renewed, path)
     return path, differences(renewed, new)
+
+
+def measure(spec: Path, profile: str | None, settings: tuple[str, ...]) -> None:
+    """Adds the data's figures to the lock that is there. Raises SpecError, also for what the data stage finds wrong."""
+    path = lock_path(spec, profile)
+    compiled = compile_spec(spec, profile, settings)
+    figures = measured_data(compiled)
+    old = read(path)
+    assert old is not None, path
+    write(replace(old, figures={"key": data_key(compiled.plan), **asdict(figures)}), path)
 
 
 def check(spec: Path, profile: str | None, settings: tuple[str, ...]) -> tuple[Path, list[Diagnostic]]:

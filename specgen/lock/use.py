@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from specgen.diagnostics import Diagnostic, Severity, SpecError
+from specgen.facts.figures import DataFigures, data_key, figures_of
 from specgen.facts.gather import Facts, SourceFacts
 from specgen.facts.model import ModelFacts, facts_from_config
 from specgen.facts.rows import weighted_number
@@ -15,7 +16,7 @@ from specgen.lock.contents import Lock, LockedHubData, Part
 from specgen.lock.drift import drifts
 from specgen.lock.file import lock_path, read, section
 from specgen.lock.take import asked_hub_data
-from specgen.plan import HubBase
+from specgen.plan import HubBase, Plan
 from specgen.source import Node
 
 # look: validate, compile and plan, which read no weights and go on; locked: compile --locked; run; unlocked: run --unlocked
@@ -98,6 +99,14 @@ def _pinned_source(node: Node, found: SourceFacts, locked: object) -> SourceFact
         return found
     rows = None if locked.rows is None else weighted_number(locked.rows, node.children["hub"].real("weight"))
     return replace(found, revision=locked.revision, rows=rows)
+
+
+def locked_figures(plan: Plan, lock: Lock) -> DataFigures | None:
+    """The data's figures that the lock holds, where they are of this very data, template, tokenizer and length."""
+    figures = lock.figures
+    if figures is None or figures.get("key") != data_key(plan):
+        return None
+    return figures_of(figures)
 
 
 def held(tree: Node, facts: Facts, use: LockInUse) -> Iterator[Diagnostic]:
