@@ -80,8 +80,9 @@ def _download(base: HubBase) -> Path:
 
     name = f"{base.repo}@{base.revision or 'main'}"
     patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
+    twice = ["original/*", "consolidated*"]  # the same weights in their makers' own form
     try:
-        return Path(snapshot_download(base.repo, revision=base.revision, allow_patterns=patterns))
+        return Path(snapshot_download(base.repo, revision=base.revision, allow_patterns=patterns, ignore_patterns=twice))
     except GatedRepoError:
         hint = f"accept its terms on https://huggingface.co/{base.repo}, and set HF_TOKEN"
         raise RunFault("SG412", f"{name} is gated", hint) from None

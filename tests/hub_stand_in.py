@@ -20,6 +20,7 @@ class Repo:
     files: dict[str, bytes]
     large: tuple[str, ...] = ()
     gated: bool = False
+    fails: bool = False
     main: str = COMMIT
     tags: dict[str, str] = field(default_factory=dict)
     card: dict | None = None
@@ -58,8 +59,8 @@ class Handler(BaseHTTPRequestHandler):
             self.info(path[1], "/".join(path[2:4]), what, revision)
         else:
             kind = "datasets" if path[0] == "datasets" else "models"
-            owner, name, _, revision, file = path[-5:]
-            self.file(kind, f"{owner}/{name}", revision, file)
+            owner, name, _, revision, *file = path[kind == "datasets" :]
+            self.file(kind, f"{owner}/{name}", revision, "/".join(file))
 
     do_HEAD = do_GET
 
@@ -67,6 +68,8 @@ class Handler(BaseHTTPRequestHandler):
         repo = self.server.repos.get(f"{kind}/{name}")
         if repo is None:
             return self.refuse(401, "RepoNotFound")
+        if repo.fails:
+            return self.answer(b"", {}, 500)
         if (commit := repo.commit_of(revision)) is None:
             return self.refuse(404, "RevisionNotFound")
         if what == "tree":

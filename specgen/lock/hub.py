@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from specgen.lock.hashes import hashed
 
 # what a run downloads of a model (runtime/model.py)
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py")
+NOT_READ = ("original/*", "consolidated*")  # the same weights in their makers' own form
 TIMEOUT_S = 30
 
 
@@ -44,22 +45,32 @@ def ask_model(repo: str, revision: str | None) -> HubModel:
     with _faults(repo, revision):
         info = api.model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S)
         files, folder = [], None
-        for sibling in sorted(info.siblings, key=lambda sibling: sibling.rfilename):
+        for sibling in sorted(info.siblings or [], key=lambda sibling: sibling.rfilename):
             name = sibling.rfilename
-            if "/" in name or not any(fnmatch.fnmatch(name, pattern) for pattern in PATTERNS):
+            if not is_read(name):
                 continue
             if sibling.lfs:
                 files.append(LockedFile(path=name, size=sibling.lfs.size, sha256=sibling.lfs.sha256))
                 if not name.startswith("tokenizer"):
                     continue
             local = Path(download(repo, name, revision=info.sha, cache_dir=cache_root(), endpoint=_endpoint()))
-            folder = local.parent
+            if name == "config.json":
+                folder = local.parent
             if not sibling.lfs:
                 files.append(hashed(local, name))
-    if folder is None or not (folder / "config.json").is_file():
+    if folder is None:
         hint = "name a repository of a model in transformers' form"
         raise SpecError(Diagnostic(code="SG412", message=f"{_named(repo, revision)} holds no config.json, so it is no model", hint=hint))
     return HubModel(commit=info.sha, files=tuple(files), folder=folder)
+
+
+def is_read(name: str) -> bool:
+    """Whether a run reads a file of a model."""
+    return _matches(name, PATTERNS) and not _matches(name, NOT_READ)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def ask_data_set(repo: str, revision: str | None, subset: str | None, split: str) -> HubDataSet:
@@ -119,7 +130,7 @@ def _faults(repo: str, revision: str | None) -> Iterator[None]:
         if not isinstance(error, OSError) and not type(error).__module__.startswith("httpx"):
             raise
         hint = "lock with network; a lock file once made is read without"
-        message = f"{name} is not to be had: the hub cannot be reached ({type(error).__name__})"
+        message = f"{name} is not to be had: the hub cannot be reached, or fails ({type(error).__name__})"
         raise SpecError(Diagnostic(code="SG411", message=message, hint=hint)) from None
 
 

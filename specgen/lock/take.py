@@ -24,7 +24,7 @@ from specgen.lock.contents import (
     LockedTokenizer,
 )
 from specgen.lock.hashes import hashed
-from specgen.lock.hub import PATTERNS, ask_data_set, ask_model
+from specgen.lock.hub import ask_data_set, ask_model, is_read
 from specgen.plan import HubBase, PackageBase
 from specgen.source import Node
 
@@ -91,7 +91,7 @@ def _parted(base: LockedBase, chat_template: str | None, inside: str | None) -> 
 
 
 def _is_read(file: Path) -> bool:
-    return file.is_file() and _matches(file.name, (*PATTERNS, "*.bin"))
+    return file.is_file() and (is_read(file.name) or file.suffix == ".bin")
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -15,7 +15,9 @@ LOCATE = (
 
 
 def test_a_locked_commit_is_downloaded_though_main_has_moved(tmp_path, root):
-    hub = Hub({"models/team/tiny": Repo({"config.json": b"{}", "model.safetensors": b"weights", "README.md": b"#"}, main=NEWER)})
+    read = {"config.json": b"{}", "model.safetensors": b"weights"}
+    others = {"README.md": b"#", "consolidated.safetensors": b"weights", "original/params.json": b"{}"}
+    hub = Hub({"models/team/tiny": Repo({**read, **others}, main=NEWER)})
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
     try:
         done = subprocess.run([sys.executable, "-c", LOCATE], cwd=root, env=environment, capture_output=True, text=True)
@@ -24,5 +26,5 @@ def test_a_locked_commit_is_downloaded_though_main_has_moved(tmp_path, root):
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.strip())
     assert folder == tmp_path / "hub/models--team--tiny/snapshots" / COMMIT
-    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(file.name for file in folder.iterdir()) == sorted(read)
     assert not [call for call in hub.asked if NEWER in call or "main" in call]

@@ -23,6 +23,7 @@ FILES = {
     "README.md": b"# Tiny",
     "config.json": json.dumps(CONFIG).encode(),
     "model.safetensors": b"weights" * 100,
+    "consolidated.safetensors": b"weights" * 100,
     "original/model.safetensors": b"weights",
     "tokenizer.json": b'{"version": "1.0"}',
     "tokenizer_config.json": json.dumps({"chat_template": TEMPLATE}).encode(),
@@ -237,10 +238,17 @@ def test_a_hub_that_is_down_is_told(hub, locking):
     ran = locking()
     assert (ran.code, ran.err) == (
         2,
-        "error SG411: team/tiny@main is not to be had: the hub cannot be reached (ConnectError)\n"
+        "error SG411: team/tiny@main is not to be had: the hub cannot be reached, or fails (ConnectError)\n"
         "  hint: lock with network; a lock file once made is read without\n"
         "1 error. Explanation: specgen explain SG411\n",
     )
+
+
+def test_a_hub_that_fails_is_told(hub, locking):
+    hub.repos["models/team/tiny"].fails = True
+    ran = locking()
+    fault = "error SG411: team/tiny@main is not to be had: the hub cannot be reached, or fails (HfHubHTTPError)"
+    assert (ran.code, ran.err.splitlines()[0]) == (2, fault)
 
 
 def test_a_token_opens_a_gated_model_and_is_written_nowhere(hub, locking, compiled, monkeypatch, tmp_path):

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from specgen import lock
 from specgen.diagnostics import SpecError
 from specgen.lock import hashes, take
-from specgen.lock.contents import LockedFile, LockedRows
+from specgen.lock.contents import LockedBase, LockedFile, LockedHubData, LockedRows, LockedTemplate, LockedTokenizer
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -218,6 +220,27 @@ def test_figures_pass_through(locked, cli):
     assert cli("lock", "spec.yaml").code == 0
     assert cli("lock", "spec.yaml", "--update", "data").code == 0
     assert lock.read(path).figures == figures
+
+
+words = st.text(min_size=1, max_size=20)
+
+
+@given(name=words, source=words, paths=st.lists(words, unique=True), jinja=st.none() | st.text(max_size=80), figures=words)
+def test_any_text_is_read_back_as_it_was(tmp_path_factory, name, source, paths, jinja, figures):
+    files = tuple(LockedFile(path=path, size=1, sha256="0") for path in paths)
+    written = lock.Lock(
+        lock=1,
+        name=name,
+        base=LockedBase(source=source, revision=None, files=files, config={"model_type": source, "layers": 2, "tied": False}),
+        tokenizer=LockedTokenizer(sha256=None, files=()),
+        template=LockedTemplate(name=name, sha256=None, jinja=jinja),
+        data=(LockedHubData(repo=name, asked=None, revision=source, subset=name, split=source, rows=None),),
+        libraries={name: source},
+        figures={figures: [0.1, 1e-7, True, None, figures]},
+    )
+    path = tmp_path_factory.mktemp("lock") / "any.lock.yaml"
+    lock.write(written, path)
+    assert lock.read(path) == written
 
 
 def newer(monkeypatch, name="torch", version="9.9.9"):
