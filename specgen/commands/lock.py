@@ -11,10 +11,10 @@ from specgen.diagnostics import Diagnostic, SpecError, in_file_order
 from specgen.facts.figures import data_key
 from specgen.facts.gather import Facts
 from specgen.lock.contents import Lock, Part
-from specgen.lock.drift import differences
+from specgen.lock.drift import drifts
 from specgen.lock.file import lock_path, read, write
-from specgen.lock.take import take
-from specgen.lock.use import LockInUse, held, lock_command, missing
+from specgen.lock.take import take, take_data, take_libraries, take_model, take_template
+from specgen.lock.use import LockInUse, held, lock_command, missing, pinned
 from specgen.plan import HubBase
 from specgen.source import Node
 
@@ -38,15 +38,30 @@ def update(spec: Path, profile: str | None, settings: tuple[str, ...], parts: tu
     if old is None:
         raise missing(path, lock_command(spec, profile))
     tree, facts = _tree_and_facts(spec, profile, settings)
-    new = take(tree, facts)
-    wanted: set[Part] = set(parts)
-    if "base" in wanted and isinstance(facts.base, HubBase):
-        wanted.add("tokenizer")
-        if new.template.name == "tokenizer":
-            wanted.add("template")
-    renewed = replace(old, name=new.name, **{part: getattr(new, part) for part in wanted})
+    renewed = _renewed(old, tree, facts, set(parts))
     write(renewed, path)
-    return path, differences(renewed, new)
+    return path, list(drifts(renewed, tree, facts, weights=True))
+
+
+def _renewed(old: Lock, tree: Node, facts: Facts, parts: set[Part]) -> Lock:
+    """A lock with some parts as they are now. The hub is asked only for those that come from there."""
+    new = replace(old, name=tree.text("name"))
+    if parts & {"base", "tokenizer", "template"}:
+        model = take_model(tree, facts if "base" in parts else pinned(tree, facts, old))
+        template = take_template(facts, model.chat_template)
+        if "base" in parts and isinstance(facts.base, HubBase):
+            parts.add("tokenizer")
+            if template.name == "tokenizer":
+                parts.add("template")
+        new = replace(
+            new,
+            base=model.base if "base" in parts else old.base,
+            tokenizer=model.tokenizer if "tokenizer" in parts else old.tokenizer,
+            template=template if "template" in parts else old.template,
+        )
+    if "data" in parts:
+        new = replace(new, data=take_data(tree, facts))
+    return replace(new, libraries=take_libraries()) if "libraries" in parts else new
 
 
 def measure(spec: Path, profile: str | None, settings: tuple[str, ...]) -> None:

@@ -6,14 +6,11 @@ Where a field holds one of several classes, the mapping in the file has one key,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from specgen.plan import DataFile
 
-VERSION: Literal[1] = 1
-
 Part = Literal["base", "tokenizer", "template", "data", "libraries"]
-PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 
 from specgen.facts.gather import Facts
-from specgen.lock.contents import PARTS, Lock, LockedDataFiles, LockedFile, LockedHubData, LockedRows, LockedSource, Part
+from specgen.lock.contents import Lock, LockedDataFiles, LockedFile, LockedHubData, LockedRows, LockedSource, Part
 from specgen.lock.take import asked_hub_data, take_libraries, take_model, take_source
 from specgen.plan import DataFile, HubBase
 from specgen.source import Node
@@ -24,11 +24,6 @@ def drifts(lock: Lock, tree: Node, facts: Facts, *, weights: bool) -> dict[Part,
     }
     found.update({part: list(changes()) for part, changes in others.items()})
     return {part: changes for part, changes in found.items() if changes}
-
-
-def differences(old: Lock, new: Lock) -> list[Part]:
-    """The parts in which two locks differ."""
-    return [part for part in PARTS if getattr(old, part) != getattr(new, part)]
 
 
 def _model(lock: Lock, tree: Node, facts: Facts, *, weights: bool) -> dict[Part, list[str]]:

@@ -56,9 +56,7 @@ def take(tree: Node, facts: Facts) -> Lock:
         base=model.base,
         tokenizer=model.tokenizer,
         template=take_template(facts, model.chat_template),
-        data=tuple(
-            take_source(node, found) for node, found in zip(tree.children["data"].children["sources"].items, facts.sources, strict=True)
-        ),
+        data=take_data(tree, facts),
         libraries=take_libraries(),
         figures=None,
     )
@@ -114,6 +112,12 @@ def take_template(facts: Facts, chat_template: str | None) -> LockedTemplate:
     text = chat_template if facts.template.name == "tokenizer" else facts.template.jinja
     digest = None if text is None else hashlib.sha256(text.encode()).hexdigest()
     return LockedTemplate(name=facts.template.name, sha256=digest, jinja=text)
+
+
+def take_data(tree: Node, facts: Facts) -> tuple[LockedSource, ...]:
+    """All sources of the data, in the order of the spec. Asks the hub for those there."""
+    nodes = tree.children["data"].children["sources"].items
+    return tuple(take_source(node, found) for node, found in zip(nodes, facts.sources, strict=True))
 
 
 def take_source(node: Node, facts: SourceFacts) -> LockedSource:

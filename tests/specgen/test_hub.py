@@ -137,6 +137,24 @@ def test_the_locked_commit_stays_until_it_is_renewed(hub, locking, compiled, cli
     assert compiled()[0]["model"]["base"]["hub"]["revision"] == NEWER
 
 
+def test_data_at_hand_are_renewed_without_the_hub_and_leave_the_commit(hub, locking, cli, tmp_path, written):
+    locking()
+    hub.shutdown()
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("Hello.", "Hello!"))
+    assert cli("lock", "spec.yaml", "--check").code == 1
+    assert cli("lock", "spec.yaml", "--update", "data", "--update", "libraries").out == "wrote spec.lock.yaml\n"
+    assert cli("lock", "spec.yaml", "--check").code == 0
+    assert written().base.revision == COMMIT
+
+
+def test_a_template_is_renewed_from_the_locked_commit(hub, locking, cli, tmp_path, written):
+    locking(("data:", "template: chatml\ndata:"))
+    hub.repos["models/team/tiny"].main = NEWER
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    assert cli("lock", "spec.yaml", "--update", "template").out == "wrote spec.lock.yaml\n"
+    assert (written().base.revision, written().template.jinja) == (COMMIT, TEMPLATE)
+
+
 def test_a_tag_is_resolved(locking, written):
     locking(("hf:team/tiny", "hf:team/tiny@v1"))
     assert (written().base.source, written().base.revision) == ("hf:team/tiny@v1", COMMIT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from specgen import lock
 from specgen.diagnostics import SpecError
 from specgen.lock import hashes, take
-from specgen.lock.contents import LockedBase, LockedFile, LockedHubData, LockedRows, LockedTemplate, LockedTokenizer
+from specgen.lock.contents import LockedBase, LockedFile, LockedHubData, LockedRows, LockedTemplate, LockedTokenizer, Part
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -191,6 +192,10 @@ def test_a_drift_is_refused_and_says_what_changed(locked, cli, change, fault):
     assert f"  hint: if that is meant: specgen lock spec.yaml --update {part}\n" in checked.err
     assert cli("lock", "spec.yaml", "--update", part).code == 0
     assert cli("lock", "spec.yaml", "--check").code == 0
+
+
+def test_every_part_can_be_renewed(cli):
+    assert f"[{'|'.join(get_args(Part))}]" in cli("lock", "--help").out
 
 
 def test_many_changes_are_counted(locked, cli):
