@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from specgen.compose import with_profile, with_settings
 from specgen.defaults import complete
 from specgen.diagnostics import Diagnostic, SpecError, in_file_order
+from specgen.extend import load
 from specgen.facts.figures import DataFigures
 from specgen.facts.gather import Facts, gather
 from specgen.partial import apart_from, sound_part
@@ -16,7 +17,7 @@ from specgen.plan import Plan
 from specgen.render import Files, render
 from specgen.resolve import resolve
 from specgen.rules import check
-from specgen.source import Node, parse, read
+from specgen.source import Node
 from specgen.validate import validate
 
 if TYPE_CHECKING:
@@ -32,11 +33,6 @@ class Compiled:
     tree: Node
     facts: Facts
     diagnostics: tuple[Diagnostic, ...]
-
-
-def load(path: Path) -> Node:
-    """The spec as it is written. Raises SpecError."""
-    return parse(read(path), str(path))
 
 
 def checked(tree: Node, profile: str | None = None, settings: tuple[str, ...] = ()) -> Node:

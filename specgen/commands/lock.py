@@ -6,8 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from specgen.commands.plan import measured_data
-from specgen.compiler import compile_spec, compile_tree, load
+from specgen.compiler import compile_spec, compile_tree
 from specgen.diagnostics import Diagnostic, SpecError, in_file_order
+from specgen.extend import load
 from specgen.facts.figures import data_key
 from specgen.facts.gather import Facts
 from specgen.lock.contents import Lock, Part
