@@ -12,6 +12,8 @@ from typing import Any
 Shape = tuple[int, ...]
 Tensors = dict[str, Shape]
 
+MOST_LAYERS = 10_000
+
 
 def stored_tensors(config: Mapping[str, Any]) -> Tensors | None:
     """Every tensor of the model that a config.json describes; None for a model type that is not known.
@@ -23,10 +25,12 @@ def stored_tensors(config: Mapping[str, Any]) -> Tensors | None:
     if not isinstance(kind, str) or kind not in _LAYERS:
         return None
     sizes, layer = _Sizes(config), _LAYERS[kind]
+    if (layers := sizes.number("num_hidden_layers")) > MOST_LAYERS:
+        raise ValueError(f"its config.json has {layers:,} layers; at most {MOST_LAYERS:,} are believed")
     names = _INTERNLM2_NAMES if kind == "internlm2" else _NAMES
     embedding = (sizes.number("vocab_size"), sizes.hidden)
     tensors: Tensors = {f"{names.embedding}.weight": embedding}
-    for index in range(sizes.number("num_hidden_layers")):
+    for index in range(layers):
         tensors.update({f"model.layers.{index}.{name}": shape for name, shape in layer(sizes).items()})
     tensors["model.norm.weight"] = (sizes.hidden,)
     if not config.get("tie_word_embeddings", kind.startswith("gemma")):

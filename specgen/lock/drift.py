@@ -15,7 +15,7 @@ SHORT = 12  # characters of a hash that people compare
 
 
 def drifts(lock: Lock, tree: Node, facts: Facts, *, weights: bool) -> dict[Part, list[str]]:
-    """The changes of each part that has any. Without `weights` no file of the base model is read. Raises OSError."""
+    """The changes of each part that has any. Without `weights` no file of the base model is read. Raises SpecError."""
     found: dict[Part, list[str]] = {**_model(lock, tree, facts, weights=weights)}
     others: dict[Part, Callable[[], Iterator[str]]] = {
         "template": lambda: _template(lock, facts),

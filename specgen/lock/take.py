@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from specgen.diagnostics import Diagnostic, SpecError
 from specgen.facts.gather import Facts, SourceFacts
 from specgen.facts.gguf import tokenizer_hash
-from specgen.facts.model import locate, read_chat_template, read_object
+from specgen.facts.model import facts_from_config, locate, read_chat_template, read_object
 from specgen.lock.contents import (
     Lock,
     LockedBase,
@@ -48,7 +49,7 @@ class Model:
 
 
 def take(tree: Node, facts: Facts) -> Lock:
-    """The whole lock, without figures. Asks the hub where the spec names something there. Raises SpecError, or OSError."""
+    """The whole lock, without figures. Asks the hub where the spec names something there. Raises SpecError."""
     model = take_model(tree, facts)
     return Lock(
         lock=1,
@@ -63,11 +64,20 @@ def take(tree: Node, facts: Facts) -> Lock:
 
 
 def take_model(tree: Node, facts: Facts) -> Model:
-    """Base model and tokenizer, every file hashed."""
+    """Base model and tokenizer, every file hashed. Raises SpecError where a file cannot be read, or says nonsense."""
+    try:
+        return _model(tree, facts)
+    except (OSError, ValueError) as error:
+        node = tree.children["model"].children["base"]
+        raise SpecError(Diagnostic(code="SG212", message=f"the base model cannot be read: {error}", place=node.place)) from None
+
+
+def _model(tree: Node, facts: Facts) -> Model:
     source = tree.text("model", "base")
     if isinstance(facts.base, HubBase):
         found = ask_model(facts.base.repo, facts.base.revision)
         config = read_object(found.folder / "config.json")
+        facts_from_config(config, origin="lock")
         base = LockedBase(source=source, revision=found.commit, files=found.files, config=_architecture(config))
         return _parted(base, read_chat_template(found.folder), None)
     path = locate(facts.base)

@@ -110,12 +110,8 @@ def locked_figures(plan: Plan, lock: Lock) -> DataFigures | None:
 
 
 def held(tree: Node, facts: Facts, use: LockInUse) -> Iterator[Diagnostic]:
-    """One diagnostic for each part that is not as it was locked."""
-    try:
-        found = drifts(use.lock, tree, facts, weights=use.mode != "look")
-    except OSError as error:
-        yield Diagnostic(code=WHAT["base"][0], message=f"the base model cannot be read: {error}", severity=_severity("base", use.mode))
-        return
+    """One diagnostic for each part that is not as it was locked. Raises SpecError where a file of the base model cannot be read."""
+    found = drifts(use.lock, tree, facts, weights=use.mode != "look")
     for part, changes in found.items():
         if part == "libraries" and use.mode == "look":
             continue

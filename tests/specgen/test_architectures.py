@@ -115,6 +115,7 @@ def test_an_unknown_model_type_is_not_guessed():
         ({"vocab_size": "many"}, "its config.json has vocab_size 'many'; it has to be a whole number from 1 on"),
         ({"num_hidden_layers": True}, "its config.json has num_hidden_layers True; it has to be a whole number from 1 on"),
         ({"num_attention_heads": 0}, "its config.json has num_attention_heads 0; it has to be a whole number from 1 on"),
+        ({"num_hidden_layers": 10**12}, "its config.json has 1,000,000,000,000 layers; at most 10,000 are believed"),
         ({"head_dim": None}, "its config.json has no head_dim"),
     ],
 )

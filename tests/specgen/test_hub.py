@@ -245,6 +245,20 @@ def test_what_the_hub_refuses_is_told(locking, tmp_path, base, fault):
     assert not (tmp_path / "spec.lock.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        (b"{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (b"[]", "config.json holds no object"),
+        (b'{"model_type": "llama"}', "its config.json has no hidden_size"),
+    ],
+)
+def test_a_model_whose_config_is_nonsense_is_not_locked(hub, locking, config, what):
+    hub.repos["models/team/tiny"].files = {**FILES, "config.json": config}
+    ran = locking()
+    assert (ran.code, ran.err.splitlines()[0]) == (2, f"spec.yaml:3:15: error SG212: the base model cannot be read: {what}")
+
+
 def test_a_data_set_that_is_not_there_is_told(locking):
     ran = locking(("data:", "template: chatml\ndata:"), ("    - synthetic", HUB_DATA.replace("rows", "none") + "    - synthetic"))
     assert (ran.code, ran.err.splitlines()[0]) == (2, "error SG412: there is no repository team/none on the hub")

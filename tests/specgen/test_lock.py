@@ -403,6 +403,17 @@ def test_a_broken_cache_of_hashes_is_no_fault(tmp_path, monkeypatch, content):
     assert len(hashes.sha256_of(large)) == 64
 
 
+def test_a_file_that_cannot_be_read_is_told(locked, cli, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "models/tiny/config.json")
+
+    monkeypatch.setattr(take, "hashed", refuse)
+    for call in (["lock", "spec.yaml"], ["lock", "spec.yaml", "--check"], ["compile", "spec.yaml", "--locked"]):
+        ran = cli(*call)
+        fault = "error SG212: the base model cannot be read: [Errno 13] Permission denied: 'models/tiny/config.json'"
+        assert (ran.code, ran.err.splitlines()[0]) == (2, f"spec.yaml:3:15: {fault}")
+
+
 def test_a_folder_that_may_not_be_written_is_told(locked):
     path = Path(locked.parent, "absent", "spec.lock.yaml")
     with pytest.raises(SpecError, match=r"spec\.lock\.yaml cannot be written: No such file or directory"):
