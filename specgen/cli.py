@@ -113,6 +113,22 @@ def compile_command(
 
 
 @cli.command()
+@click.argument("specs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 where a spec is not in order.")
+def fmt(specs: tuple[Path, ...], check: bool) -> None:
+    """Put the keys of specs in the order of the schema; comments go with their key."""
+    from specgen.commands.fmt import fmt as format_specs
+
+    changed, faults = format_specs(specs, check=check)
+    for spec in changed:
+        click.echo(f"{spec} {'is not in order; run: specgen fmt ' + str(spec) if check else 'formatted'}")
+    if faults:
+        raise SpecError(*faults)
+    if check and changed:
+        raise SystemExit(FAILED)
+
+
+@cli.command()
 @click.argument("specs", type=click.Path(path_type=Path), nargs=-1)
 @click.option("--git", "revisions", metavar="REV..REV", help="Compare two revisions of git, or one with the working tree.")
 @profile_option

@@ -22,7 +22,7 @@ def write(files: Files, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            _replace(folder / name, text)
+            write_whole(folder / name, text)
         for name in NAMES:
             if name not in files:
                 (folder / name).unlink(missing_ok=True)
@@ -64,7 +64,8 @@ def _lines(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
 
 
-def _replace(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file, whole or not at all; one that says the same already is left alone. Raises OSError."""
     if file.is_file() and file.read_bytes() == text.encode():
         return
     partial = file.with_name(f".{file.name}.{os.getpid()}")
