@@ -34,7 +34,7 @@ def formatted(text: str, file: str) -> str:
     before = parse(text, file).plain()
     root = yaml.compose(text, Loader=yaml.CSafeLoader)
     assert root is not None, file
-    lines = text.split("\n")
+    lines = text.rstrip("\n").split("\n")
     if not _has_anchors(text) and "\t" not in text and "\r" not in text:
         lines = _ordered(root, lines, 0, len(lines), spec_schema(), top=True)
     for result in (_tidied(lines), "\n".join(lines)):
