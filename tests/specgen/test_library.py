@@ -1,0 +1,104 @@
+"""The library of specs: each is valid, compiles to the same bytes each time, and says where its values come from."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from specgen.compiler import checked, compile_spec
+from specgen.extend import load
+from specgen.library_page import library, method, page, sources
+from specgen.source import Node, read
+
+LIBRARY = library()
+PROFILES = [(path, profile) for path in LIBRARY for profile in load(path).children.get("profiles", Node(value={})).children]
+ALLOWED = {"SG222"}  # the template adds a system text of the model's makers: a note, as in the recipe
+FAMILIES = (
+    "internlm2", "internlm2_5", "internlm3", "qwen2_5", "qwen3", "llama3_1", "llama3_2", "mistral", "gemma2", "gemma3",
+    "phi3_5", "phi4", "smollm2", "deepseek_r1",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _at_the_root(monkeypatch, root):
+    monkeypatch.chdir(root)
+
+
+@pytest.fixture(scope="module")
+def trees():
+    """Every spec of the library, complete; and once more under each of its profiles."""
+    return [checked(load(path)) for path in LIBRARY] + [checked(load(path), profile) for path, profile in PROFILES]
+
+
+def test_there_are_at_least_fifty_specs():
+    assert len(LIBRARY) >= 50
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_a_spec_compiles_to_the_same_bytes_twice_and_nothing_unusual_is_said(path):
+    compiled = compile_spec(path)
+    assert {diagnostic.code for diagnostic in compiled.diagnostics} <= ALLOWED, compiled.diagnostics
+    assert compile_spec(path).files == compiled.files
+    assert compiled.plan.name == path.stem
+
+
+@pytest.mark.parametrize(("path", "profile"), PROFILES, ids=lambda value: value if isinstance(value, str) else value.stem)
+def test_a_profile_compiles_and_changes_something(path, profile):
+    compiled = compile_spec(path, profile)
+    assert {diagnostic.code for diagnostic in compiled.diagnostics} <= ALLOWED, compiled.diagnostics
+    assert compiled.files["config.yaml"] != compile_spec(path).files["config.yaml"].replace(
+        f"name: {path.stem}\n", f"name: {compiled.plan.name}\n"
+    )
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_a_spec_says_what_it_is_for_where_it_comes_from_and_what_has_to_hold(path):
+    text, tree = read(path), checked(load(path))
+    assert text.startswith("# yaml-language-server: $schema=../schemas/spec.schema.json\n# Source: ")
+    assert all(
+        re.fullmatch(r"specgen's own|[\w.-]+/[\w.-]+( 0\.1\.23| branch camp2)?, \S+\.(py|ya?ml|md)", source) for source in sources(text)
+    )
+    assert tree.text("description").endswith(".")
+    assert tree.children["smoke"].items
+    assert tree.children["model"].children["trust_remote_code"].value is False
+
+
+def test_every_family_is_there():
+    names = [path.stem for path in LIBRARY]
+    assert [family for family in FAMILIES if not any(name.startswith(family + "_") for name in names)] == []
+
+
+def test_every_method_is_there(trees):
+    assert {method(tree) for tree in trees} >= {"full", "LoRA", "QLoRA", "LoRA on int8", "full, text", "LoRA, text", "QLoRA, text"}
+
+
+def test_one_device_zero_2_zero_3_with_offload_and_two_nodes_are_there(trees):
+    distributed = [tree.children["distributed"] for tree in trees]
+    ways = {(node.number("zero_stage"), node.text("offload")) for node in distributed}
+    assert ways >= {(0, "none"), (2, "none"), (3, "none"), (3, "all")}
+    assert {node.number("nodes") for node in distributed} >= {1, 2}
+
+
+def test_hub_files_and_rules_are_among_the_data(trees):
+    kinds = {kind for tree in trees for source in tree.children["data"].children["sources"].items for kind in source.children}
+    assert kinds == {"hub", "file", "synthetic"}
+
+
+@pytest.mark.parametrize(
+    "name", ["internlm2_chat_1_8b_qlora_alpaca_e3", "internlm2_1_8b_qlora_alpaca_e3", "internlm2_chat_7b_qlora_alpaca_e3"]
+)
+def test_xtuners_values_are_unchanged(name, root):
+    """Expected from XTuner 0.1.23's config of that name."""
+    plan = compile_spec(root / f"specs/{name}.yaml").plan
+    assert (plan.adapter.r, plan.adapter.alpha, plan.adapter.dropout, plan.adapter.targets) == (64, 16.0, 0.1, "all-linear")
+    train = plan.train
+    assert (train.epochs, train.micro_batch_size, train.gradient_accumulation_steps, train.learning_rate) == (3.0, 1, 16, 2e-4)
+    assert (train.adam_beta1, train.adam_beta2, train.weight_decay, train.max_grad_norm) == (0.9, 0.999, 0.0, 1.0)
+    assert (train.schedule, train.warmup_ratio, train.save_steps, train.save_total_limit) == ("cosine", 0.03, 500, 2)
+    assert (plan.data.max_length, plan.data.packing, train.preview.every) == (2048, True, 500)
+
+
+def test_the_page_of_the_library_is_fresh(root):
+    """python -m specgen.library_page > specs/README.md"""
+    assert (root / "specs/README.md").read_text(encoding="utf-8") == page()
