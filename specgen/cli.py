@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -38,6 +38,7 @@ format_option = click.option(
     show_default=True,
     help="How faults are printed.",
 )
+short_format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -291,40 +292,28 @@ def chat(spec: Path, profile: str | None, settings: tuple[str, ...], runs_dir: P
 
 
 @cli.command()
-@click.argument("what")
-def explain(what: str) -> None:
-    """Explain a diagnostic's code (SG101) or a key of the spec (train.learning_rate)."""
-    from specgen.diagnostics import explanations
-    from specgen.schema import lookup
+@click.argument("what", nargs=-1, metavar="CODE | KEY | SPEC [KEY]")
+@click.option("--all", "every", is_flag=True, help="List every code.")
+@profile_option
+@set_option
+@short_format_option
+def explain(what: tuple[str, ...], every: bool, profile: str | None, settings: tuple[str, ...], form: Literal["text", "json"]) -> None:
+    """Explain a code (SG101), a key (train.learning_rate), or which value a spec gives to a key, and where it comes from."""
+    from specgen.commands import explain as verb
 
-    if entry := explanations().get(what.upper()):
-        click.echo(f"{entry.code}  {entry.title}\n\n{entry.why.strip()}\n")
-        click.echo(f"wrong:\n{_indented(entry.wrong)}\nright:\n{_indented(entry.right)}")
-        return
-    schema = lookup(what)
-    if schema is None:
-        raise SpecError(_unknown_subject(what))
-    click.echo(f"{what}\n\n{schema['description']}\n")
-    for key in ("type", "enum", "default", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
-        if key in schema and not (key == "default" and schema[key] == {}):
-            click.echo(f"  {_WORDS.get(key, key)}: {_plain(schema[key])}")
-    if "properties" in schema:
-        click.echo(f"  keys: {', '.join(schema['properties'])}")
-    click.echo(f"  example: {_plain(schema['examples'][0])}")
-
-
-_WORDS = {"enum": "values", "exclusiveMinimum": "greater than", "exclusiveMaximum": "less than"}
-
-
-def _unknown_subject(what: str) -> Diagnostic:
-    import difflib
-
-    from specgen.diagnostics import explanations
-    from specgen.schema import keys
-
-    near = difflib.get_close_matches(what, [*explanations(), *(key for key, _ in keys())], n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "give a code such as SG101, or a key such as train.learning_rate"
-    return Diagnostic(code="SG111", message=f"{what} is neither a code nor a key of the spec", hint=hint)
+    of_spec = len(what) == 2 or (len(what) == 1 and what[0].endswith((".yaml", ".yml")))
+    if every == bool(what) or len(what) > 2:
+        raise click.UsageError("give a code, a key, or a spec and a key; or --all")
+    if (profile or settings) and not of_spec:
+        raise click.UsageError("--profile and --set belong to a spec")
+    with _faults_as(form):
+        if every:
+            told = verb.all_codes(form)
+        elif of_spec:
+            told = verb.values(Path(what[0]), what[1] if len(what) == 2 else None, profile, settings, form)
+        else:
+            told = verb.subject(what[0], form)
+    click.echo(told)
 
 
 @cli.command()
@@ -378,14 +367,6 @@ def _print_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.rstrip("\n").splitlines()) + "\n"
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def main() -> None:

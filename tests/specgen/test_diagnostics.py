@@ -40,27 +40,6 @@ def test_every_explanation_has_its_parts():
         assert entry.wrong != entry.right
 
 
-def test_explain_prints_why_and_both_examples(cli):
-    ran = cli("explain", "sg252")
-    assert ran.code == 0
-    assert ran.out.startswith("SG252  ")
-    assert "\nwrong:\n    " in ran.out
-    assert "\nright:\n    " in ran.out
-
-
-def test_explain_knows_the_keys_of_a_spec(cli):
-    ran = cli("explain", "train.learning_rate")
-    assert ran.out.startswith("train.learning_rate\n\nThe highest rate")
-    assert "default: 0.0002" in ran.out
-
-
-def test_explain_suggests_the_nearest_word(cli):
-    ran = cli("explain", "train.learnin_rate")
-    assert ran.code == 2
-    assert "error SG111: train.learnin_rate is neither a code nor a key of the spec" in ran.err
-    assert "hint: did you mean 'train.learning_rate'?" in ran.err
-
-
 def test_faults_as_json_have_a_place(cli, tmp_path):
     (tmp_path / "spec.yaml").write_text("specgen: 1\nnaem: x\n")
     ran = cli("validate", "spec.yaml", "--format", "json")

@@ -1,0 +1,111 @@
+"""The reference pages, from the schema and the explanations: `python -m specgen.reference` writes them into docs/reference."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from specgen.diagnostics import Explanation, explanations
+from specgen.schema import Schema, is_variant, keys, spec_schema, types
+from specgen.validate import TYPE_NAMES
+
+RANGES = {"minimum": "at least", "exclusiveMinimum": "greater than", "maximum": "at most", "exclusiveMaximum": "less than"}
+GROUPS = {
+    "SG0": "The text of a spec",
+    "SG1": "Keys and values",
+    "SG2": "What a spec refers to, and how its parts fit together",
+    "SG3": "Writing and starting",
+    "SG4": "While a run is carried out",
+}
+
+
+def in_words(schema: Schema) -> str:
+    """What a key takes: its type and range, or its values."""
+    if "enum" in schema:
+        return "one of " + ", ".join(map(written, schema["enum"])) if len(schema["enum"]) > 1 else f"only {written(schema['enum'][0])}"
+    words = " or ".join(TYPE_NAMES[kind] for kind in types(schema))
+    if is_variant(schema):
+        words = words.replace("a mapping", f"a mapping with one of the keys {', '.join(schema['properties'])}")
+    items = schema.get("items")
+    if items and set(types(items)) <= {"string", "number", "integer"}:
+        words = words.replace("a list", f"a list of {' or '.join(TYPE_NAMES[kind] for kind in types(items))}")
+    return ", ".join([words, *(f"{word} {written(schema[key])}" for key, word in RANGES.items() if key in schema)])
+
+
+def written(value: object) -> str:
+    """A value as a spec says it, on one line."""
+    return (
+        value if isinstance(value, str) and value.isprintable() and value.strip() == value != "" else json.dumps(value, ensure_ascii=False)
+    )
+
+
+def spec_page() -> str:
+    """Every key of a spec."""
+    return "\n".join(_spec_lines()).rstrip("\n") + "\n"
+
+
+def checks_page() -> str:
+    """Every code, with its examples."""
+    return "\n".join(_check_lines(list(explanations().values()))).rstrip("\n") + "\n"
+
+
+def _spec_lines() -> Iterator[str]:
+    yield f"# The keys of a spec\n\n{spec_schema()['description']} `specgen explain KEY` prints the same of one key.\n"
+    yield "Made from schemas/spec.schema.json by `make docs`.\n"
+    for name, schema in keys():
+        yield f"{'##' if '.' not in name else '###'} {name}\n\n{schema['description']}\n"
+        facts = [in_words(schema)]
+        if "default" in schema:
+            facts.append(f"default `{written(schema['default'])}`" if schema["default"] != {} else "may be left out")
+        elif not _is_choice(name):
+            facts.append("**required**")
+        yield f"- {'; '.join(facts)}"
+        if "properties" in schema and "object" in types(schema):
+            yield f"- keys: {', '.join(_link(f'{name}.{key}', key) for key in schema['properties'])}"
+        yield f"- for example `{name.rpartition('.')[2]}: {written(schema['examples'][0])}`\n"
+
+
+def _is_choice(name: str) -> bool:
+    """Whether a key is one of several, none of which has to be there."""
+    parent = name.rpartition(".")[0]
+    around = dict(keys()).get(parent, spec_schema())
+    return is_variant(around.get("items", around)) or is_variant(around)
+
+
+def _link(target: str, text: str) -> str:
+    return f"[{text}](#{target.replace('.', '').lower()})"
+
+
+def _check_lines(entries: list[Explanation]) -> Iterator[str]:
+    yield "# The codes\n\nWhat specgen finds wrong has a code. `specgen explain CODE` prints what stands here,"
+    yield "`specgen explain --all` lists them. An error ends the command; a warning and a note do not.\n"
+    yield "Made from schemas/diagnostics.yaml by `make docs`."
+    groups = {title: [entry for entry in entries if entry.code.startswith(group)] for group, title in GROUPS.items()}
+    for title, members in groups.items():
+        yield f"\n| {title} | | |\n|---|---|---|"
+        yield from (f"| {_link(entry.code, entry.code)} | {entry.severity} | {entry.title} |" for entry in members)
+    for title, members in groups.items():
+        yield f"\n## {title}"
+        for entry in members:
+            yield from _check(entry)
+
+
+def _check(entry: Explanation) -> Iterator[str]:
+    yield f'\n### <a id="{entry.code.lower()}"></a>{entry.code}: {entry.title}\n'
+    yield f"*{entry.severity}*. {entry.why.strip()}\n"
+    for title, example in (("Wrong", entry.wrong), ("Right", entry.right)):
+        yield f"{title}:\n```yaml\n{example.rstrip()}\n```"
+
+
+def main() -> None:
+    """Writes both pages into the folder that the call names."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.md").write_text(spec_page(), encoding="utf-8")
+    (folder / "checks.md").write_text(checks_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
