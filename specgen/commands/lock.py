@@ -13,7 +13,7 @@ from specgen.facts.figures import data_key
 from specgen.facts.gather import Facts
 from specgen.lock.contents import Lock, Part
 from specgen.lock.drift import drifts
-from specgen.lock.file import lock_path, read, write
+from specgen.lock.file import lock_beside, lock_path, read, write
 from specgen.lock.take import take, take_data, take_libraries, take_model, take_template
 from specgen.lock.use import LockInUse, held, lock_command, missing, pinned
 from specgen.plan import HubBase
@@ -77,9 +77,9 @@ def measure(spec: Path, profile: str | None, settings: tuple[str, ...]) -> None:
 
 def check(spec: Path, profile: str | None, settings: tuple[str, ...]) -> tuple[Path, list[Diagnostic]]:
     """What is not as it was locked. Asks nobody: a commit on the hub does not change. Raises SpecError."""
-    path = lock_path(spec, profile)
+    path, owner = lock_beside(spec, profile)
     found = read(path)
-    command = lock_command(spec, profile)
+    command = lock_command(spec, owner)
     if found is None:
         raise missing(path, command)
     use = LockInUse(lock=found, path=path, command=command, mode="locked")

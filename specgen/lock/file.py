@@ -25,6 +25,12 @@ def lock_path(spec: Path, profile: str | None) -> Path:
     return spec.with_name(stem + SUFFIX)
 
 
+def lock_beside(spec: Path, profile: str | None) -> tuple[Path, str | None]:
+    """The lock that holds a spec under a profile, and whose it is: the profile's own where there is one, else the spec's."""
+    own = lock_path(spec, profile)
+    return (own, profile) if own.exists() else (lock_path(spec, None), None)
+
+
 def read(path: Path) -> Lock | None:
     """A lock file, or None where there is none. Raises SpecError where it is no lock file of this version, whole and unedited."""
     if not path.exists():

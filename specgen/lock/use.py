@@ -14,7 +14,7 @@ from specgen.facts.model import ModelFacts, facts_from_config
 from specgen.facts.rows import weighted_number
 from specgen.lock.contents import Lock, LockedHubData, Part
 from specgen.lock.drift import drifts
-from specgen.lock.file import lock_path, read, section
+from specgen.lock.file import lock_beside, read, section
 from specgen.lock.take import asked_hub_data
 from specgen.plan import HubBase, Plan
 from specgen.source import Node
@@ -43,12 +43,12 @@ class LockInUse:
 
 
 def lock_in_use(spec: Path, profile: str | None, mode: Mode) -> tuple[LockInUse | None, list[Diagnostic]]:
-    """The lock beside a spec, or None where there is none. Raises SpecError where one is needed or cannot be used.
+    """The lock beside a spec, or a profile's own; None where there is none. Under `unlocked` one that cannot be used is a warning.
 
-    Under `unlocked` a lock that cannot be used is a warning.
+    Raises SpecError where one is needed or cannot be used.
     """
-    path = lock_path(spec, profile)
-    command = lock_command(spec, profile)
+    path, owner = lock_beside(spec, profile)
+    command = lock_command(spec, owner)
     try:
         lock = read(path)
     except SpecError as error:

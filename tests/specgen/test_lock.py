@@ -105,6 +105,17 @@ def test_a_profile_has_a_lock_of_its_own(locked, cli):
     assert lock.read(locked.with_name("spec.short.lock.yaml")).name == "locked-short"
 
 
+def test_a_profile_without_one_is_held_by_the_lock_of_its_spec(locked, cli):
+    add_row(locked.parent)
+    ran = cli("compile", "spec.yaml", "--locked", "--profile", "short")
+    assert faults(ran)[0].startswith("spec.lock.yaml:35:1: error SG295: the data are not the locked ones: rows.jsonl")
+    assert "hint: if that is meant: specgen lock spec.yaml --update data\n" in ran.err
+    assert cli("lock", "spec.yaml", "--check", "--profile", "short").code == 1
+    assert cli("lock", "spec.yaml", "--profile", "short").code == 0
+    assert cli("compile", "spec.yaml", "--locked", "--profile", "short").code == 0
+    assert cli("lock", "spec.yaml", "--check", "--profile", "short").out == "spec.short.lock.yaml holds\n"
+
+
 def test_a_gguf_file_is_locked_with_the_tokenizer_inside_it(cli, small, tmp_path):
     (tmp_path / "small.yaml").write_text(small)
     assert cli("lock", "small.yaml").code == 0
