@@ -113,6 +113,39 @@ def compile_command(
     click.echo(done, err=aside)
 
 
+@cli.command("list")
+@click.argument("patterns", nargs=-1)
+@click.option("--model", metavar="TEXT", help="Only specs of a base model that has this in its name.")
+@click.option(
+    "--method", type=click.Choice(["full", "lora", "qlora", "text"]), help="Only specs of this method; text: continued pretraining."
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How they are printed.")
+def list_command(patterns: tuple[str, ...], model: str | None, method: str | None, form: str) -> None:
+    """Show the specs that come along; of those that have every PATTERN somewhere."""
+    from specgen.commands.library import as_json, as_table, matching
+
+    found = matching(patterns, model, method)
+    if form == "json":
+        click.echo(as_json(found))
+    elif found:
+        click.echo(as_table(found))
+        click.echo(f"{_count(len(found), 'spec')}; next: specgen init NAME --from {found[0].name}", err=True)
+    else:
+        click.echo("no spec that comes along has all of that", err=True)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--from", "source", default="assistant", show_default=True, metavar="SPEC", help="A spec that comes along: specgen list.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default specs/NAME.yaml.")
+def init(name: str, source: str, output: Path | None) -> None:
+    """Begin a spec of one's own from one that comes along."""
+    from specgen.commands.library import init as begin
+
+    target = begin(name, source, output)
+    click.echo(f"wrote {target}; next: specgen validate {target}")
+
+
 @cli.command()
 @click.argument("specs", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 where a spec is not in order.")

