@@ -113,6 +113,27 @@ def compile_command(
     click.echo(done, err=aside)
 
 
+@cli.command()
+@click.argument("specs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--builds", type=click.Path(path_type=Path), default=Path("build"), show_default=True, help="Where compiled folders are.")
+@format_option
+def check(specs: tuple[Path, ...], builds: Path, form: Format) -> None:
+    """Check specs with all their profiles, and that the compiled folders that are there are theirs. For CI."""
+    from specgen.commands.check import check as check_specs
+
+    checked = check_specs(specs, builds)
+    if form != "text":
+        _print_as(checked.faults, form)
+    else:
+        _print_diagnostics(checked.faults)
+    stale = any(fault.code == "SG303" for fault in checked.faults)
+    if any(fault.severity == "error" and fault.code != "SG303" for fault in checked.faults):
+        raise SystemExit(WRONG)
+    if stale:
+        raise SystemExit(FAILED)
+    click.echo(f"{_count(len(specs), 'spec')} valid, {_count(checked.builds, 'compiled folder')} up to date", err=form != "text")
+
+
 @cli.command("list")
 @click.argument("patterns", nargs=-1)
 @click.option("--model", metavar="TEXT", help="Only specs of a base model that has this in its name.")

@@ -59,7 +59,8 @@ def subject(what: str, form: Form) -> str:
 
 def values(spec: Path, key: str | None, profile: str | None, settings: tuple[str, ...], form: Form) -> str:
     """What a spec gives to a key, or to every key of a section, and where that comes from. Raises SpecError."""
-    from specgen.compiler import checked, load
+    from specgen.compiler import checked
+    from specgen.extend import load
 
     tree = load(spec)
     overlay = tree.at("profiles", profile) if profile else None

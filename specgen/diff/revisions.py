@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specgen.diagnostics import Diagnostic, SpecError
+from specgen.folder import OURS
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -55,7 +56,7 @@ def top() -> Path:
 def specs_that_changed(range_: Range) -> list[Path]:
     """The specs of the repository, relative to its root, where any file that they might read has changed; all of them, then.
 
-    A spec is a YAML file that says `specgen:` at its top level.
+    A spec is a YAML file that says `specgen:` at its top level and is no compiled one.
     """
     ends = [range_.before, *([range_.after] if range_.after else [])]
     if not git("diff", "--name-only", "-z", *ends, "--"):
@@ -73,7 +74,9 @@ def _is_spec(revision: str | None, name: str) -> bool:
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     else:
         text = git("show", f"{revision}:{name}")
-    return any(line.startswith("specgen:") for line in text.splitlines()) and "\nmodel:" in f"\n{text}"
+    if text.startswith(OURS):
+        return False
+    return any(line.startswith("specgen:") for line in text.splitlines())
 
 
 @contextlib.contextmanager
