@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from specgen.facts.figures import DataFigures
 from specgen.facts.gather import Facts, gather
 from specgen.partial import apart_from, sound_part
 from specgen.plan import Plan
-from specgen.render import Files, render
 from specgen.resolve import resolve
 from specgen.rules import check
 from specgen.source import Node
@@ -22,17 +22,24 @@ from specgen.validate import validate
 
 if TYPE_CHECKING:
     from specgen.lock.use import LockInUse, Mode
+    from specgen.render import Files
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: `files` is kept once it is made
 class Compiled:
-    """A plan, the files that say it, what they were made from, and what the user should know (warnings and notes)."""
+    """A plan, what it was made from, and what the user should know (warnings and notes)."""
 
     plan: Plan
-    files: Files
     tree: Node
     facts: Facts
     diagnostics: tuple[Diagnostic, ...]
+
+    @cached_property
+    def files(self) -> Files:
+        """The files that say the plan. Rendering finds no fault of the user's, so only who wants them pays for them."""
+        from specgen.render import render
+
+        return render(self.plan, self.facts)
 
 
 def checked(tree: Node, profile: str | None = None, settings: tuple[str, ...] = ()) -> Node:
@@ -46,7 +53,7 @@ def checked(tree: Node, profile: str | None = None, settings: tuple[str, ...] = 
     if faults:
         raise SpecError(*in_file_order([*faults, *_other_faults(tree, faults)]))
     composed = with_settings(with_profile(tree, profile), settings)
-    faults = validate(composed)
+    faults = validate(composed) if composed is not tree else []
     if faults:
         raise SpecError(*in_file_order([*faults, *_other_faults(composed, faults)]))
     return complete(composed)
@@ -87,7 +94,7 @@ def compile_tree(
         diagnostics = in_file_order([*diagnostics, *check(completed, found)])
         _stop_at_errors(diagnostics)
         plan = resolve(completed, found)
-    return Compiled(plan=plan, files=render(plan, found), tree=completed, facts=found, diagnostics=tuple(diagnostics))
+    return Compiled(plan=plan, tree=completed, facts=found, diagnostics=tuple(diagnostics))
 
 
 def compile_spec(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 from specgen.diagnostics import Diagnostic, Place, in_file_order
@@ -35,9 +36,14 @@ def validate(tree: Node) -> list[Diagnostic]:
 
 def schema_errors(tree: Node) -> list[Any]:
     """jsonschema's own errors."""
+    return list(_validator().iter_errors(tree.plain()))
+
+
+@cache
+def _validator() -> Any:
     import jsonschema
 
-    return list(jsonschema.Draft7Validator(spec_schema()).iter_errors(tree.plain()))
+    return jsonschema.Draft7Validator(spec_schema())
 
 
 def _diagnose(error: Any, tree: Node) -> Iterator[Diagnostic]:

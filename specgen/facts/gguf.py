@@ -9,6 +9,7 @@ import hashlib
 import mmap
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -25,6 +26,12 @@ class GgufHeader:
 
 def read_gguf_header(path: Path) -> GgufHeader:
     """Raises ValueError where the file is no GGUF or is cut off."""
+    stat = path.stat()
+    return _header(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=8)  # many specs of one call share a base; a changed file has another time or size
+def _header(path: Path, changed_ns: int, size: int) -> GgufHeader:
     with path.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise ValueError(f"{path.name} is no GGUF file")
