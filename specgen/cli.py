@@ -163,8 +163,8 @@ def init(name: str, source: str, output: Path | None) -> None:
     """Begin a spec of one's own from one that comes along."""
     from specgen.commands.library import init as begin
 
-    target = begin(name, source, output)
-    click.echo(f"wrote {target}; next: specgen validate {target}")
+    written = begin(name, source, output)
+    click.echo(f"wrote {' and '.join(map(str, written))}; next: specgen validate {written[0]}")
 
 
 @cli.command()

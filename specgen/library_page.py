@@ -8,7 +8,7 @@ from pathlib import Path
 
 from specgen.compiler import checked
 from specgen.extend import load
-from specgen.places import data_folder
+from specgen.library import entries
 from specgen.source import Node, read
 
 SOURCE = re.compile(r"^# Source: (.+)$", re.MULTILINE)
@@ -25,11 +25,6 @@ model, method, data, epochs (e) or steps (s). The data in `specs/data/` are exam
 """
 
 
-def library() -> list[Path]:
-    """The specs that come along, by name."""
-    return sorted(path for path in data_folder("specs").glob("*.yaml") if not path.name.endswith(".lock.yaml"))
-
-
 def sources(text: str) -> list[str]:
     """The recipes that a spec's values come from, as its comments name them."""
     return SOURCE.findall(text)
@@ -37,7 +32,7 @@ def sources(text: str) -> list[str]:
 
 def page() -> str:
     """The whole page, Markdown."""
-    rows = [_row(path) for path in library()]
+    rows = [_row(entry.path) for entry in entries()]
     lines = ["| spec | base | method | data | devices | profiles | source |", "|---" * 7 + "|", *rows]
     return HEAD + "\n".join(lines) + "\n"
 

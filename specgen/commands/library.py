@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from specgen.diagnostics import Diagnostic, SpecError
+from specgen.extend import load
 from specgen.folder import write_whole
 from specgen.library import Entry, entries, find
 from specgen.places import data_folder
@@ -47,8 +48,11 @@ def _kind(entry: Entry) -> str:
     return f"{entry.method}, text" if entry.objective == "text" else entry.method
 
 
-def init(name: str, source: str, output: Path | None) -> Path:
-    """Writes a spec of that name, copied from one of the library; returns its file. Never overwrites. Raises SpecError."""
+def init(name: str, source: str, output: Path | None) -> list[Path]:
+    """Writes a spec of that name, copied from one of the library, and the data that it names; returns what was written.
+
+    Never overwrites. Raises SpecError.
+    """
     allowed = spec_schema()["properties"]["name"]
     if not re.search(allowed["pattern"], name) or len(name) > allowed["maxLength"]:
         message = f"the name {name} may hold only letters, digits, '.', '_' and '-', and not more than {allowed['maxLength']} of them"
@@ -64,12 +68,22 @@ def init(name: str, source: str, output: Path | None) -> Path:
             Diagnostic(code="SG301", message=f"{target} is there already; nothing was touched", hint="choose another with --output")
         )
     text = re.sub(r"(?m)^name: .*$", f"name: {name}", entry.path.read_text(encoding="utf-8"), count=1)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, _with_modeline(text, target))
-    except OSError as error:
-        raise SpecError(Diagnostic(code="SG302", message=f"{target} cannot be written: {error.strerror}")) from None
-    return target
+    files = {target: _with_modeline(text, target)} | _data(entry)
+    for file, content in files.items():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, content)
+        except OSError as error:
+            raise SpecError(Diagnostic(code="SG302", message=f"{file} cannot be written: {error.strerror}")) from None
+    return list(files)
+
+
+def _data(entry: Entry) -> dict[Path, str]:
+    """The example data of a spec that are not there yet; its paths start at the working folder, and at that of the library."""
+    sources = load(entry.path).children["data"].children["sources"].items
+    paths = [Path(source.children["file"].text("path")) for source in sources if "file" in source.children]
+    home = data_folder("specs").parent
+    return {path: (home / path).read_text(encoding="utf-8") for path in paths if not path.exists()}
 
 
 def _with_modeline(text: str, target: Path) -> str:

@@ -8,10 +8,12 @@ import pytest
 
 from specgen.compiler import checked, compile_spec
 from specgen.extend import load
-from specgen.library_page import library, method, page, sources
+from specgen.fmt import formatted
+from specgen.library import entries
+from specgen.library_page import method, page, sources
 from specgen.source import Node, read
 
-LIBRARY = library()
+LIBRARY = [entry.path for entry in entries()]
 PROFILES = [(path, profile) for path in LIBRARY for profile in load(path).children.get("profiles", Node(value={})).children]
 ALLOWED = {"SG222"}  # the template adds a system text of the model's makers: a note, as in the recipe
 FAMILIES = (
@@ -55,6 +57,7 @@ def test_a_profile_compiles_and_changes_something(path, profile):
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
 def test_a_spec_says_what_it_is_for_where_it_comes_from_and_what_has_to_hold(path):
     text, tree = read(path), checked(load(path))
+    assert formatted(text, str(path)) == text
     assert text.startswith("# yaml-language-server: $schema=../schemas/spec.schema.json\n# Source: ")
     assert all(
         re.fullmatch(r"specgen's own|[\w.-]+/[\w.-]+( 0\.1\.23| branch camp2)?, \S+\.(py|ya?ml|md)", source) for source in sources(text)

@@ -49,6 +49,16 @@ def test_every_spec_can_be_the_beginning(cli, tmp_path, name):
     assert compile_spec(tmp_path / "mine.yaml").plan.name == "mine"
 
 
+def test_example_data_come_along_and_ones_own_stay(cli, root, tmp_path):
+    data = tmp_path / "specs/data/custom_sft.jsonl"
+    ran = cli("init", "mine", "--from", "internlm2_chat_1_8b_qlora_custom_sft_e1")
+    assert ran.out == "wrote specs/mine.yaml and specs/data/custom_sft.jsonl; next: specgen validate specs/mine.yaml\n"
+    assert data.read_bytes() == (root / "specs/data/custom_sft.jsonl").read_bytes()
+    data.write_text("my own")
+    assert cli("init", "other", "--from", "internlm2_chat_1_8b_qlora_custom_sft_e1").code == 0
+    assert data.read_text() == "my own"
+
+
 def test_editors_find_the_schema_in_a_checkout_only(cli, root, tmp_path):
     assert cli("init", "own", "--output", "own.yaml").code == 0
     assert "yaml-language-server" not in (tmp_path / "own.yaml").read_text()
