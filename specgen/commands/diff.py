@@ -11,7 +11,7 @@ from specgen.diagnostics import Diagnostic, SpecError
 from specgen.diff.compare import Difference, compare
 from specgen.diff.printers import as_data, as_markdown, is_empty
 from specgen.diff.printers import as_text as difference_as_text
-from specgen.diff.revisions import inside, laid_out, parse_range, specs_that_changed, top
+from specgen.diff.revisions import Range, has, inside, laid_out, parse_range, renames, specs_that_changed, top
 from specgen.printers import as_json, as_text
 
 
@@ -49,9 +49,26 @@ def of_revisions(text: str, specs: tuple[Path, ...], choice: Choice) -> list[Ent
     root, here = top(), Path.cwd()
     range_ = parse_range(text)
     paths = [_in_repository(spec, root) for spec in specs] or specs_that_changed(range_)
-    working = here.resolve().relative_to(root.resolve())
+    working = here.resolve().relative_to(root.resolve()) if specs else Path()  # the repository's own specs are read from its root
     with laid_out(range_.before) as old, laid_out(range_.after) as new:
-        return [_entry(path, old, new, working, choice) for path in paths]
+        entries = []
+        for before, after in _pairs(paths, range_):
+            there = (has(range_.before, before), has(range_.after, after))
+            if not any(there):
+                raise SpecError(Diagnostic(code="SG321", message=f"{after} is in neither of the two revisions"))
+            sides = [
+                _compiled(folder, path, working, choice) if is_there else None
+                for folder, path, is_there in zip((old, new), (before, after), there, strict=True)
+            ]
+            entries.append(_entry(before, after, sides[0], sides[1]))
+        return entries
+
+
+def _pairs(paths: list[Path], range_: Range) -> list[tuple[Path, Path]]:
+    """The path of each spec on both sides: the same, unless it was renamed."""
+    old_names = renames(range_)
+    new_names = {old: new for new, old in old_names.items()}
+    return list(dict.fromkeys((old_names.get(path, path), new_names.get(path, path)) for path in paths))
 
 
 def _in_repository(spec: Path, root: Path) -> Path:
@@ -61,18 +78,15 @@ def _in_repository(spec: Path, root: Path) -> Path:
         raise SpecError(Diagnostic(code="SG321", message=f"{spec} is not in the repository {root}")) from None
 
 
-def _entry(path: Path, old: Path, new: Path, working: Path, choice: Choice) -> Entry:
-    there = [(folder / path).is_file() for folder in (old, new)]
-    kind = {(True, True): "changed", (False, True): "added", (True, False): "removed"}.get((there[0], there[1]))
-    if kind is None:
-        raise SpecError(Diagnostic(code="SG321", message=f"{path} is in neither of the two revisions"))
-    sides = [_compiled(folder, path, working, choice) if is_there else None for folder, is_there in zip((old, new), there, strict=True)]
-    before, after = sides
+def _entry(old: Path, new: Path, before: Compiled | SpecError | None, after: Compiled | SpecError | None) -> Entry:
+    renamed = old != new
+    name = f"{old} → {new} (renamed)" if renamed else str(new)
+    kind = "added" if before is None else "removed" if after is None else "renamed" if renamed else "changed"
     if isinstance(after, SpecError):
-        return Entry(name=str(path), kind=kind, faults=after.diagnostics)
+        return Entry(name=name, kind=kind, faults=after.diagnostics)
     if isinstance(before, Compiled) and isinstance(after, Compiled):
-        return Entry(name=str(path), kind=kind, difference=compare(before, after))
-    return Entry(name=str(path), kind="mended" if isinstance(before, SpecError) and after else kind)
+        return Entry(name=name, kind=kind, difference=compare(before, after))
+    return Entry(name=name, kind="mended" if isinstance(before, SpecError) and after else kind)
 
 
 def _compiled(folder: Path, path: Path, working: Path, choice: Choice) -> Compiled | SpecError:

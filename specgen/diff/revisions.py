@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,7 +61,9 @@ def specs_that_changed(range_: Range) -> list[Path]:
         return []
     found: set[str] = set()
     for revision in (range_.before, range_.after):
-        names = git("ls-tree", "-r", "-z", "--name-only", revision) if revision else git("ls-files", "-z", "--full-name", ":/")
+        names = (
+            git("ls-tree", "-r", "-z", "--full-tree", "--name-only", revision) if revision else git("ls-files", "-z", "--full-name", ":/")
+        )
         found |= {name for name in names.split("\0") if name.endswith(SUFFIXES) and _is_spec(revision, name)}
     return [Path(name) for name in sorted(found)]
 
@@ -79,6 +79,20 @@ def _is_spec(revision: str | None, name: str) -> bool:
     return any(line.startswith("specgen:") for line in text.splitlines())
 
 
+def renames(range_: Range) -> dict[Path, Path]:
+    """The new path of each file → its old one, where git finds that a file was renamed."""
+    ends = [range_.before, *([range_.after] if range_.after else [])]
+    words = iter(git("diff", "--find-renames", "--diff-filter=R", "--name-status", "-z", *ends, "--").split("\0")[:-1])
+    return {Path(new): Path(old) for _, old, new in zip(words, words, words, strict=True)}
+
+
+def has(revision: str | None, path: Path) -> bool:
+    """Whether a file is in a revision; in the working tree whether it is there, tracked or not."""
+    if revision is None:
+        return (top() / path).is_file()
+    return bool(git("ls-tree", "-z", "--full-tree", "--name-only", revision, "--", str(path)))
+
+
 @contextlib.contextmanager
 def laid_out(revision: str | None) -> Iterator[Path]:
     """The files of a revision in a folder of their own; of None the working tree itself.
@@ -90,9 +104,7 @@ def laid_out(revision: str | None) -> Iterator[Path]:
         yield root
         return
     with tempfile.TemporaryDirectory(prefix="specgen-") as scratch:
-        archive = _run("git", "-C", str(root), "archive", "--format=tar", revision)
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(scratch, filter="tar")
+        _check_out(revision, root, Path(scratch))
         untracked = git("ls-files", "--others", "--directory", "-z", "--full-name", ":/").split("\0")
         for name in filter(None, untracked):
             link = Path(scratch, name.rstrip("/"))
@@ -100,6 +112,14 @@ def laid_out(revision: str | None) -> Iterator[Path]:
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(root / name.rstrip("/"))
         yield Path(scratch)
+
+
+def _check_out(revision: str, root: Path, target: Path) -> None:
+    """Through an index of its own; git archive would leave out what the repository keeps from its releases (export-ignore)."""
+    with tempfile.TemporaryDirectory(prefix="specgen-index-") as scratch:
+        index = {"GIT_INDEX_FILE": str(Path(scratch, "index"))}
+        _run("git", "-C", str(root), "read-tree", revision, **index)
+        _run("git", "-C", str(root), "checkout-index", "--all", "--quiet", f"--prefix={target}{os.sep}", **index)
 
 
 @contextlib.contextmanager
@@ -118,9 +138,9 @@ def git(*arguments: str) -> str:
     return _run("git", *arguments).decode("utf-8", "surrogateescape")
 
 
-def _run(*command: str) -> bytes:
+def _run(*command: str, **environment: str) -> bytes:
     try:
-        return subprocess.run(command, capture_output=True, check=True).stdout
+        return subprocess.run(command, capture_output=True, check=True, env={**os.environ, **environment}).stdout
     except FileNotFoundError:
         raise SpecError(Diagnostic(code="SG321", message="git is not installed, and --git needs it")) from None
     except subprocess.CalledProcessError as error:

