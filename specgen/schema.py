@@ -56,9 +56,9 @@ def _keys(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
 
 
 def types(schema: Schema) -> list[str]:
-    """The JSON types that a schema admits."""
+    """The JSON types that a schema admits, null last."""
     kind = schema.get("type", [])
-    return [kind] if isinstance(kind, str) else list(kind)
+    return [kind] if isinstance(kind, str) else sorted(kind, key="null".__eq__)
 
 
 def is_variant(schema: Schema) -> bool:
