@@ -193,13 +193,16 @@ def fmt(specs: tuple[Path, ...], check: bool) -> None:
 def diff(
     specs: tuple[Path, ...], revisions: str | None, profile: str | None, settings: tuple[str, ...], form: str, exit_code: bool
 ) -> None:
-    """Say what a change of a spec means: two spec files, or with --git the specs of two revisions."""
+    """Say what a change of a spec means: two spec files or compiled folders, or with --git the specs of two revisions."""
     from specgen.commands import diff as verb
+    from specgen.folder import is_compiled
 
     choice = verb.Choice(profile=profile, settings=settings)
     if revisions is not None:
         entries = verb.of_revisions(revisions, specs, choice)
     elif len(specs) == 2:
+        if all(map(is_compiled, specs)) and (profile or settings):
+            raise click.UsageError("compiled folders are compared as they are: --profile and --set belong to a spec")
         entries = verb.of_files(specs[0], specs[1], choice)
     else:
         raise click.UsageError("give two specs, or --git REV..REV")

@@ -19,6 +19,13 @@ def size(number: int) -> str:
     return f"{number} B"
 
 
+def shortest(number: float) -> str:
+    """A number in the fewest characters, so that 2.0e-4 and 0.0002 read alike: 2e-4, 0.05, 3."""
+    written = next(text for places in range(17) if float(text := f"{number:.{places}e}") == number)
+    mantissa, _, exponent = written.partition("e")
+    return min(repr(number).removesuffix(".0"), f"{mantissa}e{int(exponent)}", key=len)
+
+
 def gib(number: int) -> str:
     """Bytes in GiB, as memory is counted."""
     return f"{number / 2**30:.2f} GiB"

@@ -9,10 +9,13 @@ from pathlib import Path
 from specgen.compiler import Compiled, compile_spec
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.diff.compare import Difference, compare
+from specgen.diff.folders import compare_configs, config_of
 from specgen.diff.printers import as_data, as_markdown, is_empty
 from specgen.diff.printers import as_text as difference_as_text
 from specgen.diff.revisions import Range, has, inside, laid_out, parse_range, renames, specs_that_changed, top
+from specgen.folder import is_compiled
 from specgen.printers import as_json, as_text
+from specgen.source import Node, parse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +42,20 @@ class Choice:
 
 
 def of_files(before: Path, after: Path, choice: Choice) -> list[Entry]:
-    """Two spec files. Raises SpecError where one of them does not compile."""
+    """Two spec files, two compiled folders, or one of each. Raises SpecError where a side cannot be compiled or read."""
+    folders = [is_compiled(path) for path in (before, after)]
+    name = f"{before} → {after}"
+    if any(folders):
+        configs = [_config(path, is_folder, choice) for path, is_folder in zip((before, after), folders, strict=True)]
+        return [Entry(name=name, kind="changed", difference=compare_configs(*configs))]
     compiled = [compile_spec(path, choice.profile, choice.settings) for path in (before, after)]
-    return [Entry(name=f"{before} → {after}", kind="changed", difference=compare(*compiled))]
+    return [Entry(name=name, kind="changed", difference=compare(*compiled))]
+
+
+def _config(path: Path, is_folder: bool, choice: Choice) -> Node:
+    if is_folder:
+        return config_of(path)
+    return parse(compile_spec(path, choice.profile, choice.settings).files["config.yaml"], f"{path}, compiled")
 
 
 def of_revisions(text: str, specs: tuple[Path, ...], choice: Choice) -> list[Entry]:

@@ -14,7 +14,7 @@ from specgen.facts.template import conversation, mark_trained, plain_text
 from specgen.plan import Plan
 from specgen.resolve import resolve
 from specgen.schedule import divides
-from specgen.sizes import size
+from specgen.sizes import shortest, size
 from specgen.source import Node
 from specgen.summary import BYTES, total_tokens, trainable_parameters
 
@@ -93,9 +93,11 @@ def said(node: Node | None) -> str | None:
     """A value as the spec says it, on one line."""
     if node is None:
         return None
+    value = node.plain()
+    if isinstance(value, float):
+        return shortest(value)
     if node.raw is not None:
         return node.raw or "null"
-    value = node.plain()
     return value if isinstance(value, str) and value.isprintable() and value else json.dumps(value, ensure_ascii=False)
 
 
@@ -116,6 +118,9 @@ FIGURES: dict[str, tuple[Figure, str]] = {
     "rows held out": (lambda plan, _: plan.data.validation.rows if plan.data.validation else 0, ""),
     "training examples": (lambda plan, _: plan.data.examples, ""),
     "tokens": (total_tokens, ""),
+    "longest row": (lambda _, facts: facts.figures and facts.figures.longest, "tokens in the longest row"),
+    "dropped": (lambda _, facts: facts.figures and facts.figures.dropped, "rows dropped as too long"),
+    "truncated": (lambda _, facts: facts.figures and facts.figures.truncated, "rows cut as too long"),
     "steps": (lambda plan, _: plan.train.total_steps, "steps"),
     "warm-up": (lambda plan, _: plan.train.warmup_steps, "steps of warm-up"),
     "rows a forward pass": (lambda plan, _: plan.train.micro_batch_size, ""),

@@ -43,15 +43,26 @@ def _build_class(kind: Any, value: Any, path: str) -> Any:
     for name in sorted(hints.keys() - {"TAG"} - value.keys()):
         raise ValueError(f"{start}{name} is missing")
     for name in sorted(value.keys() - hints.keys()):
-        raise ValueError(f"{start}{name} is no key of a lock file")
+        raise ValueError(f"{start}{name} is not known")
     names = [field.name for field in dataclasses.fields(kind)]
     return kind(**{name: build(hints[name], value[name], f"{start}{name}") for name in names})
 
 
 def _choice(kinds: tuple[Any, ...], value: Any) -> Any:
-    """The class whose tag a mapping has, or the first kind that is not None."""
+    """The class whose tag a mapping has, or the first kind that the value is of; where there is none the first of all."""
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
     tags = value if isinstance(value, dict) else {}
-    return next((kind for kind in kinds if getattr(kind, "TAG", None) in tags), next(kind for kind in kinds if kind is not type(None)))
+    tagged = (kind for kind in kinds if getattr(kind, "TAG", None) in tags)
+    return next(tagged, next((kind for kind in kinds if _is_of(kind, value)), kinds[0]))
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return value in typing.get_args(kind)
+    if origin in (tuple, dict):
+        return isinstance(value, list if origin is tuple else dict)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _require(holds: bool, path: str, what: str) -> None:

@@ -14,8 +14,8 @@ from tests.gitops.conftest import rows
 
 DIFF = """\
 specs/support.yaml
-  train.epochs         2 → 3            20 → 30 steps
-  train.learning_rate  2.0e-4 → 1.0e-4
+  train.epochs         2 → 3        20 → 30 steps
+  train.learning_rate  2e-4 → 1e-4
   runs again: train, convert, merge, smoke, report
 """
 
@@ -131,7 +131,7 @@ SUMMARY = """\
 | setting | change | what follows |
 |---|---|---|
 | train.epochs | 2 → 3 | 20 → 30 steps |
-| train.learning\\_rate | 2.0e-4 → 1.0e-4 |  |
+| train.learning\\_rate | 2e-4 → 1e-4 |  |
 
 Runs again: train, convert, merge, smoke, report.
 """

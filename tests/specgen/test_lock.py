@@ -340,7 +340,7 @@ def test_without_a_lock_file_nothing_is_held_unless_asked_for(spec, cli):
         (lambda text: text.replace('name: "locked"\n', "name: 3\n"), "name has to be text"),
         (lambda text: text.replace("      size: 2\n", ""), "tokenizer.files[0].size is missing"),
         (lambda text: text.replace("      size: 2\n", "      size: true\n"), "tokenizer.files[0].size has to be a number"),
-        (lambda text: text.replace("      rows: 3\n", "      rows: 3\n      more: 1\n"), "data[1].synthetic.more is no key of a lock file"),
+        (lambda text: text.replace("      rows: 3\n", "      rows: 3\n      more: 1\n"), "data[1].synthetic.more is not known"),
         (lambda text: text.replace("  - synthetic:", "  - other:"), "data[1] has to be a mapping with the key file"),
         (
             lambda text: text.replace("      rows: 3\n", "      rows: 4\n"),
