@@ -64,6 +64,12 @@ def _written(tree: Node, *keys: str) -> Iterator[tuple[Place, str]]:
             yield node.place, f"{key} is set here"
 
 
+def _length(tree: Node) -> Iterator[tuple[Place, str]]:
+    """Where the length of training stands, if it is written."""
+    max_steps = tree.children["train"].children["max_steps"].value
+    yield from _written(tree, "train.epochs" if max_steps is None else "train.max_steps")
+
+
 def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A warm-up as long as the run never reaches the learning rate."""
     if not divides(tree):
@@ -80,7 +86,11 @@ def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic
             f"the rate would end at {reached:.3g}, below learning_rate"
         )
         yield Diagnostic(
-            code="SG253", message=message, place=place_of(tree, "train", key), hint=f"write warmup_steps: {plan.total_steps // 10}"
+            code="SG253",
+            message=message,
+            place=place_of(tree, "train", key),
+            related=tuple(_length(tree)),
+            hint=f"write warmup_steps: {plan.total_steps // 10}",
         )
 
 
@@ -92,7 +102,7 @@ def intervals_fit_into_the_run(tree: Node, facts: Facts) -> Iterator[Diagnostic]
     total = schedule(tree, facts.examples).total_steps
     if total and isinstance(every.value, int) and every.value > total:
         message = f"a preview every {every.value} steps, but training has {total}: only the first and the last are shown"
-        yield Diagnostic(code="SG254", severity="warning", message=message, place=every.place)
+        yield Diagnostic(code="SG254", severity="warning", message=message, place=every.place, related=tuple(_length(tree)))
 
 
 def a_batch_has_rows_enough(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -121,6 +131,7 @@ def checkpoints_fall_into_the_run(tree: Node, facts: Facts) -> Iterator[Diagnost
             severity="warning",
             message=f"a checkpoint every {save_steps.value} steps, but training has {total}: an interrupted run begins anew",
             place=save_steps.place,
+            related=tuple(_length(tree)),
             hint=f"write save_steps: {max(1, total // 3)}",
         )
 
