@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from specgen.diagnostics import Diagnostic, Place, SpecError
 from specgen.schema import Schema, child, is_variant, spec_schema
+from specgen.secrets import masked
 from specgen.source import Node, parse_scalar
 
 # two keys that say the same in two ways: a layer that has the one takes the place of a layer that has the other
@@ -55,7 +56,7 @@ def overlaid(base: Node, over: Node, schema: Schema | None) -> Node:
 
 def _setting(setting: str) -> Node:
     path, equals, text = setting.partition("=")
-    place = Place(file=f"--set {setting}", line=1, column=1, width=len(path))
+    place = Place(file=f"--set {masked(setting)}", line=1, column=1, width=len(path))
     steps = path.split(".")
     if not equals or not all(steps):
         raise SpecError(Diagnostic(code="SG110", message="--set takes KEY=VALUE", place=place, hint="for example --set train.epochs=1"))

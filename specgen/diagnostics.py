@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from specgen.places import data_folder
+from specgen.secrets import masked
 
 Severity = Literal["error", "warning", "note"]
 
@@ -41,6 +42,12 @@ class Diagnostic:
     hint: str | None = None
     severity: Severity = "error"
     related: tuple[tuple[Place, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """No secret is told, wherever the text comes from."""
+        object.__setattr__(self, "message", masked(self.message))
+        if self.hint is not None:
+            object.__setattr__(self, "hint", masked(self.hint))
 
 
 class SpecError(Exception):

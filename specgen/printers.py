@@ -14,6 +14,7 @@ import click
 
 from specgen.diagnostics import Diagnostic, Place, Severity, from_root
 from specgen.sarif import as_sarif
+from specgen.secrets import masked
 
 Format = Literal["text", "json", "github", "sarif"]
 Paint = Callable[..., str]
@@ -131,7 +132,7 @@ def _cells(character: str) -> int:
 @cache
 def _lines_of(file: str) -> tuple[str, ...]:
     try:
-        return tuple(Path(file).read_text(encoding="utf-8-sig").split("\n"))
+        return tuple(masked(Path(file).read_text(encoding="utf-8-sig")).split("\n"))
     except (OSError, ValueError):
         return ()
 

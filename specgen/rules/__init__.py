@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
-from specgen.rules import adapter, chat, data, figures, hardware, matrix, template, train, zero
+from specgen.rules import adapter, chat, data, export, figures, generation, hardware, matrix, secrets, template, train, zero
 from specgen.source import Node
 
 Rule = Callable[[Node, Facts], Iterator[Diagnostic]]
@@ -52,6 +52,19 @@ RULES: tuple[Rule, ...] = (
     zero.deepspeed_settings_agree,
     zero.deepspeed_leaves_the_optimizer,
     zero.deepspeed_keys_are_known,
+    secrets.nothing_is_secret,
+    export.merged_dtype_holds_the_weights,
+    export.shards_are_few,
+    export.limits_go_with_the_policy,
+    generation.sampling_settings_count,
+    generation.sampling_stays_readable,
+    generation.chat_has_the_system_text_of_training,
+    generation.answers_fit_into_the_model,
+    generation.expected_texts_can_occur,
+    generation.expressions_ask_something,
+    generation.questions_are_asked_once,
+    generation.questions_of_the_smoke_test_are_trained,
+    generation.text_models_do_not_stop,
     chat.expressions_compile,
     chat.expectations_ask_something,
 )

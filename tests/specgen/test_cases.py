@@ -133,3 +133,12 @@ def test_o16_words_of_yaml_1_1_stay_texts(text, compiled_with):
 def test_o16_a_switch_where_a_name_is_wanted_lists_the_names(setting, message, faults_of):
     (fault,) = faults_of(setting)
     assert fault.startswith(message)
+
+
+def test_o24_sampling_settings_of_a_greedy_chat_are_told_by_name(case_spec, compiled_with):
+    generation = case_spec("o24.yaml")["generation"]
+    assert generation["do_sample"] is False
+    compiled = compiled_with("chat.temperature=0", setting("chat.top_p", generation["top_p"]))
+    (fault,) = (fault for fault in compiled.diagnostics if fault.code == "SG501")
+    assert fault.severity == "warning"
+    assert [word in fault.message for word in ("do_sample", "temperature", "top_p")] == [True] * 3

@@ -15,7 +15,7 @@ from specgen.source import Node, read
 
 LIBRARY = [entry.path for entry in entries()]
 PROFILES = [(path, profile) for path in LIBRARY for profile in load(path).children.get("profiles", Node(value={})).children]
-ALLOWED = {"SG222"}  # the template adds a system text of the model's makers: a note, as in the recipe
+ALLOWED = {"SG222", "SG508"}  # the template adds a system text of the model's makers: a note, as in the recipe
 FAMILIES = (
     "internlm2", "internlm2_5", "internlm3", "qwen2_5", "qwen3", "llama3_1", "llama3_2", "mistral", "gemma2", "gemma3",
     "phi3_5", "phi4", "smollm2", "deepseek_r1",

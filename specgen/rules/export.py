@@ -1,0 +1,69 @@
+"""Rules about what is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from specgen.diagnostics import Diagnostic
+from specgen.facts.gather import Facts
+from specgen.sizes import size_in_bytes
+from specgen.source import Node
+from specgen.validate import place_of
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+MOST_SHARDS = 500
+
+
+def merged_dtype_holds_the_weights(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """float16 has more digits than bfloat16, and a far smaller range: large weights overflow."""
+    merged, trained = tree.text("export", "merged", "dtype"), tree.text("model", "dtype")
+    if merged == "float16" and trained == "bfloat16":
+        node = tree.children["model"].children["dtype"]
+        yield Diagnostic(
+            code="SG510",
+            severity="warning",
+            message="the merged model is written in float16, and trained in bfloat16: values beyond 65,504 overflow",
+            place=place_of(tree, "export", "merged", "dtype"),
+            related=((node.place, "model.dtype is set here"),) if node.place else (),
+            hint="write export.merged.dtype: bfloat16",
+        )
+
+
+def shards_are_few(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A shard size in the wrong unit makes thousands of files."""
+    if facts.model is None or not facts.model.parameters:
+        return
+    total = facts.model.parameters * BYTES[tree.text("export", "merged", "dtype")]
+    shards = total // size_in_bytes(tree.text("export", "merged", "max_shard_size"))
+    if shards > MOST_SHARDS:
+        yield Diagnostic(
+            code="SG511",
+            severity="warning",
+            message=f"the exported model would be about {shards:,} files of {tree.text('export', 'merged', 'max_shard_size')}",
+            place=place_of(tree, "export", "merged", "max_shard_size"),
+            hint="2GB and 5GB are usual",
+        )
+
+
+def limits_go_with_the_policy(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A limit for what the policy never does, or a policy whose limit forbids it."""
+    policy = tree.text("data", "overlong")
+    limits = tree.children["data"].children["limits"].children
+    for what, does in (("dropped", "drop"), ("truncated", "truncate")):
+        node = limits[what]
+        if node.place and node.value != 0 and policy not in (does, "truncate" if what == "dropped" else does):
+            yield Diagnostic(
+                code="SG512",
+                severity="warning",
+                message=f"data.limits.{what} allows rows to be {what}, and data.overlong: {policy} never does that",
+                place=node.key,
+                hint=f"write overlong: {does}, or leave the limit out",
+            )
+        if policy == does and node.value == 0:
+            yield Diagnostic(
+                code="SG512",
+                severity="note",
+                message=f"data.overlong: {does}, and data.limits.{what} 0: the first row that is too long ends the run",
+                place=place_of(tree, "data", "overlong"),
+                hint=f"write limits: {{{what}: 0.01}} for one in a hundred",
+            )
