@@ -43,7 +43,7 @@ def attach(base: PreTrainedModel, folder: Path) -> PeftModel:
     settings.inference_mode = True
     model = PeftModel(base, settings)
     result = set_peft_model_state_dict(model, read_adapter(folder))
-    missing = [name for name in result.missing_keys if "lora_" in name]
+    missing = [name for name in result.missing_keys if "lora_" in name or "modules_to_save" in name]
     if missing or result.unexpected_keys:
         names = ", ".join([*missing, *result.unexpected_keys][:3])
         raise RunFault("SG442", f"the adapter in {folder} does not fit the base model: {names}")

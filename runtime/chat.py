@@ -39,11 +39,12 @@ def main() -> int:
 def chat(build: Path, runs_dir: Path, spec: str) -> int:
     """Reads questions until the end of input or /exit. Raises RunFault where there is no model yet."""
     from runtime import config as configs
-    from runtime.pipeline import stages
+    from runtime.pipeline import known, stages
     from runtime.stages import is_done, keys, read_stage
 
     config = configs.load(build)
     folder = runs_dir / config.name
+    config = known(config, build, folder)
     if not read_stage(folder, "merge"):
         raise RunFault("SG461", f"there is no model in {folder} yet", f"make it: specgen run {spec}", exit_code=WRONG)
     if not is_done(folder, "merge", keys(stages(build), config)["merge"]):
@@ -58,6 +59,8 @@ def chat(build: Path, runs_dir: Path, spec: str) -> int:
         if text == RESET:
             messages = []
         elif text:
+            if config.train.objective == "text":
+                messages = []  # each text is continued for itself: there are no turns
             messages.append({"role": "user", "content": text})
             answer = generator.answer(model, messages, show=_show)
             print(flush=True)
@@ -69,13 +72,14 @@ def load(config: Config, merged: Path) -> tuple[Generator, PreTrainedModel]:
     """The merged model, as its folder has it, and what makes its answers."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from runtime.chat_template import ChatFormat
     from runtime.generate import Generator
     from runtime.model import pick_device
+    from runtime.text_format import row_format
 
     tokenizer = AutoTokenizer.from_pretrained(merged)
     model = AutoModelForCausalLM.from_pretrained(merged, dtype="auto").to(pick_device()).eval()
-    return Generator(tokenizer, ChatFormat(tokenizer, system=config.chat.system), config.chat), model
+    form = row_format(tokenizer, config.train.objective, system=config.chat.system)
+    return Generator(tokenizer, form, config.chat), model
 
 
 def _read(interactive: bool) -> str | None:

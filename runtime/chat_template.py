@@ -32,7 +32,10 @@ class ChatFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, system: str | None) -> None:
         self.tokenizer, self.system = tokenizer, system
-        self.controls = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        if tokenizer.chat_template is None:
+            hint = "name one in the spec, for example template: chatml"
+            raise RunFault("SG221", "the base model has no chat template of its own", hint, exit_code=WRONG)
+        self.controls = controls_of(tokenizer)
         self.end_of_turn = self._find_end_of_turn()
 
     def with_system(self, messages: list[Message]) -> list[Message]:
@@ -46,7 +49,7 @@ class ChatFormat:
         from jinja2 import TemplateError
 
         try:
-            told = [{**message, "content": self._as_text(message["content"])} for message in messages]
+            told = [{**message, "content": cut_controls(message["content"], self.controls)} for message in messages]
             text = self.tokenizer.apply_chat_template(told, tokenize=False, add_generation_prompt=prompt)
         except (TemplateError, TypeError, ValueError) as error:
             raise RunFault("SG203", f"the chat template does not render this conversation: {error}", exit_code=WRONG) from None
@@ -111,12 +114,6 @@ class ChatFormat:
     def _tokenize(self, text: str) -> list[int]:
         return [token for piece in text.split(CUT) for token in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
 
-    def _as_text(self, content: str) -> str:
-        """Content whose control tokens are cut in two, so that each part is tokenized as text."""
-        for control in self.controls:
-            content = content.replace(control, control[:1] + CUT + control[1:])
-        return content
-
     def _mark_answer(self, ids: list[int], trained: list[bool], start: int) -> None:
         try:
             end = ids.index(self.end_of_turn, start) + 1
@@ -137,3 +134,15 @@ class ChatFormat:
                 return token
         message = "the chat template ends an assistant's turn with no special token, so generation could never stop"
         raise RunFault("SG422", message, "use a template that does, for example template: chatml", exit_code=WRONG)
+
+
+def controls_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The texts of a tokenizer's control tokens."""
+    return [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+
+
+def cut_controls(content: str, controls: list[str]) -> str:
+    """Content whose control tokens are cut in two, so that each part is tokenized as text."""
+    for control in controls:
+        content = content.replace(control, control[:1] + CUT + control[1:])
+    return content

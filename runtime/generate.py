@@ -10,8 +10,9 @@ import torch
 from tokenizers.decoders import DecodeStream
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from runtime.chat_template import ChatFormat, Message
+from runtime.chat_template import Message
 from runtime.config import ChatConfig
+from runtime.text_format import RowFormat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,8 +70,8 @@ class TextStream:
 class Generator:
     """Makes answers with one tokenizer, chat format and chat settings."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, chat: ChatConfig) -> None:
-        self.tokenizer, self.chat_format, self.chat = tokenizer, chat_format, chat
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, form: RowFormat, chat: ChatConfig) -> None:
+        self.tokenizer, self.form, self.chat = tokenizer, form, chat
 
     @torch.inference_mode()
     def answer(
@@ -82,8 +83,8 @@ class Generator:
         show: Callable[[str], None] = lambda _piece: None,
     ) -> Answer:
         """The model's answer to a conversation. `show` gets each piece of text as it comes."""
-        prompt = self.chat_format.prompt_ids(self.chat_format.with_system(messages))
-        settings = generation_config(self.chat, self.tokenizer, self.chat_format, model, max_new_tokens)
+        prompt = self.form.prompt_ids(self.form.with_system(messages))
+        settings = generation_config(self.chat, self.tokenizer, self.form, model, max_new_tokens)
         pieces: list[str] = []
 
         def take(piece: str) -> None:
@@ -109,7 +110,7 @@ class Generator:
 
 
 def generation_config(
-    chat: ChatConfig, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, model: Any, max_new_tokens: int | None = None
+    chat: ChatConfig, tokenizer: PreTrainedTokenizerBase, form: RowFormat, model: Any, max_new_tokens: int | None = None
 ) -> GenerationConfig:
     """The chat settings in transformers' terms; generation stops on the template's end of turn and the model's own ends."""
     sampling: dict[str, Any] = {"do_sample": False}
@@ -118,16 +119,16 @@ def generation_config(
     return GenerationConfig(
         max_new_tokens=max_new_tokens or chat.max_new_tokens,
         repetition_penalty=chat.repetition_penalty,
-        eos_token_id=stop_ids(tokenizer, chat_format, model.generation_config),
+        eos_token_id=stop_ids(tokenizer, form, model.generation_config),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         **sampling,
     )
 
 
-def stop_ids(tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, base: GenerationConfig | None) -> list[int]:
+def stop_ids(tokenizer: PreTrainedTokenizerBase, form: RowFormat, base: GenerationConfig | None) -> list[int]:
     """Every id that ends an answer."""
-    ids = {chat_format.end_of_turn, *_as_list(base.eos_token_id if base else None), *_as_list(tokenizer.eos_token_id)}
+    ids = {form.end_of_turn, *_as_list(base.eos_token_id if base else None), *_as_list(tokenizer.eos_token_id)}
     return sorted(ids)
 
 

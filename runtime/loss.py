@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from runtime.data.dataset import IGNORED
 
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
+
 # B batch, T tokens, N trained positions, D model, V vocabulary
 
 
@@ -17,8 +19,8 @@ def trained_positions_loss(model: nn.Module, output_layer: nn.Module, inputs: di
     """Summed cross entropy (float32, nats) of the labelled positions.
 
     `model` may be wrapped (DistributedDataParallel, DeepSpeed); its output layer selects rows by a hook on its input, so
-    that any architecture with a linear output works unchanged. `inputs` holds input_ids, attention_mask and labels,
-    int64 [B, T].
+    that any architecture with a linear output works unchanged. `inputs` holds input_ids, labels, and attention_mask (rows)
+    or position_ids (packs: data/packing.py), int64 [B, T].
     """
     labels_BT = inputs["labels"]
     targets_BT = functional.pad(labels_BT, (0, 1), value=IGNORED)[:, 1:]
@@ -30,7 +32,7 @@ def trained_positions_loss(model: nn.Module, output_layer: nn.Module, inputs: di
 
     hook = output_layer.register_forward_pre_hook(select)
     try:
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        outputs = model(**{name: inputs[name] for name in MODEL_INPUTS if name in inputs}, use_cache=False)
     finally:
         hook.remove()
     logits_NV = outputs.logits.float()

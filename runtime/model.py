@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,18 +113,15 @@ def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTo
         tokenizer = AutoTokenizer.from_pretrained(folder_of(model.base), trust_remote_code=model.trust_remote_code)
     if template.jinja is not None:
         tokenizer.chat_template = template.jinja
-    if tokenizer.chat_template is None:
-        hint = "name one in the spec, for example template: chatml"
-        raise RunFault("SG221", "the base model has no chat template of its own", hint, exit_code=WRONG)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked by position, never by this id
     return tokenizer
 
 
-def load_model(model: ModelConfig, *, device: torch.device, longest: int | None = None) -> PreTrainedModel:
-    """The base model with frozen weights of the config's dtype, quantized if it says so, on a device.
+def load_model(model: ModelConfig, *, device: torch.device, longest: int | None = None, dtype: str | None = None) -> PreTrainedModel:
+    """The base model with frozen weights of the config's dtype or another, quantized if it says so, on a device.
 
-    `longest` is the longest row that it will be trained on, in tokens.
+    `longest` is the longest row that it will be trained on, in tokens. Raises RunFault where skip_modules names no module.
     """
     from transformers import AutoModelForCausalLM
 
@@ -132,11 +130,15 @@ def load_model(model: ModelConfig, *, device: torch.device, longest: int | None 
         options = {"quantization_config": _quantization(model), "device_map": {"": device}}
     loaded = AutoModelForCausalLM.from_pretrained(
         folder_of(model.base),
-        dtype=torch_dtype(model.dtype),
+        dtype=torch_dtype(dtype or model.dtype),
         attn_implementation=attention(model.attention, longest=longest),
         trust_remote_code=model.trust_remote_code,
         **options,
     )
+    if model.quantization is not None:
+        modules = [name for name, _ in loaded.named_modules()]
+        message = "skip_modules names {name}, which matches 0 modules of the base model"
+        require_modules("SG247", message, modules, model.quantization.skip_modules)
     loaded.requires_grad_(False)
     return loaded if options else loaded.to(device)
 
@@ -144,16 +146,31 @@ def load_model(model: ModelConfig, *, device: torch.device, longest: int | None 
 def _quantization(model: ModelConfig) -> Any:
     from transformers import BitsAndBytesConfig
 
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise RunFault("SG413", "quantization needs bitsandbytes, which is not installed", "pip install 'specgen[qlora]'")
+    assert model.quantization is not None
+    require_bitsandbytes("quantization")
+    skipped = list(model.quantization.skip_modules)
     if isinstance(model.quantization, Nf4Quantization):
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=model.quantization.double_quant,
             bnb_4bit_compute_dtype=torch_dtype(model.quantization.compute_dtype),
+            llm_int8_skip_modules=skipped,
         )
-    return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+
+
+def require_bitsandbytes(what: str) -> None:
+    """Raises RunFault where bitsandbytes is not installed."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise RunFault("SG413", f"{what} needs bitsandbytes, which is not installed", "pip install 'specgen[qlora]'")
+
+
+def require_modules(code: str, message: str, modules: Iterable[str], names: Iterable[str]) -> None:
+    """Raises RunFault for the first name that is neither a module's nor the end of a module's dotted path."""
+    for name in names:
+        if not any(module == name or module.endswith(f".{name}") for module in modules):
+            raise RunFault(code, message.format(name=name), exit_code=WRONG)
 
 
 def attention(choice: str, *, longest: int | None = None) -> str:
@@ -181,10 +198,10 @@ def torch_dtype(name: str) -> torch.dtype:
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
 
 
-def pick_device(choice: str = "auto") -> torch.device:
-    """cuda or cpu; auto takes a GPU if there is one."""
+def pick_device(choice: str = "auto", *, setting: str = "export.merged.device") -> torch.device:
+    """cuda or cpu; auto takes a GPU if there is one. `setting` is what chose, for the message."""
     import torch
 
     if choice == "cuda" and not torch.cuda.is_available():
-        raise RunFault("SG415", "device: cuda, but PyTorch sees no GPU", "write device: auto or cpu", exit_code=WRONG)
+        raise RunFault("SG415", f"{setting}: cuda, but PyTorch sees no GPU", "write auto or cpu", exit_code=WRONG)
     return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")

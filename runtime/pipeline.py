@@ -19,6 +19,7 @@ from runtime import console, gguf
 from runtime.config import Config, TrainConfig
 from runtime.faults import FAILED, INTERRUPTED, WRONG, Interrupted, RunFault
 from runtime.model import begin_conversion, identity
+from runtime.schedule import settled, without_counts
 from runtime.stages import Stage, carry_out, is_done, keys, open_folder, prepare_partial, read_stage
 
 TOKENIZER = ("transformers", "tokenizers")
@@ -30,7 +31,7 @@ def stages(build: Path) -> tuple[Stage, ...]:
     return (
         Stage(name="data", needs=(), part=_data_part, libraries=TOKENIZER, work=_data),
         Stage(name="train", needs=("data",), part=_train_part, libraries=(*MODEL, "accelerate"), work=_train(build), resumable=True),
-        Stage(name="convert", needs=("train",), part=lambda config: config.export.adapter, libraries=("peft",), work=_convert),
+        Stage(name="convert", needs=("train",), part=_convert_part, libraries=("peft",), work=_convert),
         Stage(name="merge", needs=("convert",), part=_merge_part, libraries=MODEL, work=_merge),
         Stage(
             name="smoke", needs=("merge",), part=lambda config: {"chat": config.chat, "smoke": config.smoke}, libraries=MODEL, work=_smoke
@@ -48,7 +49,8 @@ def stages(build: Path) -> tuple[Stage, ...]:
 def _data_part(config: Config) -> object:
     seed = config.train.seed
     objective = config.train.objective
-    return {"base": identity(config.model.base), "template": config.template, "data": config.data, "seed": seed, "objective": objective}
+    data = without_counts(config.data)
+    return {"base": identity(config.model.base), "template": config.template, "data": data, "seed": seed, "objective": objective}
 
 
 def _train_part(config: Config) -> object:
@@ -62,6 +64,10 @@ def _train_part(config: Config) -> object:
 
 def _what_changes_weights(train: TrainConfig) -> TrainConfig:
     return replace(train, preview=None, save_steps=0, save_total_limit=0)
+
+
+def _convert_part(config: Config) -> object:
+    return config.export.merged if config.adapter is None else config.export.adapter
 
 
 def _merge_part(config: Config) -> object:
@@ -115,11 +121,13 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
     started = time.monotonic()
     with locked(folder), gguf.conversions_end():
         graph = stages(build)
+        config = known(config, build, folder)
         if not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)
         for stage in graph:
             if not only or stage.name in only:
                 _bring_up_to_date(stage, graph, config, folder, build)
+                config = known(config, build, folder)
     passed = read_stage(folder, "smoke").get("summary", {}).get("passed", True)
     if only:
         return 0 if passed or "smoke" not in only else FAILED
@@ -128,6 +136,13 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
         return FAILED
     print(f"\ndone in {console.clock(time.monotonic() - started)}. The model is in {folder / 'merge'}. Talk to it: {talk}")
     return 0
+
+
+def known(config: Config, build: Path, folder: Path) -> Config:
+    """The config with what only the data can tell, once the data stage is up to date. Raises RunFault where the two differ."""
+    if not is_done(folder, "data", keys(stages(build)[:1], config)["data"]):
+        return config
+    return settled(config, read_stage(folder, "data")["summary"])
 
 
 def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, build: Path) -> None:
@@ -153,12 +168,13 @@ def train_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
     from runtime.train import train
 
     folder = runs_dir / config.name
-    train(config, folder, folder / "train.partial", build=build)
+    train(known(config, build, folder), folder, folder / "train.partial", build=build)
 
 
 def train_first_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
     """The part of the first of several processes: training, and its output put in place."""
     folder = runs_dir / config.name
+    config = known(config, build, folder)
     graph = stages(build)
     all_keys = keys(graph, config)
     (stage,) = (stage for stage in graph if stage.name == "train")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import console
+from runtime.card import base_name, method
 from runtime.config import Config, to_plain
-from runtime.convert import base_name
 from runtime.stages import read_stage
-from runtime.train import METRICS, PREVIEWS
+from runtime.watch import METRICS, PREVIEWS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,7 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     html = environment.get_template("report.html.j2").render(
         config=config,
         base=base_name(config.model.base),
+        method=method(config.adapter),
         stages=records,
         data=records["data"]["summary"],
         train=records["train"]["summary"],

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from runtime import console
-from runtime.chat_template import ChatFormat
 from runtime.config import Config, ExpectConfig
 from runtime.generate import Answer, Generator
 from runtime.model import load_model, load_tokenizer, pick_device, torch_dtype
+from runtime.text_format import row_format
 
 
 def smoke(config: Config, folder: Path, _out: Path) -> dict[str, Any]:
@@ -60,14 +60,16 @@ def merged_answers(config: Config, merged: Path, prompts: list[str]) -> list[Ans
     device = pick_device(config.export.merged.device)
     tokenizer = AutoTokenizer.from_pretrained(merged)
     model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch_dtype(config.export.merged.dtype)).to(device).eval()
-    return _answers(Generator(tokenizer, ChatFormat(tokenizer, system=config.chat.system), config.chat), model, prompts)
+    return _answers(config, tokenizer, model, prompts)
 
 
 def _base_answers(config: Config, prompts: list[str]) -> list[Answer]:
     tokenizer = load_tokenizer(config.model, config.template)
     model = load_model(config.model, device=pick_device()).eval()
-    return _answers(Generator(tokenizer, ChatFormat(tokenizer, system=config.chat.system), config.chat), model, prompts)
+    return _answers(config, tokenizer, model, prompts)
 
 
-def _answers(generator: Generator, model: torch.nn.Module, prompts: list[str]) -> list[Answer]:
+def _answers(config: Config, tokenizer: Any, model: torch.nn.Module, prompts: list[str]) -> list[Answer]:
+    form = row_format(tokenizer, config.train.objective, system=config.chat.system)
+    generator = Generator(tokenizer, form, config.chat)
     return [generator.answer(model, [{"role": "user", "content": prompt}]) for prompt in prompts]

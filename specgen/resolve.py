@@ -27,7 +27,7 @@ def resolve(tree: Node, facts: Facts) -> p.Plan:
         hardware=_hardware(spec["hardware"]),
         export=p.ExportPlan(adapter=p.AdapterExport(**spec["export"]["adapter"]), merged=p.MergedExport(**spec["export"]["merged"])),
         chat=_chat(spec["chat"], spec["data"]["system"]),
-        smoke=tuple(_smoke(item) for item in spec["smoke"]),
+        smoke=tuple(_smoke(item, spec["train"]["objective"]) for item in tree.children["smoke"].items),
     )
 
 
@@ -144,6 +144,10 @@ def _chat(chat: dict[str, Any], system: str | None) -> p.ChatPlan:
     return p.ChatPlan(**{**chat, "system": own, "stop": tuple(chat["stop"])})
 
 
-def _smoke(item: dict[str, Any]) -> p.SmokePlan:
-    expect: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in item["expect"].items()}
-    return p.SmokePlan(user=item["user"], expect=p.ExpectPlan(**expect))
+def _smoke(item: Node, objective: str) -> p.SmokePlan:
+    """Text goes on until max_new_tokens: that it ends by itself is expected only where the spec says so."""
+    node = item.children["expect"]
+    expect: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in _plain(node).items()}
+    if objective == "text" and node.children["stops"].place is None:
+        expect["stops"] = False
+    return p.SmokePlan(user=item.text("user"), expect=p.ExpectPlan(**expect))

@@ -1,6 +1,7 @@
 """Tokenized rows on disk and in batches.
 
-The file holds each distinct row once: flat ids and trained flags with row bounds, and the order in which rows count.
+The file holds each distinct row once: flat ids and trained flags with row bounds, and the order in which rows count. Where
+rows are packed, it says which of that order go together.
 """
 
 from __future__ import annotations
@@ -19,22 +20,30 @@ TOKENS_FILE = "tokens.safetensors"
 IGNORED = -100  # the label that cross entropy leaves out
 
 
-def save_rows(rows: Sequence[Encoded], train: Sequence[int], validation: Sequence[int], folder: Path) -> None:
-    """Writes rows, and the lists of row numbers (with repetitions) for training and validation."""
+def save_rows(
+    rows: Sequence[Encoded],
+    train: Sequence[int],
+    validation: Sequence[int],
+    folder: Path,
+    *,
+    packs: Sequence[Sequence[int]] | None = None,
+) -> None:
+    """Writes rows, and the lists of row numbers (with repetitions) for training and validation; `packs` are lists of
+    places in the training list."""
     import numpy as np
     from safetensors.numpy import save_file
 
-    bounds = np.cumsum([0, *(len(row.input_ids) for row in rows)], dtype=np.int64)
-    save_file(
-        {
-            "input_ids": np.array([token for row in rows for token in row.input_ids], dtype=np.int32),
-            "trained": np.array([flag for row in rows for flag in row.trained], dtype=np.uint8),
-            "bounds": bounds,
-            "train": np.array(train, dtype=np.int64),
-            "validation": np.array(validation, dtype=np.int64),
-        },
-        folder / TOKENS_FILE,
-    )
+    arrays = {
+        "input_ids": np.fromiter((token for row in rows for token in row.input_ids), dtype=np.int32),
+        "trained": np.fromiter((flag for row in rows for flag in row.trained), dtype=np.uint8),
+        "bounds": np.cumsum([0, *(len(row.input_ids) for row in rows)], dtype=np.int64),
+        "train": np.array(train, dtype=np.int64),
+        "validation": np.array(validation, dtype=np.int64),
+    }
+    if packs is not None:
+        arrays["packs"] = np.array([place for pack in packs for place in pack], dtype=np.int64)
+        arrays["pack_bounds"] = np.cumsum([0, *(len(pack) for pack in packs)], dtype=np.int64)
+    save_file(arrays, folder / TOKENS_FILE)
 
 
 class Rows:
@@ -48,7 +57,7 @@ class Rows:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row of both splits."""
+        """Tokens of the longest example of both splits."""
         bounds = self.arrays["bounds"]
         return int((bounds[1:] - bounds[:-1]).max())
 
@@ -58,30 +67,71 @@ class Rows:
         return {"input_ids": self.arrays["input_ids"][start:end], "trained": self.arrays["trained"][start:end]}
 
 
-def load_rows(folder: Path) -> tuple[Rows, Rows]:
-    """The training rows and the validation rows (maybe none) of a data stage's output."""
+class Packs:
+    """Packed training rows: `packs[i]` has position_ids, int64 [T], too, which start again at each row.
+
+    The first token of a row is not trained: nothing of its own row predicts it.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.places, self.bounds = rows.arrays["packs"], rows.arrays["pack_bounds"]
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest pack, or of the longest row of both splits."""
+        import numpy as np
+
+        lengths = np.diff(self.rows.arrays["bounds"])[self.rows.order][self.places]
+        return max(self.rows.longest, int(np.add.reduceat(lengths, self.bounds[:-1]).max()))
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+        import numpy as np
+
+        rows = [self.rows[place] for place in self.places[self.bounds[index] : self.bounds[index + 1]]]
+        lengths = [len(row["input_ids"]) for row in rows]
+        trained = np.concatenate([row["trained"] for row in rows])
+        trained[np.cumsum([0, *lengths[:-1]])] = 0
+        return {
+            "input_ids": np.concatenate([row["input_ids"] for row in rows]),
+            "trained": trained,
+            "position_ids": np.concatenate([np.arange(length) for length in lengths]),
+        }
+
+
+def load_rows(folder: Path) -> tuple[Rows | Packs, Rows]:
+    """The training rows, packed if they were, and the validation rows (maybe none) of a data stage's output."""
     from safetensors.numpy import load_file
 
     arrays = load_file(folder / TOKENS_FILE)
-    return Rows(arrays, "train"), Rows(arrays, "validation")
+    train = Rows(arrays, "train")
+    return Packs(train) if "packs" in arrays else train, Rows(arrays, "validation")
 
 
 def collate(rows: Sequence[dict[str, np.ndarray[Any, Any]]], *, pad_id: int) -> dict[str, torch.Tensor]:
-    """Rows as a right-padded batch: input_ids, attention_mask and labels, int64 [B, T].
+    """Rows as a right-padded batch: input_ids and labels, int64 [B, T], and the number of real tokens, int64 [B].
 
-    Padding is known by position, never by its id: where pad and end of turn are one token, the latter stays trained.
+    Padding is known by position, never by its id: where pad and end of turn are one token, the latter stays trained. Rows
+    come with an attention_mask; packs with position_ids instead, in which the padding is a row of its own (packing.py).
     """
     import torch
 
-    longest = max(len(row["input_ids"]) for row in rows)
-    input_ids_BT = torch.full((len(rows), longest), pad_id)
-    labels_BT = torch.full((len(rows), longest), IGNORED)
-    attention_mask_BT = torch.zeros((len(rows), longest), dtype=torch.int64)
-    for index, row in enumerate(rows):
-        length = len(row["input_ids"])
+    lengths = [len(row["input_ids"]) for row in rows]
+    input_ids_BT = torch.full((len(rows), max(lengths)), pad_id)
+    labels_BT = torch.full_like(input_ids_BT, IGNORED)
+    attention_mask_BT = torch.zeros_like(input_ids_BT)
+    position_ids_BT = torch.zeros_like(input_ids_BT)
+    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         ids_T = torch.as_tensor(row["input_ids"].astype("int64"))
         trained_T = torch.as_tensor(row["trained"].astype(bool))
         input_ids_BT[index, :length] = ids_T
         labels_BT[index, :length] = torch.where(trained_T, ids_T, IGNORED)
         attention_mask_BT[index, :length] = 1
-    return {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "labels": labels_BT}
+        if "position_ids" in row:
+            position_ids_BT[index, :length] = torch.as_tensor(row["position_ids"])
+            position_ids_BT[index, length:] = torch.arange(max(lengths) - length)
+    apart = {"position_ids": position_ids_BT} if "position_ids" in rows[0] else {"attention_mask": attention_mask_BT}
+    return {"input_ids": input_ids_BT, **apart, "labels": labels_BT, "tokens": torch.tensor(lengths)}

@@ -7,28 +7,39 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.chat_template import Encoded
-from runtime.data.sources import Row
+from runtime.data.formats import Row
+from runtime.data.packing import fill
 
 
-def figures(rows: Sequence[Row], encoded: Sequence[Encoded], train: Sequence[int], validation: Sequence[int]) -> dict[str, Any]:
-    """Counts over the training rows, with repetitions; lengths are tokens of a row, `duplicates` and `overlap` are shares.
+def figures(
+    rows: Sequence[Row],
+    encoded: Sequence[Encoded],
+    train: Sequence[int],
+    validation: Sequence[int],
+    packs: Sequence[Sequence[int]] | None,
+    max_length: int,
+) -> dict[str, Any]:
+    """Counts over the rows that are left for training, with repetitions; lengths are tokens of a row, `duplicates`,
+    `overlap` and `fill` are shares.
 
     `rows` and `encoded` are the distinct rows; `train` and `validation` are indices into them, a repeated row's repeated.
     """
-    lengths = sorted(len(encoded[index].input_ids) for index in train)
-    prompts = {prompt_of(rows[index]) for index in train}
+    lengths = [len(encoded[index].input_ids) for index in train]
+    ordered = sorted(lengths)
+    prompts = {prompt_of(rows[index]) for index in set(train)} if validation else set()
     shared = sum(prompt_of(rows[index]) in prompts for index in validation)
+    trained = [sum(row.trained) for row in encoded]
     return {
         "distinct": len(rows),
-        "train_rows": len(train),
-        "validation_rows": len(validation),
-        "examples": len(train),
+        "examples": len(train) if packs is None else len(packs),
+        "packs": None if packs is None else len(packs),
+        "fill": None if packs is None else fill(lengths, packs, max_length),
         "tokens": sum(lengths),
-        "trained_tokens": sum(sum(encoded[index].trained) for index in train),
-        "median": percentile(lengths, 0.5),
-        "p90": percentile(lengths, 0.9),
-        "p99": percentile(lengths, 0.99),
-        "longest": lengths[-1],
+        "trained_tokens": sum(trained[index] for index in train),
+        "median": percentile(ordered, 0.5),
+        "p90": percentile(ordered, 0.9),
+        "p99": percentile(ordered, 0.99),
+        "longest": ordered[-1],
         "duplicates": 1 - len(set(train)) / len(train),
         "overlap": shared / len(validation) if validation else 0.0,
     }

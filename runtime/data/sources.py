@@ -1,6 +1,6 @@
 """The conversations that the config names, as distinct rows with how often each counts.
 
-The compiler has checked every row; a data file is read only while its SHA-256 is what the compiler saw.
+The compiler has checked every row of a file, which is read only while its SHA-256 is what the compiler saw.
 """
 
 from __future__ import annotations
@@ -9,27 +9,48 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.config import DataConfig, FileSource, SyntheticSource
+from runtime.config import DataConfig, FileSource, Format, HubSource, SyntheticSource
+from runtime.data.formats import Row, canonical, turns_of
+from runtime.data.hub import read_hub
 from runtime.faults import WRONG, RunFault
 
-Row = str  # canonical JSON of [[role, content], …]: equal rows are equal texts
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """All rows: how often each distinct one counts, in the order of the sources; those held out for validation; and how many
+    rows, with repetitions, each source gives."""
+
+    counts: Counter[Row]
+    held: frozenset[Row]
+    by_source: tuple[int, ...]
 
 
-def read_sources(data: DataConfig, *, seed: int) -> tuple[Counter[Row], set[Row]]:
-    """All rows with their counts, in the order of the sources; and the rows held out for validation."""
+def read_sources(data: DataConfig, *, seed: int) -> Gathered:
+    """The rows of all sources. Raises RunFault where one is not to be had."""
     counts: Counter[Row] = Counter()
+    by_source = []
     for source in data.sources:
-        counts.update(_synthetic(source) if isinstance(source, SyntheticSource) else _files(source, seed))
-    assert counts.total() == data.rows, (counts.total(), data.rows)
-    held: set[Row] = set()
-    if data.validation is not None:
-        ranked = sorted(counts, key=lambda row: _rank(row, seed))
-        held = set(ranked[: data.validation.distinct_rows])
-        assert sum(counts[row] for row in held) == data.validation.rows, data.validation
-    return counts, held
+        found = _rows_of(source, seed)
+        counts.update(found)
+        by_source.append(found.total())
+    held: list[Row] = []
+    if data.validation is not None and counts:
+        number = max(1, round(data.validation.fraction * len(counts)))
+        held = sorted(counts, key=lambda row: _rank(row, seed))[:number]
+    return Gathered(counts=counts, held=frozenset(held), by_source=tuple(by_source))
+
+
+def _rows_of(source: SyntheticSource | FileSource | HubSource, seed: int) -> Counter[Row]:
+    if isinstance(source, SyntheticSource):
+        return _synthetic(source)
+    if isinstance(source, HubSource):
+        return weighted(read_hub(source), source.weight, seed)
+    rows = [row for file in source.files for row in _file(file.path, file.sha256, source.format)]
+    return weighted(rows, source.weight, seed)
 
 
 def _synthetic(source: SyntheticSource) -> Counter[Row]:
@@ -52,11 +73,11 @@ def _synthetic(source: SyntheticSource) -> Counter[Row]:
     return counts
 
 
-def _files(source: FileSource, seed: int) -> Counter[Row]:
-    rows = [row for file in source.files for row in _file(file.path, file.sha256)]
-    whole = int(source.weight)
-    extra = round((source.weight - whole) * len(rows))
-    by_seed = sorted(range(len(rows)), key=lambda index: _rank(f"{index}", seed))
+def weighted(rows: Sequence[Row], weight: float, seed: int) -> Counter[Row]:
+    """How often each row counts: all of them floor(weight) times, and the rest of weight by the seed, whole rows."""
+    whole = int(weight)
+    extra = round((weight - whole) * len(rows))
+    by_seed = sorted(range(len(rows)), key=lambda index: _rank(f"{index}", seed)) if extra else []
     counts: Counter[Row] = Counter()
     for row in rows:
         counts[row] += whole
@@ -64,7 +85,7 @@ def _files(source: FileSource, seed: int) -> Counter[Row]:
     return +counts
 
 
-def _file(path: str, sha256: str) -> Iterator[Row]:
+def _file(path: str, sha256: str, form: Format) -> Iterator[Row]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -74,12 +95,9 @@ def _file(path: str, sha256: str) -> Iterator[Row]:
         raise RunFault("SG423", f"{path} has changed since the spec was compiled", "compile the spec again", exit_code=WRONG)
     for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         if line.strip():
-            yield canonical([(message["role"], message["content"]) for message in json.loads(line)["messages"]])
-
-
-def canonical(messages: list[tuple[str, str]]) -> Row:
-    """A conversation as text; the same for the same roles and contents."""
-    return json.dumps(messages, ensure_ascii=False, separators=(",", ":"))
+            turns, problems = turns_of(json.loads(line), form)
+            assert not problems, problems  # these very bytes have passed the compiler
+            yield canonical(turns)
 
 
 def messages_of(row: Row) -> list[dict[str, str]]:

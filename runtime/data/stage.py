@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from runtime import console
-from runtime.chat_template import ChatFormat, Encoded
+from runtime.chat_template import Encoded
 from runtime.config import Config, DataConfig
 from runtime.data.dataset import save_rows
 from runtime.data.figures import figures
-from runtime.data.sources import Row, messages_of, read_sources
+from runtime.data.formats import Row
+from runtime.data.limits import hold
+from runtime.data.packing import best_fit
+from runtime.data.sources import messages_of, read_sources
 from runtime.faults import WRONG, RunFault
 from runtime.model import load_tokenizer
+from runtime.text_format import row_format
 
 MOST_SHOWN = 20
 
@@ -29,33 +33,46 @@ class Fitted:
 
 def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     """Reads, tokenizes and masks all rows; writes them and returns the figures. Raises RunFault for rows that do not fit."""
-    counts, held = read_sources(config.data, seed=config.train.seed)
-    chat_format = ChatFormat(load_tokenizer(config.model, config.template), system=config.data.system)
-    rows = list(counts)
-    encoded = [chat_format.encode(chat_format.with_system(messages_of(row))) for row in rows]
+    data = config.data
+    gathered = read_sources(data, seed=config.train.seed)
+    counts, rows = gathered.counts, list(gathered.counts)
+    form = row_format(load_tokenizer(config.model, config.template), config.train.objective, system=data.system)
+    encoded = [form.encode(form.with_system(messages_of(row))) for row in rows]
     _refuse_untrained(rows, encoded)
-    fitted = fit(rows, encoded, config.data)
-    _hold_limits(config.data, fitted, [counts[row] for row in rows])
+    fitted = fit(rows, encoded, data)
+    lost = {
+        "dropped": sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.encoded is None),
+        "truncated": sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.truncated),
+    }
+    hold(data.limits, {name: number / counts.total() for name, number in lost.items()})
 
     kept: list[Encoded] = []
     kept_rows: list[Row] = []
     splits: dict[str, list[int]] = {"train": [], "validation": []}
     for row, fit_row in zip(rows, fitted, strict=True):
         if fit_row.encoded is not None:
-            splits["validation" if row in held else "train"] += [len(kept)] * counts[row]
+            splits["validation" if row in gathered.held else "train"] += [len(kept)] * counts[row]
             kept.append(fit_row.encoded)
             kept_rows.append(row)
-    if not splits["train"]:
+    train, validation = splits["train"], splits["validation"]
+    if not train:
         raise RunFault("SG425", "no row is left for training", "raise data.max_length", exit_code=WRONG)
-    save_rows(kept, splits["train"], splits["validation"], out)
+    packs = best_fit([len(kept[index].input_ids) for index in train], data.max_length) if data.packing else None
+    save_rows(kept, train, validation, out, packs=packs)
 
+    held = sum(counts[row] for row in gathered.held)
     found = {
         "rows": counts.total(),
-        "max_length": config.data.max_length,
-        **figures(kept_rows, kept, splits["train"], splits["validation"]),
-        "dropped": sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.encoded is None),
-        "truncated": sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.truncated),
+        "by_source": list(gathered.by_source),
+        "train_rows": counts.total() - held,
+        "validation_rows": held,
+        "validation_distinct": len(gathered.held),
+        "max_length": data.max_length,
+        **figures(kept_rows, kept, train, validation, packs, data.max_length),
+        **lost,
     }
+    shares = {"trained": found["trained_tokens"] / found["tokens"], "duplicates": found["duplicates"], "overlap": found["overlap"]}
+    hold(data.limits, shares)
     console.say("data", data_line(found))
     return found
 
@@ -89,19 +106,6 @@ def _refuse_untrained(rows: Sequence[Row], encoded: Sequence[Encoded]) -> None:
             raise RunFault("SG426", f"a row has no trained token: {_beginning(row)}", "its answer is empty once rendered", exit_code=WRONG)
 
 
-def _hold_limits(data: DataConfig, fitted: Sequence[Fitted], counts: Sequence[int]) -> None:
-    total = sum(counts)
-    lost = {
-        "dropped": sum(count for row, count in zip(fitted, counts, strict=True) if row.encoded is None) / total,
-        "truncated": sum(count for row, count in zip(fitted, counts, strict=True) if row.truncated) / total,
-    }
-    limits = {"dropped": data.limits.dropped, "truncated": data.limits.truncated}
-    for what, share in lost.items():
-        if share > limits[what]:
-            message = f"{share:.1%} of the rows would be {what}; data.limits.{what} allows {limits[what]:.1%}"
-            raise RunFault("SG427", message, f"raise data.max_length, or data.limits.{what}", exit_code=WRONG)
-
-
 def data_line(figures: dict[str, Any]) -> str:
     """The figures in a line."""
     parts = [
@@ -109,6 +113,8 @@ def data_line(figures: dict[str, Any]) -> str:
         f"{figures['tokens']:,} tokens, {figures['trained_tokens'] / figures['tokens']:.0%} trained",
         f"longest {figures['longest']} of {figures['max_length']}",
     ]
+    if figures["packs"] is not None:
+        parts.append(f"{figures['packs']:,} packs, {figures['fill']:.1%} full")
     parts += [f"{figures[what]:,} {what}" for what in ("validation_rows", "dropped", "truncated") if figures[what]]
     return " · ".join(parts).replace("validation_rows", "held out")
 

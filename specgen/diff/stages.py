@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from specgen.plan import Plan, TrainPlan
+from specgen.plan import DataPlan, HubSource, Plan, TrainPlan
 
 NEEDS = {
     "data": (),
@@ -18,12 +18,12 @@ NEEDS = {
 
 def parts(plan: Plan) -> dict[str, object]:
     """Stage → what of the plan its output depends on, beside the stages that it needs."""
-    data = (plan.model.base, plan.template, plan.data, plan.train.seed, plan.train.objective)
+    data = (plan.model.base, plan.template, _without_counts(plan.data), plan.train.seed, plan.train.objective)
     train = (plan.model, plan.adapter, _what_changes_weights(plan.train), plan.distributed)
     return {
         "data": data,
         "train": train,
-        "convert": plan.export.adapter,
+        "convert": plan.export.merged if plan.adapter is None else plan.export.adapter,
         "merge": (plan.export.merged, plan.template),
         "smoke": (plan.chat, plan.smoke),
         "report": plan,
@@ -42,3 +42,10 @@ def run_again(before: Plan, after: Plan) -> list[str]:
 
 def _what_changes_weights(train: TrainPlan) -> TrainPlan:
     return replace(train, preview=None, save_steps=0, save_total_limit=0)
+
+
+def _without_counts(data: DataPlan) -> DataPlan:
+    """Numbers that follow from the rest: the data is the same, whether they are known or not."""
+    validation = data.validation and replace(data.validation, rows=None, distinct_rows=None)
+    sources = tuple(replace(source, rows=None) if isinstance(source, HubSource) else replace(source, rows=0) for source in data.sources)
+    return replace(data, rows=None, train_rows=None, examples=None, validation=validation, sources=sources)

@@ -125,7 +125,7 @@ def test_held_out_rows_are_those_that_the_sources_name(tmp_path, configured, dat
     source = {"synthetic": {"variables": {"n": list(range(8))}, "messages": [{"user": "{{ n }}?"}, {"assistant": "{{ n }}."}]}}
     settings = {"validation": {"fraction": 0.25}, "sources": [source]}
     config = configured(tmp_path / "again", data=settings)
-    _, held = read_sources(config.data, seed=config.train.seed)
+    held = read_sources(config.data, seed=config.train.seed).held
     _, _, held_out = data(**settings)
     answers = {messages_of(row)[-1]["content"] + "<|im_end|>" for row in held}
     assert {tokenizer.decode(row["input_ids"][row["trained"].astype(bool)]) for row in held_out} == answers

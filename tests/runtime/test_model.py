@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer
 
 from runtime import pipeline
+from runtime.chat_template import ChatFormat
 from runtime.config import HubBase, LocalBase, ModelConfig, PackageBase, TemplateConfig
 from runtime.model import attention, identity, load_model, load_tokenizer, locate, pick_device
 
@@ -88,7 +89,7 @@ def test_attention_auto_is_eager_on_a_cpu_for_short_training_rows_only():
 
 @NO_GPU
 def test_cuda_without_a_gpu_is_refused(fault_of):
-    text = "error SG415: device: cuda, but PyTorch sees no GPU\n  hint: write device: auto or cpu"
+    text = "error SG415: export.merged.device: cuda, but PyTorch sees no GPU\n  hint: write auto or cpu"
     assert fault_of(pick_device, "cuda") == text
     assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
 
@@ -96,7 +97,8 @@ def test_cuda_without_a_gpu_is_refused(fault_of):
 def test_a_base_without_a_chat_template_is_refused_and_one_of_the_spec_is_taken(tmp_path, with_template, fault_of):
     with_template(None).save_pretrained(tmp_path)
     model = model_of(LocalBase(path=str(tmp_path)))
-    assert fault_of(load_tokenizer, model, TemplateConfig(name="tokenizer", jinja=None)) == (
+    tokenizer = load_tokenizer(model, TemplateConfig(name="tokenizer", jinja=None))
+    assert fault_of(ChatFormat, tokenizer, system=None) == (
         "error SG221: the base model has no chat template of its own\n  hint: name one in the spec, for example template: chatml"
     )
     assert load_tokenizer(model, TemplateConfig(name="inline", jinja="{{ messages }}")).chat_template == "{{ messages }}"

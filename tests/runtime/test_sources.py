@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.config import DataConfig, DataFile, FileSource, LimitsConfig, MessageRule, SyntheticSource, ValidationConfig
-from runtime.data.sources import canonical, messages_of, read_sources
+from runtime.data.formats import canonical
+from runtime.data.sources import messages_of, read_sources
 from specgen.compiler import checked
 from specgen.facts.gather import gather
 from specgen.facts.rows import held_out, weighted
@@ -27,10 +28,11 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}")
 
 def data_of(*sources, validation=None):
     rows = sum(source.rows for source in sources)
-    limits = LimitsConfig(dropped=0.0, truncated=0.0)
+    limits = LimitsConfig(dropped=0.0, truncated=0.0, trained=0.0, duplicates=1.0, overlap=1.0)
     train_rows = rows - (validation.rows if validation else 0)
     fixed = {"system": None, "max_length": 128, "overlong": "error", "packing": False}
-    return DataConfig(**fixed, limits=limits, validation=validation, sources=sources, rows=rows, train_rows=train_rows)
+    numbers = {"rows": rows, "train_rows": train_rows, "examples": train_rows}
+    return DataConfig(**fixed, limits=limits, validation=validation, sources=sources, **numbers)
 
 
 def file_source(path, rows, *, weight=1.0, counted=None):
@@ -48,7 +50,7 @@ def conversations(counts):
 
 
 def test_a_file_of_a_windows_editor_gives_the_rows_of_a_plain_one(case_file):
-    counts, plain = (read_sources(data_of(file_source(case_file(name), 3)), seed=SEED)[0] for name in ("o01.jsonl", "o01_plain.jsonl"))
+    counts, plain = (read_sources(data_of(file_source(case_file(name), 3)), seed=SEED).counts for name in ("o01.jsonl", "o01_plain.jsonl"))
     assert list(counts.items()) == list(plain.items())
     assert len(counts) == 3
     assert not any(mark in row for row in counts for mark in ("\ufeff", "\\ufeff", "\\r"))
@@ -57,7 +59,7 @@ def test_a_file_of_a_windows_editor_gives_the_rows_of_a_plain_one(case_file):
 def test_every_combination_counts_repeat_times():
     variables = {"name": ("Aria", "Nova"), "question": ("Who?", "What?", "Why?")}
     source = synthetic(variables, ("user", "{{ question }}"), ("assistant", "{{ name }}!"), repeat=20, rows=120)
-    counts, _ = read_sources(data_of(source), seed=SEED)
+    counts = read_sources(data_of(source), seed=SEED).counts
     assert conversations(counts) == [
         ([{"role": "user", "content": question}, {"role": "assistant", "content": f"{name}!"}], 20)
         for name in ("Aria", "Nova")
@@ -67,12 +69,12 @@ def test_every_combination_counts_repeat_times():
 
 def test_equal_combinations_are_one_row():
     source = synthetic({"n": (1, 2)}, ("user", "Hi"), ("assistant", "Hello."), repeat=3, rows=6)
-    assert list(read_sources(data_of(source), seed=SEED)[0].values()) == [6]
+    assert list(read_sources(data_of(source), seed=SEED).counts.values()) == [6]
 
 
 def test_a_variable_may_have_parts():
     source = synthetic({"fact": ({"q": "2 + 2?", "a": "4"},)}, ("user", "{{ fact.q }}"), ("assistant", "{{ fact.a }}"), rows=1)
-    ((messages, _),) = conversations(read_sources(data_of(source), seed=SEED)[0])
+    ((messages, _),) = conversations(read_sources(data_of(source), seed=SEED).counts)
     assert [message["content"] for message in messages] == ["2 + 2?", "4"]
 
 
@@ -117,9 +119,10 @@ def test_weights_and_held_out_rows_are_the_compilers(texts, weight, fraction, se
         path.write_text("".join(json.dumps({"messages": messages_of(row)}) + "\n" for row in rows))
         validation = ValidationConfig(fraction=fraction, distinct_rows=len(held), rows=sum(counted[row] for row in held))
         source = file_source(path, len(rows), weight=weight, counted=counted.total())
-        counts, kept_out = read_sources(data_of(source, validation=validation), seed=seed)
-    assert counts == counted
-    assert kept_out == (set(held) if counted else set())
+        found = read_sources(data_of(source, validation=validation), seed=seed)
+    assert found.counts == counted
+    assert found.held == (set(held) if counted else set())
+    assert found.by_source == (counted.total(),)
 
 
 @settings(max_examples=40, deadline=None)
@@ -135,9 +138,9 @@ def test_synthetic_rows_are_the_compilers(questions, plain, repeat, seed):
     variables = {"q": tuple(questions)}
     rules = (("system", plain), ("user", "{{ q }}"), ("assistant", plain))
     again = synthetic(variables, *rules, repeat=repeat, rows=facts.counts.total())
-    counts, kept_out = read_sources(data_of(again, validation=held), seed=seed)
-    assert counts == facts.counts
-    assert kept_out == set(facts.held_out)
+    found = read_sources(data_of(again, validation=held), seed=seed)
+    assert found.counts == facts.counts
+    assert found.held == set(facts.held_out)
 
 
 def test_a_carriage_return_in_a_rule_is_the_compilers():
@@ -145,13 +148,13 @@ def test_a_carriage_return_in_a_rule_is_the_compilers():
     spec = {"specgen": 1, "name": "a", "model": {"base": "hf:a/b"}}
     spec["data"] = {"sources": [{"synthetic": {"messages": [{"user": "a\r\nb"}, {"assistant": "c"}]}}]}
     facts, _ = gather(checked(parse(yaml.safe_dump(spec), "spec.yaml")))
-    counts, _ = read_sources(data_of(synthetic({}, ("user", "a\r\nb"), ("assistant", "c"), rows=1)), seed=SEED)
+    counts = read_sources(data_of(synthetic({}, ("user", "a\r\nb"), ("assistant", "c"), rows=1)), seed=SEED).counts
     assert counts == facts.counts
 
 
 def test_sources_add_up_in_their_order(case_file):
     first = synthetic({}, ("user", "Hi"), ("assistant", "Hello."), repeat=2, rows=2)
-    counts, _ = read_sources(data_of(first, file_source(case_file("o08.jsonl"), 2), first), seed=SEED)
+    counts = read_sources(data_of(first, file_source(case_file("o08.jsonl"), 2), first), seed=SEED).counts
     assert [messages[0]["content"] for messages, _ in conversations(counts)][:2] == ["Hi", "Reply with ok."]
     assert list(counts.values()) == [4, 1, 1]
     assert isinstance(counts, Counter)

@@ -272,7 +272,7 @@ def test_the_validation_loss_is_that_of_the_final_adapter_on_the_rows_held_out(t
     run = carried_out(build, tmp_path, "data", "train")
     ((_, loss),) = read_stage(run, "train")["summary"]["validation_loss"]
     config = configs.load(build)
-    _, held = read_sources(config.data, seed=config.train.seed)
+    held = read_sources(config.data, seed=config.train.seed).held
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32), run / "train" / "final").eval()
     total = count = 0
     for row in held:
@@ -294,7 +294,7 @@ def test_training_goes_on_where_all_rows_held_out_were_dropped_as_too_long(tmp_p
         data = {"sources": [source], "validation": {"fraction": 0.1}, "max_length": 42, "overlong": "drop", "limits": {"dropped": 0.2}}
         build = compiled(tmp_path, data=data, train={"epochs": 1, "seed": seed})
         config = configs.load(build)
-        (held,) = read_sources(config.data, seed=seed)[1]
+        (held,) = read_sources(config.data, seed=seed).held
         if long in held:
             break
     run = carried_out(build, tmp_path, "data", "train")

@@ -1,0 +1,131 @@
+"""Full fine-tuning: the trained weights → one Hugging Face folder in the export's dtype; then proof that it is the same model.
+
+Weights are read, rounded and written shard by shard: a model needs no more memory than its largest shard.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+from runtime import console
+from runtime.card import model_card
+from runtime.config import Config
+from runtime.faults import RunFault
+from runtime.generate import generation_config
+from runtime.model import load_tokenizer, pick_device, torch_dtype
+from runtime.proof import farthest, limit, logits, probe_ids, require_equal
+from runtime.text_format import row_format
+
+WEIGHTS = "model.safetensors"
+INDEX = WEIGHTS + ".index.json"
+
+
+def convert_full(config: Config, trained: Path, out: Path) -> dict[str, Any]:
+    """Writes the trained model's weights and settings; returns figures. Raises RunFault for weights that are not finite."""
+    export = config.export.merged
+    where = _files(trained)
+    dtype = torch_dtype(export.dtype)
+    planned = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in _shapes(where)}
+    split = split_torch_state_dict_into_shards(planned, max_shard_size=export.max_shard_size)
+    for file, names in split.filename_to_tensors.items():
+        shard = {name: _finite(name, tensor.to(dtype), export.dtype) for name, tensor in _tensors(where, names)}
+        save_file(shard, out / file, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    settings = json.loads((trained / "config.json").read_text(encoding="utf-8")) | {"dtype": export.dtype}
+    (out / "config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    number = sum(tensor.numel() * tensor.element_size() for tensor in planned.values())
+    console.say("convert", f"whole model · {export.dtype} · {console.size(number)}")
+    return {"dtype": export.dtype, "bytes": number, "tensors": len(planned)}
+
+
+def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[str, Any]:
+    """Completes the converted model with tokenizer, template and generation settings; returns figures.
+
+    Raises RunFault where it is not the model that was trained.
+    """
+    device = pick_device(config.export.merged.device)
+    tokenizer = load_tokenizer(config.model, config.template)
+    form = row_format(tokenizer, config.train.objective, system=config.chat.system)
+    for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
+        _link(folder / "convert" / file, out / file)
+    tokenizer.save_pretrained(str(out))
+    (out / "README.md").write_text(model_card(config, folder, merged=True), encoding="utf-8")
+
+    model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).to(device).eval()
+    settings = generation_config(config.chat, tokenizer, form, model)
+    settings.validate(strict=True)
+    settings.save_pretrained(str(out))
+    probes = [torch.tensor([ids], device=device) for ids in probe_ids(config, form)]
+    wanted = [logits(model, probe) for probe in probes]
+    model.to(torch_dtype(config.export.merged.dtype))
+    most = limit([logits(model, probe) for probe in probes], wanted)
+    del model
+    gc.collect()
+
+    exported = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).to(device).eval()
+    difference = farthest([logits(exported, probe) for probe in probes], wanted)
+    number = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+    dtype = config.export.merged.dtype
+    require_equal(
+        difference,
+        most,
+        of="exported model differs from the trained weights",
+        hint="the trained weights are kept; write export.merged.dtype: float32",
+    )
+    console.say(
+        "merge",
+        f"{dtype} · {console.size(number)} · equal to the trained weights within {difference:.2g} ({dtype} rounding: at most {most:.2g})",
+    )
+    return {"dtype": dtype, "bytes": number, "distance": difference, "limit": most, "device": str(device)}
+
+
+def _files(trained: Path) -> dict[str, Path]:
+    """Tensor name → the file that holds it. Raises RunFault where the trained weights cannot be read."""
+    try:
+        if (trained / INDEX).exists():
+            weight_map: dict[str, str] = json.loads((trained / INDEX).read_text())["weight_map"]
+            return {name: trained / file for name, file in weight_map.items()}
+        with safe_open(trained / WEIGHTS, framework="pt") as stream:
+            return dict.fromkeys(stream.keys(), trained / WEIGHTS)
+    except (OSError, ValueError) as error:
+        raise RunFault("SG441", f"the trained weights in {trained} cannot be read: {error}") from None
+
+
+def _shapes(where: dict[str, Path]) -> Iterator[tuple[str, list[int]]]:
+    for name, file in where.items():
+        with safe_open(file, framework="pt") as stream:
+            yield name, stream.get_slice(name).get_shape()
+
+
+def _tensors(where: dict[str, Path], names: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    for name in names:
+        with safe_open(where[name], framework="pt") as stream:
+            yield name, stream.get_tensor(name)
+
+
+def _finite(name: str, tensor: torch.Tensor, dtype: str) -> torch.Tensor:
+    if not tensor.isfinite().all():
+        raise RunFault("SG443", f"{name} is empty or not finite in {dtype}", "write export.merged.dtype: float32")
+    return tensor.contiguous()
+
+
+def _link(file: Path, target: Path) -> None:
+    """The file in a second place, without a second copy where the disk can."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)

@@ -1,0 +1,193 @@
+"""runtime/data/packing.py and what follows from it: packed rows train as they would alone. Numbers from case o13."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
+
+from runtime import config as configs
+from runtime import pipeline
+from runtime.adapter import read_adapter
+from runtime.chat_template import ChatFormat, Encoded
+from runtime.console import TrainingBar
+from runtime.data.dataset import IGNORED, Packs, collate, load_rows, save_rows
+from runtime.data.packing import best_fit, fill
+from runtime.faults import Interrupted
+from runtime.loss import trained_positions_loss
+from runtime.stages import read_stage
+
+LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=60)
+
+
+@pytest.fixture(scope="module")
+def o13(tokenizer, case_rows):
+    chat_format = ChatFormat(tokenizer, system=None)
+    return [chat_format.encode(row) for row in case_rows("o13.jsonl")]
+
+
+@pytest.fixture
+def pack(tmp_path, o13):
+    """Case o13 as one batch of one pack."""
+    save_rows(o13, [0, 1, 2], [], tmp_path, packs=best_fit([len(row.input_ids) for row in o13], 128))
+    packs, _ = load_rows(tmp_path)
+    assert isinstance(packs, Packs)
+    assert len(packs) == 1
+    return collate([packs[0]], pad_id=2)
+
+
+def alone(rows):
+    return [
+        collate([{"input_ids": np.array(row.input_ids, dtype=np.int32), "trained": np.array(row.trained, dtype=np.uint8)}], pad_id=2)
+        for row in rows
+    ]
+
+
+@given(lengths=LENGTHS)
+def test_every_row_is_in_one_pack_and_no_pack_is_too_long(lengths):
+    packs = best_fit(lengths, 64)
+    assert sorted(index for pack in packs for index in pack) == list(range(len(lengths)))
+    assert all(sum(lengths[index] for index in pack) <= 64 for pack in packs)
+    assert 0 < fill(lengths, packs, 64) <= 1
+    assert packs == best_fit(lengths, 64)
+
+
+@given(lengths=LENGTHS)
+def test_no_two_packs_fit_into_one(lengths):
+    totals = sorted(sum(lengths[index] for index in pack) for pack in best_fit(lengths, 64))
+    assert len(totals) < 2 or totals[0] + totals[1] > 64
+
+
+def test_a_row_goes_where_it_leaves_the_least_room():
+    assert best_fit([6, 5, 4, 5], 10) == [[0, 2], [1, 3]]
+
+
+def test_case_o13_is_one_pack_with_positions_that_start_again(pack, case):
+    expected = case("o13")
+    assert pack["position_ids"].tolist() == [expected["position_ids"]]
+    assert pack["input_ids"].shape == (1, expected["pack_length"])
+    starts = np.cumsum([0, *expected["sample_lengths"][:-1]])
+    assert pack["labels"][0, starts].tolist() == [IGNORED] * 3
+    assert "attention_mask" not in pack  # all ones beside the positions would let the rows see each other
+    assert pack["tokens"].tolist() == [78]
+
+
+@pytest.fixture(scope="module")
+def model_of(smollm):
+    return lambda attention: AutoModelForCausalLM.from_pretrained(smollm, dtype=torch.float32, attn_implementation=attention).eval()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_loss_of_case_o13_is_that_of_its_rows_alone(model_of, pack, o13, case, attention):
+    expected = case("o13")
+    model = model_of(attention)
+    with torch.inference_mode():
+        losses = [float(trained_positions_loss(model, model.lm_head, inputs)) for inputs in [*alone(o13), pack]]
+    assert losses[3] == pytest.approx(sum(losses[:3]), abs=expected["tolerance"])
+    # the case's own figures are of weights that were rounded in another way: up to 0.25 % off, and far from contaminated
+    assert losses == pytest.approx([*expected["sum_nll_each_alone"], expected["sum_nll_packed_correct"]], rel=2.5e-3)
+    assert losses[3] > expected["sum_nll_packed_contaminated"] + 8
+    trained = [int((inputs["labels"] != IGNORED).sum()) for inputs in alone(o13)]
+    assert trained == expected["trained_tokens_each"]
+    assert losses[3] / sum(trained) == pytest.approx(expected["mean_loss_packed_correct"], rel=2.5e-3)
+
+
+def logits_of(model, inputs):
+    names = ("input_ids", "attention_mask", "position_ids")
+    with torch.inference_mode():
+        return model(**{name: inputs[name] for name in names if name in inputs}, use_cache=False).logits
+
+
+@pytest.fixture
+def not_compiled():
+    """Compiling flex_attention takes a minute on a CPU."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
+def test_packed_logits_are_those_of_the_rows_alone(tiny_base, attention, not_compiled):
+    """Two packs in a batch, of which one is shorter: its padding is a row of its own."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32, attn_implementation=attention).eval()
+    rows = [Encoded(input_ids=[(7 * step + 3) % 50 + 5 for step in range(n)], trained=[True] * n) for n in (9, 5, 1, 6, 11)]
+    packs = [[0, 1, 2], [3, 4]]
+    batch = collate([packed(rows, pack) for pack in packs], pad_id=2)
+    assert batch["position_ids"][0].tolist() == [*range(9), *range(5), 0, *range(2)]
+    found = logits_of(model, batch)
+    for line, pack in enumerate(packs):
+        start = 0
+        for index in pack:
+            (row,) = alone([rows[index]])
+            length = len(rows[index].input_ids)
+            wanted = logits_of(model, row)[0]
+            torch.testing.assert_close(found[line, start : start + length], wanted, atol=1e-4, rtol=0.0)
+            start += length
+
+
+def packed(rows, pack):
+    lengths = [len(rows[index].input_ids) for index in pack]
+    return {
+        "input_ids": np.concatenate([np.array(rows[index].input_ids, dtype=np.int32) for index in pack]),
+        "trained": np.concatenate([np.array(rows[index].trained, dtype=np.uint8) for index in pack]),
+        "position_ids": np.concatenate([np.arange(length) for length in lengths]),
+    }
+
+
+def test_a_mask_of_ones_would_let_packed_rows_see_each_other(model_of, pack, o13):
+    """Why no mask is given: the reference of what goes wrong."""
+    model = model_of("sdpa")
+    inputs = pack | {"attention_mask": torch.ones_like(pack["input_ids"])}
+    labels = functional.pad(pack["labels"], (0, 1), value=IGNORED)[:, 1:]
+    leaked = functional.cross_entropy(logits_of(model, inputs).flatten(0, 1), labels.flatten(), reduction="sum")
+    assert abs(float(leaked) - 41.013) > 1
+
+
+WORDS = ["yes", "It is so.", "This is a longer sentence, as you asked.", "No, it is not.", "Well, who knows?"]
+MESSAGES = [{"user": "Say {{ n }}: {{ text }}"}, {"assistant": "{{ text }}"}]
+SOURCES = [{"synthetic": {"variables": {"n": [1, 2, 3, 4], "text": WORDS}, "messages": MESSAGES}}]
+
+
+@pytest.fixture(scope="module")
+def packed_run(tmp_path_factory, compiled, carried_out):
+    folder = tmp_path_factory.mktemp("packed")
+    data = {"sources": SOURCES, "packing": True, "max_length": 128, "validation": {"fraction": 0.1}}
+    build = compiled(folder, data=data, train={"epochs": 2, "batch_size": 2, "save_steps": 2})
+    return build, carried_out(build, folder / "runs", "data", "train")
+
+
+def test_a_batch_counts_packs_and_figures_say_how_full_they_are(packed_run):
+    _, run = packed_run
+    data = read_stage(run, "data")["summary"]
+    packs, held_out = load_rows(run / "data")
+    assert data["train_rows"] == 18
+    assert data["packs"] == data["examples"] == len(packs)
+    assert 18 / len(packs) > 2
+    assert data["fill"] == pytest.approx(data["tokens"] / (128 * len(packs)))
+    assert not isinstance(held_out, Packs)
+    steps = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
+    assert len(steps) == 2 * -(-len(packs) // 2)
+    assert sum(step["tokens"] for step in steps) == 2 * data["tokens"]
+
+
+def test_a_packed_run_that_was_broken_off_ends_as_one_that_was_not(packed_run, tmp_path, carried_out, monkeypatch):
+    build, run = packed_run
+    update = TrainingBar.update
+
+    def press_ctrl_c(self, step, **figures):
+        update(self, step, **figures)
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(TrainingBar, "update", press_ctrl_c)
+        pipeline.run(configs.load(build), build=build, runs_dir=tmp_path, only=("data", "train"), talk="")
+    again = carried_out(build, tmp_path, "data", "train")
+    unbroken, resumed = read_adapter(run / "train" / "final"), read_adapter(again / "train" / "final")
+    assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
