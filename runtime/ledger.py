@@ -19,12 +19,12 @@ class Ledger(TorchDispatchMode):
     """Sums live storages by part, and remembers the parts at the highest sum.
 
     Enter it inside a FakeTensorMode. Fake tensors hold no values, so what the step asks of them is answered here: a mask of
-    positions selects `selected` of them, a yes-or-no question gets no, a number is 1.
+    positions selects `selected` of them, a yes-or-no question gets `answer`, a number is 1.
     """
 
-    def __init__(self, *, selected: int) -> None:
+    def __init__(self, *, selected: int, answer: bool) -> None:
         super().__init__()
-        self.selected = selected
+        self.selected, self.answer = selected, answer
         self.part = "activations"
         self.live: Counter[str] = Counter()
         self.peak: Counter[str] = Counter()
@@ -65,7 +65,7 @@ class Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if function is aten._local_scalar_dense.default:
-            return False if arguments[0].dtype is torch.bool else 1
+            return self.answer if arguments[0].dtype is torch.bool else 1
         if function is aten.index.Tensor:
             arguments = (arguments[0], self.positions(arguments[1]), *arguments[2:])
         result = function(*arguments, **(options or {}))

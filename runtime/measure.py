@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import torch
 from accelerate.utils.operations import convert_outputs_to_fp32
@@ -26,7 +27,7 @@ from runtime.config import Config, Nf4Quantization
 from runtime.faults import RunFault
 from runtime.ledger import Ledger
 from runtime.loss import trained_positions_loss
-from runtime.model import attention, folder_of, quantization_settings, torch_dtype
+from runtime.model import _quantization, attention, folder_of, torch_dtype
 from runtime.train import adapted, autocasts
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ def largest_batch(config: Config, *, row_tokens: int, trained_share: float) -> B
 def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: str) -> dict[str, int]:
     """Bytes a device at the peak of a training step, by part, before anything is shared out."""
     model = meta_model(config, base, batch)
-    ledger = Ledger(selected=batch.trained)
-    with FakeTensorMode(allow_non_fake_inputs=True), ledger:
+    ledger = Ledger(selected=batch.trained, answer=not batch.masked)  # asked is: do all positions count, are there no packs
+    masks = mock.patch("transformers.masking_utils.is_tracing", return_value=False)  # else masks are made, needed or not
+    with FakeTensorMode(allow_non_fake_inputs=True), ledger, masks:
         with ledger.booking("weights"):
             give_storage(model, config, torch.device(device))
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -74,16 +76,24 @@ def meta_model(config: Config, base: PreTrainedConfig, batch: Batch) -> nn.Modul
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             base,
-            dtype=torch_dtype(config.model.dtype),
+            dtype=torch_dtype(weights_dtype(config)),
             attn_implementation=attention(config.model.attention, longest=batch.row_tokens),
         )
         model.requires_grad_(False)
         if config.model.quantization is not None:
             quantize(model, config)
-        wrapped: nn.Module = adapted(config, model)
+        wrapped: nn.Module = prepared(config, model)
     if config.train.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     return wrapped.train()
+
+
+def weights_dtype(config: Config) -> str:
+    return "float32" if config.adapter is None and not config.distributed.zero_stage else config.model.dtype
+
+
+def prepared(config: Config, model: PreTrainedModel) -> nn.Module:
+    return model.requires_grad_(True) if config.adapter is None else adapted(config, model)
 
 
 def quantize(model: PreTrainedModel, config: Config) -> None:
@@ -92,7 +102,7 @@ def quantize(model: PreTrainedModel, config: Config) -> None:
 
     quantization = config.model.quantization
     assert quantization is not None
-    replace_with_bnb_linear(model, list(quantization.skip_modules), quantization_settings(config.model))
+    replace_with_bnb_linear(model, list(quantization.skip_modules), _quantization(config.model))
     four_bits = isinstance(quantization, Nf4Quantization)
     setattr(model, "is_loaded_in_4bit" if four_bits else "is_loaded_in_8bit", True)
 
@@ -151,7 +161,7 @@ def steps(config: Config, model: Any, trainable: list[nn.Parameter], batch: Batc
         optimizer = optimizer_class(trainable, **options)
     inputs = {
         "input_ids": torch.zeros(batch.rows, batch.row_tokens, dtype=torch.int64, device=device),
-        "attention_mask": torch.ones(batch.rows, batch.row_tokens, dtype=torch.int64, device=device) if batch.masked else None,
+        "attention_mask": torch.ones(batch.rows, batch.row_tokens, dtype=torch.int64, device=device),
         "labels": torch.zeros(batch.rows, batch.row_tokens, dtype=torch.int64, device=device),
     }
     output_layer = model.get_output_embeddings()
@@ -162,7 +172,8 @@ def steps(config: Config, model: Any, trainable: list[nn.Parameter], batch: Batc
         casting = disable_input_dtype_casting(model, active=autocasts(config))
     with casting:
         for _ in range(STEPS):
-            trained_positions_loss(model, output_layer, inputs).backward()
+            for _ in range(min(config.train.gradient_accumulation_steps, 2)):
+                trained_positions_loss(model, output_layer, inputs).backward()
             torch.nn.utils.clip_grad_norm_(trainable, config.train.max_grad_norm)
             with ledger.booking("optimizer"):
                 optimizer.step()

@@ -17,6 +17,7 @@ from specgen.partial import apart_from, sound_part
 from specgen.plan import Plan
 from specgen.resolve import resolve
 from specgen.rules import check
+from specgen.rules.memory import memory_fits
 from specgen.source import Node
 from specgen.validate import validate
 
@@ -94,6 +95,8 @@ def compile_tree(
         diagnostics = in_file_order([*diagnostics, *check(completed, found)])
         _stop_at_errors(diagnostics)
         plan = resolve(completed, found)
+    diagnostics = in_file_order([*diagnostics, *memory_fits(completed, plan, found)])
+    _stop_at_errors(diagnostics)
     return Compiled(plan=plan, tree=completed, facts=found, diagnostics=tuple(diagnostics))
 
 

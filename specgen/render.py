@@ -6,7 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from specgen import quoting
+from specgen import quoting, sizes
 from specgen.facts.gather import Facts
 from specgen.plan import Plan, to_plain
 from specgen.source import parse
@@ -66,6 +66,8 @@ def _environment() -> Environment:
         cell=quoting.cell,
         comment=quoting.comment,
         count=quoting.count,
+        gib=sizes.gib,
+        bytes=sizes.size,
     )
     return environment
 

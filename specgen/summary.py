@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from specgen.facts.gather import Facts
-from specgen.facts.model import ModelFacts
 from specgen.facts.template import TRAINED, conversation, mark_trained, plain_text
-from specgen.plan import HubBase, LoraAdapter, PackageBase, Plan
-from specgen.rules.adapter import matched
+from specgen.memory import memory_plan
+from specgen.plan import HubBase, PackageBase, Plan
 from specgen.sizes import size
+from specgen.trainable import adapted_modules, trainable_parameters
 
 MOST_SAMPLES = 4
 LONGEST_SAMPLE = 2000  # characters
@@ -42,6 +41,7 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
         "total_tokens": total_tokens(plan, facts),
         "arithmetic": arithmetic(plan, facts),
         "figures": _figures(plan, facts),
+        "memory": memory_plan(plan, facts.model, facts.figures),
         "targets": targets if isinstance(targets, str) else ", ".join(targets),
         "quantized": plan.model.quantization.TAG if plan.model.quantization else None,
         "samples": rendered,
@@ -108,31 +108,6 @@ def arithmetic(plan: Plan, facts: Facts) -> str | None:
         if operations >= 10**power or power == 9
     )
     return f"{operations / divisor:.3g} {unit}"
-
-
-def adapted_modules(adapter: LoraAdapter | None, model: ModelFacts) -> set[str]:
-    """The dotted names of the modules that get a LoRA update."""
-    if adapter is None:
-        return set()
-    if isinstance(adapter.targets, str):
-        return set(model.linear)
-    return {module for target in adapter.targets for module in matched(target, model.linear)}
-
-
-def trainable_parameters(adapter: LoraAdapter | None, model: ModelFacts) -> int:
-    """Parameters that get a gradient."""
-    if adapter is None:
-        return model.parameters
-    shapes = [model.linear[module] for module in adapted_modules(adapter, model)]
-    lengths = sum(shape[1] for shape in shapes) if adapter.use_dora else 0  # DoRA: one length for each output
-    whole = {module for name in adapter.modules_to_save for module in matched(name, model.modules)}
-    return adapter.r * sum(sum(shape) for shape in shapes) + lengths + sum(_parameters_of(module, model) for module in whole)
-
-
-def _parameters_of(module: str, model: ModelFacts) -> int:
-    found = [math.prod(shape) for name, shape in model.tensors.items() if name.rpartition(".")[0] == module]
-    tied = model.tensors.get("model.embed_tokens.weight", ()) if module == "lm_head" else ()
-    return sum(found) or (math.prod(tied) if tied else 0)
 
 
 def samples(plan: Plan, facts: Facts) -> list[str]:

@@ -16,7 +16,8 @@ from specgen.resolve import resolve
 from specgen.schedule import divides
 from specgen.sizes import shortest, size
 from specgen.source import Node
-from specgen.summary import BYTES, total_tokens, trainable_parameters
+from specgen.summary import BYTES, total_tokens
+from specgen.trainable import trainable_parameters
 
 MOST_SETTINGS = 40  # of more than that no causes are looked for: the specs have little in common
 MOST_ROWS = 1000

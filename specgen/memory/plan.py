@@ -1,0 +1,153 @@
+"""The memory plan: bytes a device at the highest moment of a training step, by part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from specgen.facts.figures import DataFigures
+from specgen.facts.model import ModelFacts
+from specgen.memory import activations, state, zero
+from specgen.memory.shape import Shape, shape_of
+from specgen.memory.step import BYTES, Step, step_of
+from specgen.plan import Plan
+
+PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "buffers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """Bytes a device at the peak. `on_cpu` is what a process keeps in the CPU's memory beside it, `disk` what a run writes.
+
+    `row_tokens` and `trained_share` say what it was worked out for.
+    """
+
+    weights: int
+    adapter: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    buffers: int
+    on_cpu: int
+    disk: int
+    row_tokens: int
+    trained_share: float
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """All parts by name, the largest first."""
+        return dict(sorted(((name, getattr(self, name)) for name in PARTS), key=lambda part: -part[1]))
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def largest(self) -> tuple[str, int]:
+        """The name of the largest part, and its bytes."""
+        return next(iter(self.parts.items()))
+
+
+def memory_plan(plan: Plan, facts: ModelFacts | None, figures: DataFigures | None) -> MemoryPlan | None:
+    """The memory of a training step; None where the model's sizes are not known."""
+    shape = shape_of(facts) if facts else None
+    if facts is None or shape is None or (plan.model.quantization is not None and plan.adapter is None):
+        return None
+    step = step_of(plan, shape, facts, figures)
+    held = _state(plan, facts, shape)
+    moments = (_loss(plan, shape, step, held), _layer(plan, shape, step, held), _update(plan, shape, step, held))
+    peak = max(moments, key=lambda moment: moment.total)
+    return replace(peak, disk=_disk(plan, facts, shape))
+
+
+def _state(plan: Plan, facts: ModelFacts, shape: Shape) -> zero.State:
+    weights, trained = state.weights(plan, shape), state.trained(plan, facts)
+    optimizer = state.optimizer_state(plan, facts)
+    if plan.distributed.zero_stage == 0:
+        return zero.whole(plan, weights=weights, trained=trained, optimizer=optimizer)
+    return zero.shared_out(plan, weights=weights, parameters=shape.parameters, trained=trained, optimizer=optimizer)
+
+
+def _loss(plan: Plan, shape: Shape, step: Step, held: zero.State) -> MemoryPlan:
+    """The backward pass begins: all activations are there, and logits three times in float32 (log-probabilities, their
+    gradient, and that of the logits)."""
+    softcap = step.compute if shape.softcaps else 0
+    head = step.compute * (shape.embedding + step.trained * shape.hidden) if step.casts and step.stream > step.compute else 0
+    return _moment(
+        plan,
+        step,
+        held,
+        gradients=held.gradients if plan.train.gradient_accumulation_steps > 1 else 0,
+        activations=_saved(shape, step),
+        logits=(12 + softcap) * step.trained * shape.vocabulary,
+        buffers=head + _copies(plan, shape, step, held),
+    )
+
+
+def _layer(plan: Plan, shape: Shape, step: Step, held: zero.State) -> MemoryPlan:
+    """The backward pass is in the last layer; with gradient checkpointing that layer's activations are there again."""
+    again = activations.saved_by_layer(shape, step) if step.checkpointing else 0
+    gradients = held.gradients if plan.train.gradient_accumulation_steps > 1 else 4 * shape.embedding if step.full else 0
+    return _moment(
+        plan,
+        step,
+        held,
+        gradients=min(gradients, held.gradients),
+        activations=_saved(shape, step) + again + activations.needed_backward(shape, step),
+        logits=0,
+        buffers=_copies(plan, shape, step, held) + _expanded(plan, shape, step),
+    )
+
+
+def _update(plan: Plan, shape: Shape, step: Step, held: zero.State) -> MemoryPlan:
+    """All gradients are there; the optimizer's step needs room for the largest matrix, or for all where it takes them at once."""
+    trained = held.gradients // 4
+    largest = shape.embedding if step.full else max((step.rank * module.outputs for module in shape.linear), default=0)
+    together = plan.train.optimizer == "adamw_torch" and not step.on_cpu
+    room = 0 if plan.distributed.zero_stage else 4 * trained if together else 8 * largest
+    return _moment(plan, step, held, gradients=held.gradients, activations=0, logits=0, buffers=room)
+
+
+def _moment(plan: Plan, step: Step, held: zero.State, *, gradients: int, activations: int, logits: int, buffers: int) -> MemoryPlan:
+    return MemoryPlan(
+        weights=held.weights,
+        adapter=held.adapter,
+        gradients=gradients,
+        optimizer=held.optimizer,
+        activations=activations,
+        logits=logits,
+        buffers=buffers + held.buffers,
+        on_cpu=held.moved,
+        disk=0,
+        row_tokens=step.row_tokens,
+        trained_share=step.trained / max(1, step.rows * (step.row_tokens - 1)),
+    )
+
+
+def _saved(shape: Shape, step: Step) -> int:
+    layers = activations.saved_between_layers if step.checkpointing else activations.saved_by_layers
+    return layers(shape, step) + activations.saved_by_last_norm(shape, step)
+
+
+def _copies(plan: Plan, shape: Shape, step: Step, held: zero.State) -> int:
+    """Trained float32 weights in the 16 bits that autocast computes in; kept with the layer's activations."""
+    if not step.casts:
+        return 0
+    copied = shape.linear_parameters if step.full else held.gradients // 4
+    return step.compute * copied // (shape.layers if step.checkpointing else 1)
+
+
+def _expanded(plan: Plan, shape: Shape, step: Step) -> int:
+    """A quantized matrix is expanded for its product, and given up again."""
+    if plan.model.quantization is None:
+        return 0
+    return step.compute * max(module.inputs * module.outputs for module in shape.linear)
+
+
+def _disk(plan: Plan, facts: ModelFacts, shape: Shape) -> int:
+    """Checkpoints while one more is written, the trained weights, both exports, and a .gguf file as a folder."""
+    trained = state.trained(plan, facts)
+    checkpoint = 4 * trained + state.optimizer_state(plan, facts) + (4 * trained if plan.distributed.zero_stage else 0)
+    exports = BYTES[plan.export.merged.dtype] * shape.parameters + (BYTES[plan.export.adapter.dtype] * trained if plan.adapter else 0)
+    cached = 4 * shape.parameters if facts.origin == "header" and plan.model.base.TAG != "hub" else 0
+    return (plan.train.save_total_limit + 1) * checkpoint + 4 * trained + exports + cached

@@ -1,0 +1,86 @@
+"""A training step as its memory sees it: how many tokens go in, and in how many bytes each kind of number is kept.
+
+All of it is read off transformers' and peft's own code (transformers 5.23, peft 0.21) and held against the runtime's step on
+fake tensors: docs/memory.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from specgen.facts.figures import DataFigures
+from specgen.facts.model import ModelFacts
+from specgen.memory.shape import Shape
+from specgen.plan import Plan
+from specgen.trainable import adapted_modules
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+SHORT_ROW = 128  # tokens: up to here the runtime takes eager attention on a CPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Tokens of a micro batch, and bytes a number: of the hidden states between layers, in matrix products, of their results.
+
+    `adapted` counts for each linear module of a layer the layers where it has an adapter; `casts` says whether trained
+    weights are float32 and computed with in 16 bits, as copies.
+    """
+
+    rows: int
+    row_tokens: int
+    trained: int
+    stream: int
+    compute: int
+    result: int
+    full: bool
+    casts: bool
+    masked: bool
+    attention: str
+    on_cpu: bool
+    rank: int
+    dropout: bool
+    dora: bool
+    adapted: dict[str, int]
+    checkpointing: bool
+
+    @property
+    def tokens(self) -> int:
+        return self.rows * self.row_tokens
+
+
+def step_of(plan: Plan, shape: Shape, facts: ModelFacts, figures: DataFigures | None) -> Step:
+    """The largest micro batch of a plan. Without figures, rows are as long as they may be, and all of it is trained."""
+    train, model, lora = plan.train, plan.model, plan.adapter
+    packed = plan.data.packing
+    longest = plan.data.max_length if figures is None or packed else min(figures.longest, plan.data.max_length)
+    share = 1.0 if figures is None else figures.trained_share
+    on_cpu, sharing = plan.hardware.device == "cpu", plan.distributed.zero_stage > 0
+    width = BYTES[model.dtype]
+    is_wide = not sharing and (lora is None or model.quantization is not None)  # float32 norms and embeddings
+    counts = Counter(name.rpartition(".")[2] for name in adapted_modules(lora, facts))
+    return Step(
+        rows=train.micro_batch_size,
+        row_tokens=longest,
+        trained=max(1, round(train.micro_batch_size * (longest - 1) * share)),
+        stream=4 if is_wide else width,
+        compute=width,
+        result=4 if is_wide and model.quantization is not None else width,
+        full=lora is None,
+        casts=width < 4 and not sharing,
+        masked=train.micro_batch_size > 1 or packed,
+        attention=_attention(model.attention, longest, on_cpu=on_cpu),
+        on_cpu=on_cpu,
+        rank=lora.r if lora else 0,
+        dropout=bool(lora and lora.dropout),
+        dora=bool(lora and lora.use_dora),
+        adapted=dict(counts),
+        checkpointing=train.gradient_checkpointing,
+    )
+
+
+def _attention(choice: str, longest: int, *, on_cpu: bool) -> str:
+    """What the runtime makes of `auto`. On a GPU flash-attn may be installed there; sdpa needs no less."""
+    if choice != "auto":
+        return choice
+    return "eager" if on_cpu and longest <= SHORT_ROW else "sdpa"

@@ -1,0 +1,46 @@
+"""The memory gate: it needs the plan, so it runs when nothing else is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from specgen.diagnostics import Diagnostic
+from specgen.facts.gather import Facts
+from specgen.plan import Plan
+from specgen.sizes import gib
+from specgen.source import Node
+from specgen.validate import place_of
+
+
+def memory_fits(tree: Node, plan: Plan, facts: Facts) -> Iterator[Diagnostic]:
+    """hardware.device_memory is enough for a training step."""
+    limit = plan.hardware.device_memory
+    if limit is None:
+        return
+    from specgen.memory import memory_plan
+
+    place = place_of(tree, "hardware", "device_memory")
+    needed = memory_plan(plan, facts.model, facts.figures)
+    if needed is None:
+        message = "hardware.device_memory is set, and what training needs is not known: the base model's sizes are not"
+        yield Diagnostic(code="SG282", severity="warning", message=message, place=place, hint="specgen plan --measure finds it out")
+    elif needed.total > limit:
+        part, size = needed.largest
+        message = (
+            f"training needs {gib(needed.total)} a device with rows of {needed.row_tokens:,} tokens, and "
+            f"hardware.device_memory is {gib(limit)}; the largest part is {part}, {gib(size)}"
+        )
+        yield Diagnostic(code="SG281", message=message, place=place, hint=_hint(plan, facts, limit))
+
+
+def _hint(plan: Plan, facts: Facts, limit: int) -> str:
+    from specgen.memory.fitting import remedies
+
+    assert facts.model is not None, "its memory was worked out"
+    found = remedies(plan, facts.model, facts.figures, limit)
+    if not found:
+        return "no setting of memory makes it fit; take a smaller model, or shorter rows"
+    told = [f"{remedy.setting} ({gib(remedy.memory.total)})" for remedy in found]
+    if found[-1].memory.total <= limit < found[0].memory.total:
+        return f"it fits with all of these: {', '.join(told)}"
+    return f"it fits with {' or '.join(told)}"
