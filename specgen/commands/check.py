@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specgen import folder
 from specgen.compiler import Compiled, compile_spec
 from specgen.diagnostics import Diagnostic, Place, SpecError
 from specgen.extend import load
+from specgen.lock.use import WHAT
+
+DRIFTS = {code for code, _ in WHAT.values()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +33,18 @@ def check(specs: tuple[Path, ...], builds: Path) -> Checked:
             except SpecError as error:
                 faults += error.diagnostics
                 continue
-            faults += [fault for fault in compiled.diagnostics if fault.severity != "note"]
+            faults += [_weighed(fault) for fault in compiled.diagnostics if fault.severity != "note"]
             target = builds / compiled.plan.name
             if folder.is_compiled(target):
                 stale = _stale(spec, profile, compiled, target)
                 fresh += not stale
                 faults += stale
     return Checked(faults=tuple(dict.fromkeys(faults)), builds=fresh)
+
+
+def _weighed(fault: Diagnostic) -> Diagnostic:
+    """A lock that has drifted is an error here: specgen run would refuse what is merged."""
+    return replace(fault, severity="error") if fault.code in DRIFTS else fault
 
 
 def _profiles(spec: Path) -> list[str]:

@@ -72,6 +72,23 @@ def test_a_drifted_lock_is_refused_and_what_changed_is_named(repository, command
     assert "  hint: if that is meant: specgen lock specs/support.yaml --update data\n" in ran.err
 
 
+def test_a_drifted_lock_fails_the_check_before_it_is_merged(repository):
+    repository.write(data=rows(41))
+    ran = repository.specgen("check", "specs/support.yaml")
+    assert (ran.code, ran.out) == (2, "")
+    assert "specs/support.lock.yaml:" in ran.err
+    assert "error SG295: the data are not the locked ones: data/support.jsonl " in ran.err
+    assert " (40 → 41 rows)\n" in ran.err
+
+
+def test_the_check_is_content_once_the_lock_is_renewed(repository):
+    repository.write(data=rows(41))
+    assert repository.specgen("lock", "specs/support.yaml", "--update", "data").code == 0
+    assert repository.specgen("compile", "specs/support.yaml").code == 0
+    ran = repository.specgen("check", "specs/support.yaml")
+    assert (ran.code, ran.out) == (0, "1 spec valid, 1 compiled folder up to date\n")
+
+
 def test_a_typo_is_an_annotation_at_its_line(repository):
     repository.replace("spec", "learning_rate", "learnng_rate")
     ran = repository.specgen("check", "specs/support.yaml", "--format", "github")
