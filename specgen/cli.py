@@ -71,10 +71,13 @@ def validate(specs: tuple[Path, ...], profile: str | None, settings: tuple[str, 
 
 def _diagnostics_of(file: Path, profile: str | None, settings: tuple[str, ...]) -> Sequence[Diagnostic]:
     from specgen.compiler import compile_spec
-    from specgen.lock.file import SUFFIX, read
+    from specgen.lock.paths import SUFFIX
 
-    if file.name.endswith(SUFFIX) and read(file):
-        return ()
+    if file.name.endswith(SUFFIX):
+        from specgen.lock.file import read
+
+        if read(file):
+            return ()
     return compile_spec(file, profile, settings).diagnostics
 
 

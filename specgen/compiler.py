@@ -121,7 +121,7 @@ def _stop_at_errors(diagnostics: list[Diagnostic]) -> None:
 
 
 def _lock(path: Path, profile: str | None, mode: Mode) -> tuple[LockInUse | None, list[Diagnostic]]:
-    from specgen.lock.file import lock_beside
+    from specgen.lock.paths import lock_beside
 
     if mode != "locked" and not lock_beside(path, profile)[0].exists():
         return None, []

@@ -13,7 +13,8 @@ from specgen.facts.figures import data_key
 from specgen.facts.gather import Facts
 from specgen.lock.contents import Lock, Part
 from specgen.lock.drift import drifts
-from specgen.lock.file import lock_beside, lock_path, read, write
+from specgen.lock.file import read, write
+from specgen.lock.paths import lock_beside, lock_path
 from specgen.lock.take import take, take_data, take_libraries, take_model, take_template
 from specgen.lock.use import LockInUse, held, lock_command, missing, pinned
 from specgen.plan import HubBase

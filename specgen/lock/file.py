@@ -16,20 +16,6 @@ from specgen.quoting import block, comment
 from specgen.source import parse
 from specgen.source import read as read_text
 
-SUFFIX = ".lock.yaml"
-
-
-def lock_path(spec: Path, profile: str | None) -> Path:
-    """Where the lock of a spec, or of one of its profiles, stands: beside it."""
-    stem = spec.name.removesuffix(spec.suffix) + (f".{profile}" if profile else "")
-    return spec.with_name(stem + SUFFIX)
-
-
-def lock_beside(spec: Path, profile: str | None) -> tuple[Path, str | None]:
-    """The lock that holds a spec under a profile, and whose it is: the profile's own where there is one, else the spec's."""
-    own = lock_path(spec, profile)
-    return (own, profile) if own.exists() else (lock_path(spec, None), None)
-
 
 def read(path: Path) -> Lock | None:
     """A lock file, or None where there is none. Raises SpecError where it is no lock file of this version, whole and unedited."""

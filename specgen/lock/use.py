@@ -14,7 +14,8 @@ from specgen.facts.model import ModelFacts, facts_from_config
 from specgen.facts.rows import weighted_number
 from specgen.lock.contents import Lock, LockedHubData, Part
 from specgen.lock.drift import drifts
-from specgen.lock.file import lock_beside, read, section
+from specgen.lock.file import read, section
+from specgen.lock.paths import lock_beside
 from specgen.lock.take import asked_hub_data
 from specgen.plan import HubBase, Plan
 from specgen.source import Node

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hub_stand_in import COMMIT, NEWER, Hub, Repo
 
-from specgen import lock
+from specgen.lock import file as lock
 from specgen.lock import hub as asking
 from specgen.lock.contents import LockedFile, LockedHubData
 

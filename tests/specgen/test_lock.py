@@ -12,8 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specgen import lock
 from specgen.diagnostics import SpecError
+from specgen.lock import file as lock
 from specgen.lock import hashes, take
 from specgen.lock.contents import LockedBase, LockedFile, LockedHubData, LockedRows, LockedTemplate, LockedTokenizer, Part
 
