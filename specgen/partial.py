@@ -30,9 +30,9 @@ def sound_part(tree: Node) -> Node | None:
 
 def apart_from(faults: Iterable[Diagnostic], found: Iterable[Diagnostic], tree: Node) -> list[Diagnostic]:
     """The errors found in the sound part, but for those in a section that has faults: they may only follow from them."""
-    faults = list(faults)
-    sections = {name for name, node in tree.children.items() for fault in faults if fault.place and _holds(node, fault)}
-    unclear = {place for name in sections for place in _places(tree.children[name])}
+    told = {fault.place for fault in faults if fault.place}
+    sections = [_places(node) for node in tree.children.values()]
+    unclear = {place for places in sections if places & told for place in places}
     return [fault for fault in found if fault.severity == "error" and fault.place and fault.place not in unclear]
 
 
@@ -52,10 +52,6 @@ def _without(node: Node, faulty: set[Path], path: Path = ()) -> Node:
         items = [(index, item) for index, item in enumerate(node.value) if (*path, index) not in faulty]
         return replace(node, value=[_without(item, faulty, (*path, index)) for index, item in items])
     return node
-
-
-def _holds(node: Node, fault: Diagnostic) -> bool:
-    return fault.place in _places(node)
 
 
 def _places(node: Node) -> set[Place]:

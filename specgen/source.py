@@ -7,6 +7,7 @@ tags and everything that is not finite are refused.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from dataclasses import dataclass, field
@@ -119,6 +120,7 @@ def read(path: Path) -> str:
 def parse(text: str, file: str) -> Node:
     """Parses a spec. `file` is how diagnostics name it. Raises SpecError with all faults that the text has."""
     try:
+        _refuse_endless(text, file)
         root = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise SpecError(_syntax_fault(error, text, file)) from None
@@ -138,6 +140,17 @@ def parse(text: str, file: str) -> Node:
     if reader.faults:
         raise SpecError(*reader.faults)
     return node
+
+
+def _refuse_endless(text: str, file: str) -> None:
+    """Refuses a text of too many values before they are all in memory."""
+    if sum(map(text.count, ",\n:")) <= MAX_NODES:
+        return
+    events = itertools.islice(yaml.parse(text, Loader=yaml.CSafeLoader), 3 * MAX_NODES)
+    values = sum(isinstance(event, yaml.ScalarEvent | yaml.AliasEvent) for event in events)
+    if values > MAX_NODES:
+        place = Place(file=file, line=1, column=1)
+        raise SpecError(Diagnostic(code="SG008", message=f"more than {MAX_NODES:,} values", place=place))
 
 
 def parse_scalar(text: str, place: Place) -> Node:

@@ -20,6 +20,9 @@ TYPE_NAMES = {
     "object": "a mapping",
     "null": "null",
 }
+MOST_FAULTS = 200
+MOST_UNKNOWN = 100  # keys of one mapping
+LONGEST_SHOWN = 70
 MOST_LISTED = 8
 
 
@@ -31,7 +34,15 @@ def validate(tree: Node) -> list[Diagnostic]:
     for error in errors:
         if error.validator == "type" or tuple(error.absolute_path) not in mistyped:
             faults += _diagnose(error, tree)
-    return in_file_order(faults)
+    return _as_many_as_one_reads(in_file_order(faults))
+
+
+def _as_many_as_one_reads(faults: list[Diagnostic]) -> list[Diagnostic]:
+    """A file of another kind has thousands of faults; what follows the first of them is counted."""
+    if len(faults) <= MOST_FAULTS:
+        return faults
+    first, count = faults[MOST_FAULTS], len(faults) - MOST_FAULTS
+    return [*faults[:MOST_FAULTS], Diagnostic(code=first.code, message=f"{count:,} more faults from here on", place=first.place)]
 
 
 def schema_errors(tree: Node) -> list[Any]:
@@ -57,13 +68,15 @@ def _diagnose(error: Any, tree: Node) -> Iterator[Diagnostic]:
 def _unknown_keys(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     known = error.schema.get("properties", {})
     prefixes = tuple(pattern.lstrip("^") for pattern in error.schema.get("patternProperties", {}))
-    for name, value in node.children.items():
-        if name in known or (prefixes and name.startswith(prefixes)):
-            continue
-        owner = dotted(path) or "a spec"
+    unknown = [(name, value) for name, value in node.children.items() if name not in known and not (prefixes and name.startswith(prefixes))]
+    owner, free = dotted(path) or "a spec", [key for key in known if key not in node.children] or list(known)
+    if len(unknown) > MOST_UNKNOWN:
+        count, first = len(unknown) - MOST_UNKNOWN, unknown[MOST_UNKNOWN][1].key
+        yield Diagnostic(code="SG101", message=f"{owner} has {count:,} more keys that are none of its own", place=first)
+    for name, value in unknown[:MOST_UNKNOWN]:
         here = dotted([*path, name])
         homes = [key for key, _ in keys() if key.rpartition(".")[2] == name and key != here]
-        near = difflib.get_close_matches(name, [key for key in known if key not in node.children] or known, n=1)
+        near = difflib.get_close_matches(name, free, n=1) if len(name) <= LONGEST_SHOWN else []
         if homes:
             message = f"{here} is no key of {owner}; {name} belongs under {_homes(homes)}"
             yield Diagnostic(code="SG102", message=message, place=value.key, hint=f"write it as {homes[0]}")
@@ -187,7 +200,7 @@ def dotted(path: list[str | int]) -> str:
     """`["data", "sources", 0, "file"]` as `data.sources[0].file`."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+        text += f"[{step}]" if isinstance(step, int) else f".{_clipped(step)}" if text else _clipped(step)
     return text
 
 
@@ -215,7 +228,11 @@ def _short(value: object) -> str:
     text = (
         value if isinstance(value, str) and value.strip() == value != "" and value.isprintable() else json.dumps(value, ensure_ascii=False)
     )
-    return text if len(text) <= 70 else text[:67] + "…"
+    return _clipped(text)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "…"
 
 
 def _has_nodes(value: dict[str, Any] | list[Any]) -> bool:

@@ -13,8 +13,11 @@ from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_
 from specgen.facts.rows import Row, held_out, matching_files, read_rows, weighted
 from specgen.facts.synthetic import render_rows
 from specgen.facts.template import shipped_templates
+from specgen.limits import TooMuch, limited
 from specgen.plan import DataFile, HubBase, LocalBase, PackageBase, TemplatePlan
 from specgen.source import Node
+
+LONGEST_SEARCH = 2  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +166,9 @@ class _Gatherer:
     def files(self, node: Node, seed: int) -> SourceFacts:
         pattern = node.children["path"]
         try:
-            paths = matching_files(str(pattern.value))
-        except (OSError, ValueError) as error:
+            with limited(LONGEST_SEARCH):
+                paths = matching_files(str(pattern.value))
+        except (OSError, ValueError, TooMuch) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             self.fault("SG205", pattern, f"{printable(str(pattern.value))} cannot be read: {reason}")
             return SourceFacts(counts=Counter(), files=(), rows=0, revision=None)

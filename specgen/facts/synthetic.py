@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.rows import Row, canonical
+from specgen.limits import TooMuch, limited, told
 from specgen.source import Node
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
-MOST_COMBINATIONS = 1_000_000
+MOST_COMBINATIONS = 200_000
+LONGEST_COMPILING = 0.5  # seconds
+ROWS_A_SECOND = 5_000  # far fewer than any honest rule makes
 MOST_CHARACTERS = 1_000_000
 
 
@@ -41,13 +44,16 @@ def render_rows(synthetic: Node) -> tuple[list[Row], list[Diagnostic]]:
             )
         ]
     texts, faults = _compiled(messages)
+    if faults:
+        return [], faults
     rows: list[Row] = []
-    for values in itertools.product(*variables.values()) if not faults else ():
-        row, fault = _render(texts, dict(zip(variables, values, strict=True)))
-        if fault:
-            return [], [fault]
-        rows.append(canonical(row))
-    return rows, faults
+    with limited(1 + combinations / ROWS_A_SECOND):
+        for values in itertools.product(*variables.values()):
+            row, fault = _render(texts, dict(zip(variables, values, strict=True)))
+            if fault:
+                return [], [fault]
+            rows.append(canonical(row))
+    return rows, []
 
 
 Render = Callable[[Mapping[str, Any]], str]
@@ -64,7 +70,10 @@ def _compiled(messages: list[tuple[str, Node]]) -> tuple[list[tuple[str, Node, R
         from jinja2 import TemplateSyntaxError
 
         try:
-            texts.append((role, node, _environment().from_string(text).render))
+            with limited(LONGEST_COMPILING):  # constant expressions are worked out here
+                texts.append((role, node, _environment().from_string(text).render))
+        except (MemoryError, TooMuch) as error:
+            faults.append(_render_fault(error, node, {}))
         except TemplateSyntaxError as error:
             faults.append(
                 Diagnostic(
@@ -84,6 +93,9 @@ def _render(texts: list[tuple[str, Node, Render]], values: dict[str, Any]) -> tu
             text = render(values)
         except Exception as error:  # a template may raise anything
             return [], _render_fault(error, node, values)
+        if len(text) > MOST_CHARACTERS:
+            message = f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are allowed"
+            return [], Diagnostic(code="SG204", message=message, place=node.place)
         if role == "assistant" and not text.strip():
             return [], Diagnostic(code="SG209", message="an assistant text is empty, so there is nothing to learn", place=node.place)
         row.append((role, text))
@@ -93,7 +105,7 @@ def _render(texts: list[tuple[str, Node, Render]], values: dict[str, Any]) -> tu
 def _render_fault(error: Exception, node: Node, values: dict[str, Any]) -> Diagnostic:
     from jinja2 import UndefinedError
 
-    problem = str(error) or type(error).__name__
+    problem = told(error)
     hint = None
     if isinstance(error, UndefinedError):
         missing = problem.split("'")[1] if problem.startswith("'") else ""

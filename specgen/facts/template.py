@@ -6,6 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from specgen.limits import TooMuch, limited
 from specgen.places import data_folder
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
 
 TRAINED = ("[[", "]]")
+LONGEST_RENDERING = 0.5  # seconds
 
 
 def shipped_templates() -> dict[str, str]:
@@ -28,7 +30,23 @@ def render_chat(template: str, messages: list[dict[str, str]], *, add_generation
     template raises.
     """
     names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    return _compiled(template).render(messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names)
+    if template in _refused:
+        raise _refused[template]
+    try:
+        return _rendered(template, messages, add_generation_prompt, names)
+    except (TooMuch, MemoryError) as error:
+        _refused[template] = error
+        raise
+
+
+_refused: dict[str, Exception] = {}  # what took too much once takes it again
+
+
+def _rendered(template: str, messages: list[dict[str, str]], add_generation_prompt: bool, names: dict[str, str]) -> str:
+    with limited(LONGEST_RENDERING):
+        return _compiled(template).render(
+            messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names
+        )
 
 
 def mark_trained(template: str, messages: list[dict[str, str]]) -> str:

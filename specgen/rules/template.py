@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.gather import Facts
 from specgen.facts.template import conversation, mark_trained, render_chat
+from specgen.limits import told
 from specgen.source import Node
 from specgen.validate import place_of
 
@@ -41,7 +42,7 @@ def template_renders(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     except Exception as error:  # a template may raise anything
         line = getattr(error, "lineno", None)
         where = f" (its line {line})" if line else ""
-        yield Diagnostic(code="SG203", message=f"the chat template does not render{where}: {error}", place=place)
+        yield Diagnostic(code="SG203", message=f"the chat template does not render{where}: {told(error)}", place=place)
         return
     if QUESTION not in rendered or ANSWER not in rendered:
         yield Diagnostic(
@@ -62,7 +63,7 @@ def template_renders_the_data(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         try:
             mark_trained(text, conversation(row, system if isinstance(system, str) else None))
         except Exception as error:  # a template may raise anything
-            message = f"the chat template does not render a conversation of the data: {error}"
+            message = f"the chat template does not render a conversation of the data: {told(error)}"
             yield Diagnostic(code="SG203", message=message, place=_place(tree))
             return
 

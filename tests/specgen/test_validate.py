@@ -81,3 +81,20 @@ def test_a_default_stands_where_its_section_stands(small):
     tree = parse(small + "train: {seed: 1}\n", "spec.yaml")
     assert place_of(tree, "train", "seed") == Place(file="spec.yaml", line=11, column=15)
     assert place_of(tree, "train", "epochs") == Place(file="spec.yaml", line=11, column=1, width=5)
+
+
+def test_thousands_of_unknown_keys_are_counted(said):
+    lines = said("train: {" + ", ".join(f"k{number}: 1" for number in range(5000)) + "}\n")
+    assert len(lines) == 101
+    assert lines[-1].partition(" ")[2] == "SG101 train has 4,900 more keys that are none of its own"
+
+
+def test_thousands_of_other_faults_are_counted(said):
+    lines = said("smoke: [" + ", ".join(["7"] * 3000) + "]\n")
+    assert len(lines) == 201
+    assert lines[-1].partition(" ")[2] == "SG103 2,800 more faults from here on"
+
+
+def test_a_key_of_great_length_is_cut_in_the_message(said):
+    (line,) = said("train: {? " + "k" * 100_000 + " : 1}\n")
+    assert line == f"11:11 SG101 train.{'k' * 67}… is no key of train"
