@@ -14,6 +14,7 @@ from typing import Any, Literal
 from specgen.diagnostics import Diagnostic, Explanation, SpecError, explanations
 from specgen.reference import in_words, written
 from specgen.schema import Schema, keys, lookup
+from specgen.secrets import masked
 from specgen.source import Node
 from specgen.validate import dotted
 
@@ -33,7 +34,7 @@ class Value:
     profile: str | None
 
     def shown(self) -> str:
-        text = written(self.node.plain())
+        text = masked(written(self.node.plain()))
         return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
 
     def comes_from(self) -> str:
@@ -179,4 +180,4 @@ def _value_as_json(value: Value) -> dict[str, Any]:
 
 
 def _as_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    return masked(json.dumps(value, ensure_ascii=False, indent=2))
