@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specgen.compiler import Compiled, compile_spec
@@ -15,7 +15,10 @@ from specgen.diff.printers import as_text as difference_as_text
 from specgen.diff.revisions import Range, has, inside, laid_out, parse_range, renames, specs_that_changed, top
 from specgen.folder import is_compiled
 from specgen.printers import as_json, as_text
+from specgen.quoting import cell
 from specgen.source import Node, parse
+
+TOO_LARGE = "SG281"  # the memory gate: the plan is whole, it only does not fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,16 @@ class Choice:
 
     profile: str | None
     settings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """A spec in one revision: its path from the root, where that is laid out, and the working folder below it."""
+
+    path: Path
+    folder: Path
+    working: Path
+    there: bool
 
 
 def of_files(before: Path, after: Path, choice: Choice) -> list[Entry]:
@@ -65,17 +78,26 @@ def of_revisions(text: str, specs: tuple[Path, ...], choice: Choice) -> list[Ent
     paths = [_in_repository(spec, root) for spec in specs] or specs_that_changed(range_)
     working = here.resolve().relative_to(root.resolve()) if specs else Path()  # the repository's own specs are read from its root
     with laid_out(range_.before) as old, laid_out(range_.after) as new:
-        entries = []
-        for before, after in _pairs(paths, range_):
-            there = (has(range_.before, before), has(range_.after, after))
-            if not any(there):
-                raise SpecError(Diagnostic(code="SG321", message=f"{after} is in neither of the two revisions"))
-            sides = [
-                _compiled(folder, path, working, choice) if is_there else None
-                for folder, path, is_there in zip((old, new), (before, after), there, strict=True)
-            ]
-            entries.append(_entry(before, after, sides[0], sides[1]))
-        return entries
+        return [_told(*_sides(pair, (old, new), range_, working), choice) for pair in _pairs(paths, range_)]
+
+
+def _sides(pair: tuple[Path, Path], folders: tuple[Path, Path], range_: Range, working: Path) -> tuple[Side, Side]:
+    there = (has(range_.before, pair[0]), has(range_.after, pair[1]))
+    if not any(there):
+        raise SpecError(Diagnostic(code="SG321", message=f"{pair[1]} is in neither of the two revisions"))
+    before, after = (
+        Side(path=path, folder=folder, working=working, there=is_there) for path, folder, is_there in zip(pair, folders, there, strict=True)
+    )
+    return before, after
+
+
+def _told(before: Side, after: Side, choice: Choice) -> Entry:
+    """What differs, and also where the new side does not fit into memory: that is what a reviewer has to know then."""
+    entry = _entry(before, after, choice)
+    if entry.faults and all(fault.code == TOO_LARGE for fault in entry.faults if fault.severity == "error"):
+        ungated = replace(choice, settings=(*choice.settings, "hardware.device_memory=null"))
+        return replace(entry, difference=_entry(before, after, ungated).difference)
+    return entry
 
 
 def _pairs(paths: list[Path], range_: Range) -> list[tuple[Path, Path]]:
@@ -92,9 +114,10 @@ def _in_repository(spec: Path, root: Path) -> Path:
         raise SpecError(Diagnostic(code="SG321", message=f"{spec} is not in the repository {root}")) from None
 
 
-def _entry(old: Path, new: Path, before: Compiled | SpecError | None, after: Compiled | SpecError | None) -> Entry:
-    renamed = old != new
-    name = f"{old} → {new} (renamed)" if renamed else str(new)
+def _entry(old: Side, new: Side, choice: Choice) -> Entry:
+    before, after = _compiled(old, choice), _compiled(new, choice)
+    renamed = old.path != new.path
+    name = f"{old.path} → {new.path} (renamed)" if renamed else str(new.path)
     kind = "added" if before is None else "removed" if after is None else "renamed" if renamed else "changed"
     if isinstance(after, SpecError):
         return Entry(name=name, kind=kind, faults=after.diagnostics)
@@ -103,11 +126,13 @@ def _entry(old: Path, new: Path, before: Compiled | SpecError | None, after: Com
     return Entry(name=name, kind="mended" if isinstance(before, SpecError) and after else kind)
 
 
-def _compiled(folder: Path, path: Path, working: Path, choice: Choice) -> Compiled | SpecError:
-    start = folder / working if (folder / working).is_dir() else folder
+def _compiled(side: Side, choice: Choice) -> Compiled | SpecError | None:
+    if not side.there:
+        return None
+    start = side.folder / side.working
     try:
-        with inside(start):
-            return compile_spec(_from(path, working), choice.profile, choice.settings)
+        with inside(start if start.is_dir() else side.folder):
+            return compile_spec(_from(side.path, side.working), choice.profile, choice.settings)
     except SpecError as error:
         return error
 
@@ -133,7 +158,8 @@ def printed(entries: list[Entry], form: str) -> str:
 
 def _as_text(entry: Entry) -> str:
     if entry.faults:
-        return f"{entry.name}\n  does not compile any more:\n{as_text(entry.faults)}"
+        told = entry.name if entry.difference is None else difference_as_text(entry.name, entry.difference)
+        return f"{told}\n  does not compile any more:\n{as_text(entry.faults)}"
     if entry.difference is None:
         return f"{entry.name}\n  {SAID[entry.kind]}"
     return difference_as_text(entry.name, entry.difference)
@@ -141,13 +167,13 @@ def _as_text(entry: Entry) -> str:
 
 def _as_markdown(entry: Entry) -> str:
     if entry.faults:
-        return f"### {entry.name}\n\nDoes not compile any more:\n\n```\n{as_text(entry.faults)}\n```\n"
+        told = f"### {cell(entry.name)}\n" if entry.difference is None else as_markdown(entry.name, entry.difference)
+        return f"{told}\nDoes not compile any more:\n\n```\n{as_text(entry.faults)}\n```\n"
     if entry.difference is None:
         return f"### {entry.name}\n\n{SAID[entry.kind][:1].upper()}{SAID[entry.kind][1:]}.\n"
     return as_markdown(entry.name, entry.difference)
 
 
 def _as_data(entry: Entry) -> dict[str, object]:
-    if entry.difference is None:
-        return {"spec": entry.name, "kind": entry.kind, "faults": as_json(entry.faults)}
-    return {**as_data(entry.name, entry.difference), "kind": entry.kind}
+    difference = as_data(entry.name, entry.difference) if entry.difference else {"spec": entry.name}
+    return {**difference, "kind": entry.kind, "faults": as_json(entry.faults)}

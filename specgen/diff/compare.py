@@ -11,10 +11,11 @@ from specgen.compiler import Compiled
 from specgen.diff.stages import run_again
 from specgen.facts.gather import Facts, gather
 from specgen.facts.template import conversation, mark_trained, plain_text
+from specgen.memory import memory_plan
 from specgen.plan import Plan
 from specgen.resolve import resolve
 from specgen.schedule import divides
-from specgen.sizes import shortest, size
+from specgen.sizes import gib, shortest, size
 from specgen.source import Node
 from specgen.summary import BYTES, total_tokens
 from specgen.trainable import trainable_parameters
@@ -112,6 +113,11 @@ def _exported(plan: Plan, facts: Facts) -> str | None:
     return size(facts.model.parameters * BYTES[plan.export.merged.dtype])
 
 
+def _memory(plan: Plan, facts: Facts) -> str | None:
+    found = memory_plan(plan, facts.model, facts.figures)
+    return gib(found.total) if found else None
+
+
 Figure = Callable[[Plan, Facts], object]
 # what follows from a spec: name → how it is worked out, and how it is written
 FIGURES: dict[str, tuple[Figure, str]] = {
@@ -129,6 +135,7 @@ FIGURES: dict[str, tuple[Figure, str]] = {
     "processes": (lambda plan, _: plan.distributed.world_size, "processes"),
     "trainable parameters": (lambda plan, facts: trainable_parameters(plan.adapter, facts.model) if facts.model else None, ""),
     "exported model": (_exported, ""),
+    "memory a device": (_memory, ""),
 }
 
 

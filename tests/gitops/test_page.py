@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.gitops.conftest import rows
+from tests.gitops.test_gates import MEMORY_DIFF, TOO_LARGE
 from tests.gitops.test_repository import DIFF, changed
 
 
@@ -30,6 +31,10 @@ def test_the_change_is_told_as_on_the_page(repository, page):
 def test_a_stale_folder_is_told_as_on_the_page(repository, page):
     repository.replace("spec", "epochs: 2", "epochs: 3")
     assert f"$ specgen check specs/support.yaml\n{repository.specgen('check', 'specs/support.yaml').err}```" in page
+
+
+def test_what_does_not_fit_is_told_as_on_the_page(page):
+    assert f"$ specgen diff --git main..longer-rows\n{MEMORY_DIFF}{TOO_LARGE}```" in page  # test_gates.py holds the two
 
 
 def test_a_typo_is_told_as_on_the_page(repository, page):
