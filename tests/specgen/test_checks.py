@@ -35,7 +35,7 @@ def failing():
 
 
 def test_there_are_many_checks():
-    assert len(checked_codes()) >= 60
+    assert len([code for code in checked_codes() if code >= "SG2"]) >= 60
     assert set(checked_codes()) <= set(explanations())
 
 
