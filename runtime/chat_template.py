@@ -6,6 +6,7 @@ answer is the conversation before it with the generation prompt. No marker strin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class ChatFormat:
         if tokenizer.chat_template is None:
             hint = "name one in the spec, for example template: chatml"
             raise RunFault("SG221", "the base model has no chat template of its own", hint, exit_code=WRONG)
-        self.controls = controls_of(tokenizer)
+        self.controls, self._ids_of = controls_of(tokenizer), plain_tokens(tokenizer)
         self.end_of_turn = self._find_end_of_turn()
 
     def with_system(self, messages: list[Message]) -> list[Message]:
@@ -66,7 +67,7 @@ class ChatFormat:
             if message["role"] != "assistant":
                 continue
             start = self._prefix(text, messages[:index], prompt=True)
-            end = self._prefix(text, messages[: index + 1], prompt=False)
+            end = text if index + 1 == len(messages) else self._prefix(text, messages[: index + 1], prompt=False)
             ids, trained = self._extend(ids, trained, done, start)
             answer_at = len(ids)
             ids, trained = self._extend(ids, trained, start, end)
@@ -106,13 +107,10 @@ class ChatFormat:
         """
         if text == done:
             return ids, trained
-        whole = self._tokenize(text)
+        whole = self._ids_of(text)
         if whole[: len(ids)] != ids:
-            whole = ids + self._tokenize(text[len(done) :])
+            whole = ids + self._ids_of(text[len(done) :])
         return whole, trained + [False] * (len(whole) - len(trained))
-
-    def _tokenize(self, text: str) -> list[int]:
-        return [token for piece in text.split(CUT) for token in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
 
     def _mark_answer(self, ids: list[int], trained: list[bool], start: int) -> None:
         try:
@@ -129,7 +127,7 @@ class ChatFormat:
         closing = after[len(before) :].rpartition(PROBE)[2]
         special = set(self.tokenizer.all_special_ids)
         special |= {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        for token in self._tokenize(closing):
+        for token in self._ids_of(closing):
             if token in special:
                 return token
         message = "the chat template ends an assistant's turn with no special token, so generation could never stop"
@@ -146,3 +144,14 @@ def cut_controls(content: str, controls: list[str]) -> str:
     for control in controls:
         content = content.replace(control, control[:1] + CUT + control[1:])
     return content
+
+
+def plain_tokens(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+    """Text, maybe cut in pieces, → its ids without anything added. Straight from the tokenizers library where it can be:
+    what transformers does around it takes as long again."""
+    if not tokenizer.is_fast:
+        return lambda text: [token for piece in text.split(CUT) for token in tokenizer(piece, add_special_tokens=False)["input_ids"]]
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return lambda text: [token for piece in text.split(CUT) for token in backend.encode(piece, add_special_tokens=False).ids]

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -66,21 +66,46 @@ def converted(file: Path) -> Path:
     return target
 
 
+def tokenizer_folder(file: Path) -> Path:
+    """The folder that the tokenizer is read from, or will be: the converted one, or one of its own before that."""
+    target = cached(file)
+    return target if target.exists() else target.with_name(f"{target.name}-tokenizer")
+
+
+def tokenizer(file: Path) -> Path:
+    """The folder of the tokenizer, which does not wait for the weights: they may still be converted beside it."""
+    folder = tokenizer_folder(file)
+    if not folder.exists():
+        from transformers import AutoTokenizer
+
+        _whole(folder, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained)
+    return folder
+
+
 def convert(file: Path, target: Path) -> None:
     """Writes weights, settings and tokenizer. Weights become float32: what the quantized file stands for, exactly."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
-    try:
-        settings = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)  # read once: each reading takes seconds
+    settings = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)  # read once: each reading takes seconds
+
+    def write(folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, config=settings, dtype=torch.float32)
         model.hf_quantizer = None  # the weights are plain now; save_pretrained would refuse them as GGUF
         model.config.__dict__.pop("quantization_config", None)
         model.config.__dict__.pop("_name_or_path", None)
-        model.save_pretrained(scratch)
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, config=settings).save_pretrained(scratch)
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, config=settings).save_pretrained(folder)
+
+    _whole(target, write)
+
+
+def _whole(target: Path, write: Callable[[Path], object]) -> None:
+    """A folder, written beside and renamed when whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
+    try:
+        write(scratch)
         if not target.exists():
             scratch.rename(target)
     finally:

@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 Base = PackageBase | HubBase | LocalBase
 
 SHORT_ROW = 128  # tokens
+SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.py"]
+WEIGHTS = "*.safetensors"
 
 
-def locate(base: Base) -> Path:
-    """The folder or .gguf file of a base model; one on the hub is downloaded. Raises RunFault where it is not to be had."""
+def locate(base: Base, *, weights: bool = True) -> Path:
+    """The folder or .gguf file of a base model; one on the hub is downloaded, maybe without its weights.
+
+    Raises RunFault where it is not to be had.
+    """
     if isinstance(base, HubBase):
-        return _download(base)
+        return _download(base, SMALL_FILES + ([WEIGHTS] if weights else []))
     if isinstance(base, LocalBase):
         path = Path(base.path)
         if not path.exists():
@@ -69,7 +74,12 @@ def begin_conversion(base: Base) -> None:
         gguf.begin(path)
 
 
-def _download(base: HubBase) -> Path:
+def has_tokenizer(base: Base) -> bool:
+    """Whether the tokenizer can be read without PyTorch: only that of a .gguf file that was never read cannot."""
+    return isinstance(base, HubBase) or (path := locate(base)).is_dir() or gguf.tokenizer_folder(path).exists()
+
+
+def _download(base: HubBase, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -80,7 +90,6 @@ def _download(base: HubBase) -> Path:
     )
 
     name = f"{base.repo}@{base.revision or 'main'}"
-    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
     twice = ["original/*", "consolidated*"]  # the same weights in their makers' own form
     try:
         return Path(snapshot_download(base.repo, revision=base.revision, allow_patterns=patterns, ignore_patterns=twice))
@@ -106,11 +115,9 @@ def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTo
     """The base model's tokenizer, with the chat template of the config."""
     from transformers import AutoTokenizer
 
-    path = locate(model.base)
-    if path.is_file() and not gguf.cached(path).exists():  # while the weights are still being converted
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(folder_of(model.base), trust_remote_code=model.trust_remote_code)
+    path = locate(model.base, weights=False)
+    folder = path if path.is_dir() else gguf.tokenizer(path)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     if template.jinja is not None:
         tokenizer.chat_template = template.jinja
     if tokenizer.pad_token is None:

@@ -122,7 +122,7 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
     with locked(folder), gguf.conversions_end():
         graph = stages(build)
         config = known(config, build, folder)
-        if not is_done(folder, "merge", keys(graph, config)["merge"]):
+        if only != ("data",) and not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)
         for stage in graph:
             if not only or stage.name in only:

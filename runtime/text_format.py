@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime.chat_template import CUT, ChatFormat, Encoded, Message, controls_of, cut_controls
+from runtime.chat_template import ChatFormat, Encoded, Message, controls_of, cut_controls, plain_tokens
 from runtime.faults import WRONG, RunFault
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ class TextFormat:
         if tokenizer.eos_token_id is None:
             raise RunFault("SG422", "the tokenizer has no end-of-text token, so generation could never stop", exit_code=WRONG)
         self.end_of_turn = int(tokenizer.eos_token_id)
-        self.controls = controls_of(tokenizer)
+        self.controls, self._ids_of = controls_of(tokenizer), plain_tokens(tokenizer)
         added = tokenizer("")["input_ids"]
         self.begin = [token for token in added if token == tokenizer.bos_token_id and token != tokenizer.eos_token_id]
 
@@ -41,8 +41,7 @@ class TextFormat:
         return self.begin + self._tokenize(self.render(messages))
 
     def _tokenize(self, text: str) -> list[int]:
-        pieces = cut_controls(text, self.controls).split(CUT)
-        return [token for piece in pieces for token in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
+        return self._ids_of(cut_controls(text, self.controls))
 
 
 RowFormat = ChatFormat | TextFormat

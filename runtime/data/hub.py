@@ -19,9 +19,14 @@ NAMED = {"role", "content", "from", "value"}  # null in one of these is a fault 
 
 def read_hub(source: HubSource) -> list[Row]:
     """All rows of a split. Raises RunFault where it is not to be had, or for rows that do not have the format."""
+    return checked(_load(source), source)
+
+
+def checked(found: Iterable[dict[str, Any]], source: HubSource) -> list[Row]:
+    """The rows as conversations. Raises RunFault that lists those that do not have the format."""
     rows: list[Row] = []
     faults: list[str] = []
-    for index, row in enumerate(_load(source)):
+    for index, row in enumerate(found):
         turns, problems = turns_of(_without_nulls(row), source.format)
         faults += [f"  row {index}: {problem}" for problem in problems]
         rows.append(canonical(turns))

@@ -108,10 +108,10 @@ def case_rows():
 def saved_llama(tokenizer):
     """Writes a random Llama of two layers, in float32, with the real tokenizer, into a folder; returns that."""
 
-    def save(folder, hidden_size):
+    def save(folder, hidden_size, tied=False):
         torch.manual_seed(0)
         sizes = {"hidden_size": hidden_size, "intermediate_size": 2 * hidden_size, "max_position_embeddings": 512}
-        layers = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False}
+        layers = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": tied}
         ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
         LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **layers, **ids)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)

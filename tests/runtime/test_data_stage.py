@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +12,7 @@ from runtime.chat_template import ChatFormat
 from runtime.data import stage
 from runtime.data.dataset import load_rows
 from runtime.data.sources import messages_of, read_sources
+from specgen.facts.figures import figures_of
 
 SHORT = {"messages": [{"user": "Say yes."}, {"assistant": "yes"}]}
 LONG_ANSWER = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
@@ -129,3 +132,61 @@ def test_held_out_rows_are_those_that_the_sources_name(tmp_path, configured, dat
     _, _, held_out = data(**settings)
     answers = {messages_of(row)[-1]["content"] + "<|im_end|>" for row in held}
     assert {tokenizer.decode(row["input_ids"][row["trained"].astype(bool)]) for row in held_out} == answers
+
+
+def test_the_data_stage_alone_needs_no_torch_and_no_peft(tmp_path, configured):
+    """specgen plan starts it as a process of its own, each time that something has changed."""
+    configured(tmp_path)
+    code = "import sys; from runtime.__main__ import main; code = main(); print(code, [n for n in ('torch', 'peft') if sys.modules.get(n)])"
+    command = [sys.executable, "-c", code, str(tmp_path / "build"), "--runs-dir", str(tmp_path / "runs"), "--stage", "data"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_figures_name_what_is_packed_repeated_and_shared(tmp_path, data):
+    sources = [{"synthetic": {**SHORT, "repeat": 3}}, {"synthetic": {"messages": [{"user": "Spell."}, {"assistant": "a b c"}]}}]
+    figures, packs, _ = data(sources=sources, packing=True)
+    assert (figures["packs"], figures["examples"], len(packs)) == (2, 2, 2)
+    assert figures["fill"] == pytest.approx(figures["tokens"] / 256)
+    assert (figures["duplicates"], figures["overlap"], figures["by_source"]) == (0.5, 0.0, [3, 1])
+    assert (figures["rows"], figures["train_rows"], figures["validation_rows"], figures["validation_distinct"]) == (4, 4, 0, 0)
+    assert stage.data_line(figures).endswith(f"· 2 packs, {figures['fill']:.1%} full")
+
+
+def answers(*texts):
+    return {"synthetic": {"variables": {"text": list(texts)}, "messages": [{"user": "Same?"}, {"assistant": "{{ text }}"}]}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"limits": {"trained": 0.5}, "sources": [{"synthetic": SHORT}]},
+            "error SG427: 5.6% of the tokens are trained; data.limits.trained asks for 50.0%\n"
+            "  hint: the rest is prompts and templates: shorten them, or lower data.limits.trained",
+        ),
+        (
+            {"limits": {"duplicates": 0.5}, "sources": [{"synthetic": {**SHORT, "repeat": 4}}]},
+            "error SG427: 75.0% of the training rows repeat another one; data.limits.duplicates allows 50.0%\n"
+            "  hint: leave the repeated rows out, or raise data.limits.duplicates",
+        ),
+        (
+            {"limits": {"overlap": 0.5}, "validation": {"fraction": 0.2}, "sources": [answers("a", "b", "c", "d", "e")]},
+            "error SG427: 100.0% of the validation rows have a prompt that is trained on, too; data.limits.overlap allows 50.0%\n"
+            "  hint: leave the shared prompts out of one of the two, or raise data.limits.overlap",
+        ),
+    ],
+    ids=["trained", "duplicates", "overlap"],
+)
+def test_a_data_set_beyond_its_limits_is_refused(data, fault_of, settings, text):
+    assert fault_of(data, **settings) == text
+
+
+def test_rows_at_their_limits_are_taken(data):
+    limits = {"trained": 0.05, "duplicates": 0.75, "overlap": 0.0}
+    assert data(limits=limits, sources=[{"synthetic": {**SHORT, "repeat": 4}}])[0]["duplicates"] == 0.75
+
+
+def test_the_figures_are_all_that_the_compiler_asks_for(data):
+    figures, _, _ = data(sources=[{"synthetic": SHORT}])
+    assert figures_of(figures).examples == 1

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from runtime.config import LocalBase, ModelConfig, TemplateConfig
-from runtime.model import begin_conversion, folder_of, load_tokenizer
+from runtime.model import begin_conversion, folder_of, has_tokenizer, load_tokenizer
 
 WORDS = ["<unk>", "<s>", "</s>", *(chr(code) for code in range(33, 127)), "Ġ", "Ċ", "ab"]
 NAMES = {
@@ -125,7 +125,9 @@ def test_the_tokenizer_is_the_same_before_and_after_conversion(gguf_file):
     base = LocalBase(path=str(gguf_file))
     model = ModelConfig(base=base, dtype="float32", attention="auto", quantization=None, trust_remote_code=False)
     template = TemplateConfig(name="inline", jinja="{{ messages }}")
+    assert not has_tokenizer(base)
     before = load_tokenizer(model, template)
+    assert has_tokenizer(base)
     folder_of(base)
     after = load_tokenizer(model, template)
     text = "abc </s>\nd"
@@ -138,4 +140,4 @@ def test_a_conversion_that_fails_leaves_nothing_behind(gguf_file, cache):
     gguf_file.write_bytes(gguf_file.read_bytes()[:-20_000])
     with pytest.raises(Exception, match=r".+"):
         folder_of(LocalBase(path=str(gguf_file)))
-    assert list(cache.iterdir()) == []
+    assert list(cache.glob("*")) == []
