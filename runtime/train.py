@@ -43,6 +43,8 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     base = load_model(config.model, device=arguments.device, longest=rows.longest, dtype=weights_dtype(config))
     model = prepared(config, base)
     form = row_format(tokenizer, config.train.objective, system=config.chat.system)
+    chosen = attention(config.model.attention, longest=rows.longest)
+    collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=chosen == "flash_attention_2")
     resume = checkpoints.newest_whole(out, lambda text: console.say("train", text) if is_main else None)
     if resume and is_main:
         console.say("train", f"goes on from {resume.name}")
@@ -55,7 +57,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             args=arguments,
             train_dataset=rows,
             eval_dataset=held_out if len(held_out) else None,
-            data_collator=functools.partial(collate, pad_id=int(tokenizer.pad_token_id)),
+            data_collator=collator,
             callbacks=[],
         )
         watch = Watch(config, trainer, bar, out, Generator(tokenizer, form, config.chat), stop, before, previous_validation(out, resume))
@@ -69,7 +71,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         raise Interrupted
     trainer.save_model(str(out / FINAL))
     return watch.summary(len(rows)) | {
-        "attention": attention(config.model.attention, longest=rows.longest),
+        "attention": chosen,
         "device": str(arguments.device),
     }
 

@@ -111,14 +111,17 @@ def load_rows(folder: Path) -> tuple[Rows | Packs, Rows]:
     return Packs(train) if "packs" in arrays else train, Rows(arrays, "validation")
 
 
-def collate(rows: Sequence[dict[str, np.ndarray[Any, Any]]], *, pad_id: int) -> dict[str, torch.Tensor]:
+def collate(rows: Sequence[dict[str, np.ndarray[Any, Any]]], *, pad_id: int, flat: bool = False) -> dict[str, torch.Tensor]:
     """Rows as a right-padded batch: input_ids and labels, int64 [B, T], and the number of real tokens, int64 [B].
 
     Padding is known by position, never by its id: where pad and end of turn are one token, the latter stays trained. Rows
-    come with an attention_mask; packs with position_ids instead, in which the padding is a row of its own (packing.py).
+    come with an attention_mask; packs with position_ids instead, in which the padding is a row of its own, or with `flat` one
+    after another in one line (packing.py).
     """
     import torch
 
+    if flat and "position_ids" in rows[0]:
+        rows = [_one_line(rows)]
     lengths = [len(row["input_ids"]) for row in rows]
     input_ids_BT = torch.full((len(rows), max(lengths)), pad_id)
     labels_BT = torch.full_like(input_ids_BT, IGNORED)
@@ -135,3 +138,9 @@ def collate(rows: Sequence[dict[str, np.ndarray[Any, Any]]], *, pad_id: int) -> 
             position_ids_BT[index, length:] = torch.arange(max(lengths) - length)
     apart = {"position_ids": position_ids_BT} if "position_ids" in rows[0] else {"attention_mask": attention_mask_BT}
     return {"input_ids": input_ids_BT, **apart, "labels": labels_BT, "tokens": torch.tensor(lengths)}
+
+
+def _one_line(packs: Sequence[dict[str, np.ndarray[Any, Any]]]) -> dict[str, np.ndarray[Any, Any]]:
+    import numpy as np
+
+    return {name: np.concatenate([pack[name] for pack in packs]) for name in packs[0]}

@@ -4,6 +4,9 @@ In a pack the position ids start again at each row, and the model gets no attent
 restarts and lets no row attend to another, under sdpa, eager and flex_attention alike (measured: logits as of the rows alone
 within 1e-4). An attention mask beside them, all ones even, turns that off, and so does a cache of keys: the model is called
 with use_cache=False. The padding behind the last row of a batch's shorter packs is a row of its own.
+
+flash_attention_2 looks for restarts only in a batch of one line: there the packs of a batch are put one after another, which
+costs it nothing. The other attentions would pay for the square of that length.
 """
 
 from __future__ import annotations

@@ -131,6 +131,19 @@ def test_packed_logits_are_those_of_the_rows_alone(tiny_base, attention, not_com
             start += length
 
 
+def test_packs_in_one_line_for_flash_attention_give_the_same_loss(tiny_model):
+    """flash_attention_2 needs a GPU; the line itself is as good for sdpa."""
+    rows = [Encoded(input_ids=[(7 * step + 3) % 50 + 5 for step in range(n)], trained=[False] + [True] * (n - 1)) for n in (9, 5, 6, 11)]
+    packs = [packed(rows, pack) for pack in ([0, 1], [2, 3])]
+    padded, line = collate(packs, pad_id=2), collate(packs, pad_id=2, flat=True)
+    assert line["input_ids"].shape == (1, 31)
+    assert line["tokens"].tolist() == [31]
+    assert line["position_ids"].tolist() == [[*range(9), *range(5), *range(6), *range(11)]]
+    with torch.inference_mode():
+        losses = [float(trained_positions_loss(tiny_model, tiny_model.lm_head, inputs)) for inputs in (padded, line)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
 def packed(rows, pack):
     lengths = [len(rows[index].input_ids) for index in pack]
     return {

@@ -132,7 +132,7 @@ def test_synthetic_rows_are_the_compilers(questions, plain, repeat, seed):
     source = {"synthetic": {"variables": {"q": questions}, "repeat": repeat, "messages": messages}}
     spec = {"specgen": 1, "name": "a", "model": {"base": "hf:a/b"}, "train": {"seed": seed}}
     spec["data"] = {"validation": {"fraction": 0.3}, "sources": [source]}
-    facts, faults = gather(checked(parse(yaml.safe_dump(spec, allow_unicode=True), "spec.yaml")))
+    facts, faults = gather(checked(parse(yaml.safe_dump(spec), "spec.yaml")))
     assert not faults
     held = ValidationConfig(fraction=0.3, distinct_rows=len(facts.held_out), rows=sum(facts.counts[row] for row in facts.held_out))
     variables = {"q": tuple(questions)}

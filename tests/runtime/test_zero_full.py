@@ -8,18 +8,7 @@ from safetensors.torch import load_file
 
 from runtime.stages import read_stage
 
-KILLED_AFTER_2 = """
-import os, runpy, signal, sys
-from runtime import checkpoints
-prune = checkpoints.prune
-def prune_and_die(folder, keep):
-    prune(folder, keep)
-    if (folder / "checkpoint-2" / checkpoints.SEAL).exists() and os.environ.get("DIE"):
-        os.kill(os.getpid(), signal.SIGKILL)
-checkpoints.prune = prune_and_die
-sys.argv = ["runtime", *sys.argv[1:]]
-runpy.run_module("runtime", run_name="__main__")
-"""
+pytestmark = pytest.mark.e2e
 
 
 def weights(folder):
