@@ -19,12 +19,13 @@ class Ledger(TorchDispatchMode):
     """Sums live storages by part, and remembers the parts at the highest sum.
 
     Enter it inside a FakeTensorMode. Fake tensors hold no values, so what the step asks of them is answered here: a mask of
-    positions selects `selected` of them, a yes-or-no question gets `answer`, a number is 1.
+    positions selects `selected` of them, a yes-or-no question gets `answer`, a number is 1. Matrices of the shape `logits`
+    are a part of their own.
     """
 
-    def __init__(self, *, selected: int, answer: bool) -> None:
+    def __init__(self, *, selected: int, answer: bool, logits: tuple[int, int]) -> None:
         super().__init__()
-        self.selected, self.answer = selected, answer
+        self.selected, self.answer, self.logits = selected, answer, logits
         self.part = "activations"
         self.live: Counter[str] = Counter()
         self.peak: Counter[str] = Counter()
@@ -61,7 +62,7 @@ class Ledger(TorchDispatchMode):
         """Takes the present sum for the peak if it is higher; `transient` bytes live only inside of an operation."""
         if self.live.total() + transient > self.peak.total():
             self.peak = Counter(self.live)
-            self.peak["activations"] += transient
+            self.peak["buffers"] += transient
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if function is aten._local_scalar_dense.default:
@@ -71,7 +72,7 @@ class Ledger(TorchDispatchMode):
         result = function(*arguments, **(options or {}))
         for tensor in tree_iter(result):
             if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.storages:
-                self.book(tensor, self.part)
+                self.book(tensor, "logits" if tensor.shape == self.logits else self.part)
         if function.name().startswith("bitsandbytes::gemm_4bit"):  # expands the weights inside
             rows, columns = arguments[2]
             self.compare(transient=arguments[0].element_size() * rows * columns)

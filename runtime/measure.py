@@ -7,9 +7,9 @@ twice, and live bytes are counted. No weight is read and no value computed: a mo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,24 +17,26 @@ from unittest import mock
 
 import torch
 from accelerate.utils.operations import convert_outputs_to_fp32
+from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 
 from runtime import config as configs
-from runtime.config import Config, Nf4Quantization
+from runtime import gguf
+from runtime.config import Config, HubBase
 from runtime.faults import RunFault
 from runtime.ledger import Ledger
 from runtime.loss import trained_positions_loss
-from runtime.model import _quantization, attention, folder_of, torch_dtype
-from runtime.train import adapted, autocasts
+from runtime.model import attention, locate, pick_device, torch_dtype
+from runtime.packed import quantize, quantized_like
+from runtime.trainable import autocasts, prepared, weights_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 STEPS = 2  # an optimizer's state is there from its first step on
-BLOCK, OUTER_BLOCK = 64, 256  # bitsandbytes' nf4: values to a scale, and scales to a scale of their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,15 @@ class Batch:
     masked: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Bytes a device by part at the peak of a step, before anything is shared out, and the numbers that are trained."""
+
+    parts: dict[str, int]
+    trained: int
+    parameters: int
+
+
 def largest_batch(config: Config, *, row_tokens: int, trained_share: float) -> Batch:
     """The largest micro batch of a run whose longest row is known."""
     rows = config.train.micro_batch_size
@@ -54,21 +65,23 @@ def largest_batch(config: Config, *, row_tokens: int, trained_share: float) -> B
     return Batch(rows=rows, row_tokens=row_tokens, trained=trained, masked=rows > 1 or config.data.packing)
 
 
-def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: str) -> dict[str, int]:
-    """Bytes a device at the peak of a training step, by part, before anything is shared out."""
+def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: torch.device) -> Measured:
+    """Two training steps of a model with these settings."""
     model = meta_model(config, base, batch)
-    ledger = Ledger(selected=batch.trained, answer=not batch.masked)  # asked is: do all positions count, are there no packs
-    masks = mock.patch("transformers.masking_utils.is_tracing", return_value=False)  # else masks are made, needed or not
+    # what is asked of masks: do all positions count, are there no packs; unpatched, a mask is made, needed or not
+    ledger = Ledger(selected=batch.trained, answer=not batch.masked, logits=(batch.trained, base.get_text_config().vocab_size))
+    masks = mock.patch("transformers.masking_utils.is_tracing", return_value=False)
     with FakeTensorMode(allow_non_fake_inputs=True), ledger, masks:
         with ledger.booking("weights"):
-            give_storage(model, config, torch.device(device))
+            give_storage(model, config, device)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for parameter in trainable:
             if config.adapter is not None:
                 ledger.book(parameter, "adapter")
             parameter.register_post_accumulate_grad_hook(lambda tensor: ledger.book(tensor.grad, "gradients"))
-        steps(config, model, trainable, batch, ledger, device=device)
-    return dict(ledger.peak)
+        take_steps(config, model, trainable, batch, ledger, device)
+    count = sum(parameter.numel() for parameter in trainable)
+    return Measured(parts=dict(ledger.peak), trained=count, parameters=base_parameters(model))
 
 
 def meta_model(config: Config, base: PreTrainedConfig, batch: Batch) -> nn.Module:
@@ -78,33 +91,25 @@ def meta_model(config: Config, base: PreTrainedConfig, batch: Batch) -> nn.Modul
             base,
             dtype=torch_dtype(weights_dtype(config)),
             attn_implementation=attention(config.model.attention, longest=batch.row_tokens),
+            trust_remote_code=config.model.trust_remote_code,
         )
         model.requires_grad_(False)
         if config.model.quantization is not None:
-            quantize(model, config)
+            quantize(model, config.model)
         wrapped: nn.Module = prepared(config, model)
+    if config.distributed.zero_stage:
+        for parameter in wrapped.parameters():  # DeepSpeed casts the whole model
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(torch_dtype(config.model.dtype))
     if config.train.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     return wrapped.train()
 
 
-def weights_dtype(config: Config) -> str:
-    return "float32" if config.adapter is None and not config.distributed.zero_stage else config.model.dtype
-
-
-def prepared(config: Config, model: PreTrainedModel) -> nn.Module:
-    return model.requires_grad_(True) if config.adapter is None else adapted(config, model)
-
-
-def quantize(model: PreTrainedModel, config: Config) -> None:
-    """Replaces linear layers by bitsandbytes', as transformers does on loading."""
-    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
-
-    quantization = config.model.quantization
-    assert quantization is not None
-    replace_with_bnb_linear(model, list(quantization.skip_modules), _quantization(config.model))
-    four_bits = isinstance(quantization, Nf4Quantization)
-    setattr(model, "is_loaded_in_4bit" if four_bits else "is_loaded_in_8bit", True)
+def base_parameters(model: nn.Module) -> int:
+    """Parameters of the model that an adapter stands beside; packed ones count for what they were."""
+    counts = (getattr(tensor, "quant_state", tensor).shape.numel() for name, tensor in model.named_parameters() if "lora_" not in name)
+    return sum(counts)
 
 
 def give_storage(model: nn.Module, config: Config, device: torch.device) -> None:
@@ -114,70 +119,61 @@ def give_storage(model: nn.Module, config: Config, device: torch.device) -> None
         for store in (module._parameters, module._buffers):
             for name, tensor in store.items():
                 if tensor is not None:
-                    store[name] = given.setdefault(id(tensor), like(module, tensor, config, device))
+                    store[name] = given.setdefault(id(tensor), fake_like(module, tensor, config, device))
 
 
-def like(module: nn.Module, tensor: torch.Tensor, config: Config, device: torch.device) -> torch.Tensor:
-    if type(tensor).__name__ == "Params4bit":
-        return packed(tensor, config, device)
+def fake_like(module: nn.Module, tensor: torch.Tensor, config: Config, device: torch.device) -> torch.Tensor:
+    if config.model.quantization is not None and (packed := quantized_like(module, tensor, config.model, device)) is not None:
+        return packed
     fake = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
     return nn.Parameter(fake, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
 
 
-def packed(tensor: torch.Tensor, config: Config, device: torch.device) -> nn.Parameter:
-    """A weight in 4 bits with its scales, in the layout of bitsandbytes."""
-    from bitsandbytes.functional import QuantState
-
-    quantization = config.model.quantization
-    assert isinstance(quantization, Nf4Quantization)
-
-    def empty(count: int, dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(count, dtype=dtype, device=device)
-
-    blocks = -(-tensor.numel() // BLOCK)
-    outer = None
-    if quantization.double_quant:
-        absmax = empty(-(-blocks // OUTER_BLOCK), torch.float32)
-        outer = QuantState(absmax=absmax, code=empty(256, torch.float32), blocksize=OUTER_BLOCK, dtype=torch.float32)
-    weight = nn.Parameter(empty((tensor.numel() + 1) // 2, torch.uint8)[:, None], requires_grad=False)
-    weight.quant_state = QuantState(  # type: ignore[attr-defined]
-        absmax=empty(blocks, torch.uint8 if outer else torch.float32),
-        shape=tensor.shape,
-        code=empty(16, torch.float32),
-        blocksize=BLOCK,
-        quant_type="nf4",
-        dtype=torch_dtype(config.model.dtype),
-        offset=torch.empty((), device=device) if outer else None,
-        state2=outer,
-    )
-    return weight
-
-
-def steps(config: Config, model: Any, trainable: list[nn.Parameter], batch: Batch, ledger: Ledger, *, device: str) -> None:
-    """Optimizer steps on one micro batch each, as Trainer and accelerate run them."""
-    arguments = TrainingArguments(output_dir="unused", optim=config.train.optimizer, report_to=[])
-    with ledger.booking("optimizer"):
-        optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
-        optimizer = optimizer_class(trainable, **options)
-    inputs = {
-        "input_ids": torch.zeros(batch.rows, batch.row_tokens, dtype=torch.int64, device=device),
-        "attention_mask": torch.ones(batch.rows, batch.row_tokens, dtype=torch.int64, device=device),
-        "labels": torch.zeros(batch.rows, batch.row_tokens, dtype=torch.int64, device=device),
-    }
+def take_steps(config: Config, model: Any, trainable: list[nn.Parameter], batch: Batch, ledger: Ledger, device: torch.device) -> None:
+    """Optimizer steps, as Trainer and accelerate run them. The optimizer of ZeRO is left out: it works on shares."""
+    optimizer = None if config.distributed.zero_stage else make_optimizer(config, model, trainable, ledger)
     output_layer = model.get_output_embeddings()
+    casts = torch.autocast(device.type, dtype=torch_dtype(config.model.dtype), enabled=autocasts(config))
     if autocasts(config):
-        model.forward = convert_outputs_to_fp32(torch.autocast(device, dtype=torch_dtype(config.model.dtype))(model.forward))
-    casting: AbstractContextManager[Any] = nullcontext()
-    if config.adapter is not None:
-        casting = disable_input_dtype_casting(model, active=autocasts(config))
-    with casting:
+        model.forward = convert_outputs_to_fp32(casts(model.forward))
+    with disable_input_dtype_casting(model, active=autocasts(config)) if isinstance(model, PeftModel) else contextlib.nullcontext():
         for _ in range(STEPS):
             for _ in range(min(config.train.gradient_accumulation_steps, 2)):
-                trained_positions_loss(model, output_layer, inputs).backward()
-            torch.nn.utils.clip_grad_norm_(trainable, config.train.max_grad_norm)
-            with ledger.booking("optimizer"):
-                optimizer.step()
-            optimizer.zero_grad()
+                trained_positions_loss(model, output_layer, inputs_of(config, batch, device)).backward()
+            if optimizer is not None:
+                torch.nn.utils.clip_grad_norm_(trainable, config.train.max_grad_norm)
+                with ledger.booking("optimizer"):
+                    optimizer.step()
+            for parameter in trainable:
+                parameter.grad = None
+
+
+def make_optimizer(config: Config, model: Any, trainable: list[nn.Parameter], ledger: Ledger) -> torch.optim.Optimizer:
+    """The optimizer that Trainer makes for the config's name."""
+    arguments = TrainingArguments(output_dir="unused", optim=config.train.optimizer, report_to=[])
+    optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    with ledger.booking("optimizer"):
+        optimizer: torch.optim.Optimizer = optimizer_class(trainable, **options)
+    return optimizer
+
+
+def inputs_of(config: Config, batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+    """A batch as data/dataset.py collates it: rows with a mask, packs with positions."""
+    names = ("input_ids", "position_ids" if config.data.packing else "attention_mask", "labels")
+    return {name: torch.ones(batch.rows, batch.row_tokens, dtype=torch.int64, device=device) for name in names}
+
+
+def base_config(config: Config, own: Path | None) -> PreTrainedConfig:
+    """The base model's config: out of a file with the JSON of one, or where the base model lies."""
+    trusted, base = config.model.trust_remote_code, config.model.base
+    if own is not None:
+        return AutoConfig.for_model(**json.loads(own.read_text(encoding="utf-8")))
+    if isinstance(base, HubBase):
+        return AutoConfig.from_pretrained(base.repo, revision=base.revision, trust_remote_code=trusted)
+    path = locate(base)
+    if path.is_file() and not gguf.cached(path).exists():
+        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    return AutoConfig.from_pretrained(gguf.cached(path) if path.is_file() else path, trust_remote_code=trusted)
 
 
 def main() -> int:
@@ -185,16 +181,17 @@ def main() -> int:
     parser.add_argument("build", type=Path, metavar="BUILD", help="a folder that specgen compile wrote")
     parser.add_argument("--row-tokens", type=int, default=None, help="tokens of the longest row; default: data.max_length")
     parser.add_argument("--trained-share", type=float, default=1.0, help="share of the tokens that are trained; default: 1")
+    parser.add_argument("--model-config", type=Path, default=None, help="the base model's config.json, where only that is at hand")
     arguments = parser.parse_args()
     try:
         config = configs.load(arguments.build)
-        base = AutoConfig.from_pretrained(folder_of(config.model.base), trust_remote_code=config.model.trust_remote_code)
+        base = base_config(config, arguments.model_config)
     except RunFault as fault:
         print(fault, file=sys.stderr, flush=True)
         return fault.exit_code
     batch = largest_batch(config, row_tokens=arguments.row_tokens or config.data.max_length, trained_share=arguments.trained_share)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(json.dumps(measure(config, base, batch, device=device)))
+    found = measure(config, base, batch, device=pick_device(config.hardware.device, setting="hardware.device"))
+    print(json.dumps({"parts": found.parts, "trained": found.trained, "parameters": found.parameters}))
     return 0
 
 

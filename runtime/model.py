@@ -134,7 +134,7 @@ def load_model(model: ModelConfig, *, device: torch.device, longest: int | None 
 
     options: dict[str, Any] = {}
     if model.quantization is not None:
-        options = {"quantization_config": _quantization(model), "device_map": {"": device}}
+        options = {"quantization_config": quantization_settings(model), "device_map": {"": device}}
     loaded = AutoModelForCausalLM.from_pretrained(
         folder_of(model.base),
         dtype=torch_dtype(dtype or model.dtype),
@@ -150,7 +150,8 @@ def load_model(model: ModelConfig, *, device: torch.device, longest: int | None 
     return loaded if options else loaded.to(device)
 
 
-def _quantization(model: ModelConfig) -> Any:
+def quantization_settings(model: ModelConfig) -> Any:
+    """The quantization in transformers' terms. Raises RunFault where bitsandbytes is missing."""
     from transformers import BitsAndBytesConfig
 
     assert model.quantization is not None
