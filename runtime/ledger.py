@@ -62,7 +62,7 @@ class Ledger(TorchDispatchMode):
         """Takes the present sum for the peak if it is higher; `transient` bytes live only inside of an operation."""
         if self.live.total() + transient > self.peak.total():
             self.peak = Counter(self.live)
-            self.peak["buffers"] += transient
+            self.peak.update({"buffers": transient} if transient else {})
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if function is aten._local_scalar_dense.default:
@@ -83,7 +83,7 @@ class Ledger(TorchDispatchMode):
         found: list[torch.Tensor | None] = []
         for index in indices:
             if index is not None and index.dtype is torch.bool:
-                found += [torch.empty(self.selected, dtype=torch.int64, device=index.device)] * index.dim()
+                found += [torch.zeros(self.selected, dtype=torch.int64, device=index.device)] * index.dim()
             else:
                 found.append(index)
         return found

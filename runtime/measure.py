@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -25,6 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArgu
 
 from runtime import config as configs
 from runtime import gguf
+from runtime.__main__ import quiet
 from runtime.config import Config, HubBase
 from runtime.faults import RunFault
 from runtime.ledger import Ledger
@@ -51,10 +52,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Bytes a device by part at the peak of a step, before anything is shared out, and the numbers that are trained."""
+    """Bytes a device by part at the peak of a step, before anything is shared out; the numbers that are trained, the rows and
+    columns of their matrices together, and the parameters of the base model."""
 
     parts: dict[str, int]
     trained: int
+    sides: int
     parameters: int
 
 
@@ -80,8 +83,12 @@ def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: tor
                 ledger.book(parameter, "adapter")
             parameter.register_post_accumulate_grad_hook(lambda tensor: ledger.book(tensor.grad, "gradients"))
         take_steps(config, model, trainable, batch, ledger, device)
-    count = sum(parameter.numel() for parameter in trainable)
-    return Measured(parts=dict(ledger.peak), trained=count, parameters=base_parameters(model))
+    return Measured(
+        parts=dict(ledger.peak),
+        trained=sum(parameter.numel() for parameter in trainable),
+        sides=sum(sum(parameter.shape) for parameter in trainable),
+        parameters=base_parameters(model),
+    )
 
 
 def meta_model(config: Config, base: PreTrainedConfig, batch: Batch) -> nn.Module:
@@ -183,6 +190,7 @@ def main() -> int:
     parser.add_argument("--trained-share", type=float, default=1.0, help="share of the tokens that are trained; default: 1")
     parser.add_argument("--model-config", type=Path, default=None, help="the base model's config.json, where only that is at hand")
     arguments = parser.parse_args()
+    quiet()
     try:
         config = configs.load(arguments.build)
         base = base_config(config, arguments.model_config)
@@ -191,7 +199,7 @@ def main() -> int:
         return fault.exit_code
     batch = largest_batch(config, row_tokens=arguments.row_tokens or config.data.max_length, trained_share=arguments.trained_share)
     found = measure(config, base, batch, device=pick_device(config.hardware.device, setting="hardware.device"))
-    print(json.dumps({"parts": found.parts, "trained": found.trained, "parameters": found.parameters}))
+    print(json.dumps(asdict(found)))
     return 0
 
 

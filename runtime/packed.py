@@ -40,7 +40,7 @@ def quantized_like(module: nn.Module, tensor: torch.Tensor, settings: ModelConfi
 def eight_bits(module: Any, tensor: torch.Tensor, device: torch.device) -> nn.Parameter:
     weight = nn.Parameter(torch.empty(tensor.shape, dtype=torch.int8, device=device), requires_grad=False)
     module.state.CB, module.state.SCB = weight.data, _floats(tensor.shape[0], device)
-    weight.CB = weight.SCB = None  # type: ignore[attr-defined]  # where bitsandbytes looks for what is not in the state yet
+    weight.CB = weight.SCB = None  # where bitsandbytes looks for what is not in the state yet
     return weight
 
 

@@ -53,6 +53,17 @@ def run_quietly(module: str, arguments: list[str]) -> Done:
     return Done(code=done.returncode, output=done.stdout, errors=done.stderr)
 
 
+def told_faults(errors: str) -> list[Diagnostic]:
+    """The runtime's own words as diagnostics: `error CODE: message`, more lines of it, and maybe `  hint: …`. What libraries
+    say before is left out."""
+    _, found, words = f"\n{errors}".partition("\nerror SG")
+    if not found:
+        raise RuntimeError(f"the runtime failed: {errors.strip()}")
+    number, _, rest = words.strip().partition(": ")
+    message, _, hint = rest.partition("\n  hint: ")
+    return [Diagnostic(code=f"SG{number}", message=message, hint=hint or None)]
+
+
 def require_torch() -> None:
     """Raises SpecError where only the compiler is installed."""
     if importlib.util.find_spec("torch") is None:

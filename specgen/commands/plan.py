@@ -10,9 +10,9 @@ from pathlib import Path
 
 from specgen import folder
 from specgen.compiler import Compiled, compile_spec
-from specgen.diagnostics import Diagnostic, SpecError
+from specgen.diagnostics import SpecError
 from specgen.facts.figures import DataFigures, figures_of
-from specgen.launch import run_quietly
+from specgen.launch import run_quietly, told_faults
 from specgen.places import cache_folder
 from specgen.plan import to_plain
 from specgen.summary import total_tokens
@@ -45,16 +45,6 @@ def measured_data(compiled: Compiled) -> DataFigures:
         folder.write(compiled.files, build)
         done = run_quietly("runtime", [str(build), "--runs-dir", str(runs), "--stage", "data"])
     if done.code:
-        raise SpecError(*_faults(done.errors))
+        raise SpecError(*told_faults(done.errors))
     record = json.loads((runs / compiled.plan.name / "data" / "stage.json").read_text(encoding="utf-8"))
     return figures_of(record["summary"])
-
-
-def _faults(errors: str) -> list[Diagnostic]:
-    """The runtime's own words as diagnostics: `error CODE: message`, more lines of it, and maybe `  hint: …`."""
-    head, _, rest = errors.strip().partition(": ")
-    code = head.removeprefix("error ")
-    if not (code.startswith("SG") and head.startswith("error ")):
-        raise RuntimeError(f"the data stage failed: {errors}")
-    message, _, hint = rest.partition("\n  hint: ")
-    return [Diagnostic(code=code, message=message, hint=hint or None)]

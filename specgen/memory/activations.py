@@ -81,7 +81,7 @@ def _adapter(module: Linear, shape: Shape, step: Step) -> int:
 
 
 def _shared_inputs(shape: Shape, step: Step) -> int:
-    """Inputs that linear layers keep as they are: for the gradient of their weights, or of an adapter without dropout."""
+    """Inputs that linear layers keep: for the gradient of their weights, or of an adapter without dropout."""
     sizes = {"attention": shape.hidden, "mlp": shape.hidden, "product": shape.intermediate, "heads": shape.heads_size}
     kept = 0
     for reads, size in sizes.items():
@@ -89,6 +89,8 @@ def _shared_inputs(shape: Shape, step: Step) -> int:
         readers = sum(module.reads == reads and (step.full or _last(module) in step.adapted) for module in shape.linear)
         if reads == "heads" and step.attention != "eager":
             continue  # the attention's output, which it keeps itself
+        if step.keeps_inputs:
+            kept += source * size
         if step.full:
             kept += step.compute * size * (readers if source != step.compute else 1)
         elif readers and not step.dropout and source == step.compute:

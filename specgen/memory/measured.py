@@ -6,34 +6,55 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from specgen.diagnostics import SpecError, told_by_runtime
+from specgen.diagnostics import SpecError
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
-from specgen.launch import run_quietly
+from specgen.launch import run_quietly, told_faults
 from specgen.memory import zero
 from specgen.memory.plan import PARTS, MemoryPlan, disk_needed
+from specgen.memory.state import state_of
 from specgen.plan import HubBase, Plan
 
 
 def measured(build: Path, plan: Plan, facts: ModelFacts | None, figures: DataFigures | None) -> MemoryPlan:
-    """Runs the training step of a compiled folder. Raises SpecError with what the runtime says is wrong."""
+    """The memory plan of a compiled folder. Raises SpecError with what the runtime finds wrong."""
     longest = plan.data.max_length if figures is None or plan.data.packing else min(figures.longest, plan.data.max_length)
     share = 1.0 if figures is None else figures.trained_share
-    arguments = [str(build), "--row-tokens", str(longest), "--trained-share", repr(share)]
+    found = _run(plan, facts, [str(build), "--row-tokens", str(longest), "--trained-share", repr(share)])
+    return MemoryPlan(
+        **_parts(plan, found),
+        disk=disk_needed(plan, facts) if facts else None,
+        row_tokens=longest,
+        trained_share=share,
+    )
+
+
+def _run(plan: Plan, facts: ModelFacts | None, arguments: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
-        if isinstance(plan.model.base, HubBase) and facts is not None:  # no download for its sizes
+        if isinstance(plan.model.base, HubBase) and facts is not None:  # nothing is downloaded for its sizes
             own = Path(scratch, "config.json")
             own.write_text(json.dumps(facts.config), encoding="utf-8")
-            arguments += ["--model-config", str(own)]
+            arguments = [*arguments, "--model-config", str(own)]
         done = run_quietly("runtime.measure", arguments)
     if done.code:
-        raise SpecError(*told_by_runtime(done.errors))
-    found = json.loads(done.output.splitlines()[-1])
-    parts = _shared_out(plan, found) if plan.distributed.zero_stage else _with_buckets(plan, found)
-    disk = disk_needed(plan, facts) if facts else None
-    return MemoryPlan(**parts, disk=disk, row_tokens=longest, trained_share=share)
+        raise SpecError(*told_faults(done.errors))
+    found: dict[str, Any] = json.loads(done.output.splitlines()[-1])
+    return found
 
 
-def _with_buckets(plan: Plan, found: Mapping[str, Any]) -> dict[str, int]:
-    ...
+def _parts(plan: Plan, found: Mapping[str, Any]) -> dict[str, int]:
+    """What was found for one device, shared out as ZeRO does."""
+    parts = {name: found["parts"].get(name, 0) for name in PARTS}
+    trained, weights = found["trained"], parts["weights"]
+    if plan.distributed.zero_stage == 0:
+        held = zero.whole(plan, weights=weights, trained=trained, optimizer=parts["optimizer"])
+        return {**parts, "buffers": parts["buffers"] + held.buffers, "on_cpu": 0}
+    optimizer = state_of(plan.train.optimizer, count=trained, sides=found["sides"])
+    held = zero.shared_out(plan, weights=weights, parameters=found["parameters"], trained=trained, optimizer=optimizer)
+    stays = {"weights": held.weights, "adapter": held.adapter, "optimizer": held.optimizer, "on_cpu": held.moved}
+    accumulated = held.gradients if plan.train.gradient_accumulation_steps > 1 else 0
+    during = {**parts, **stays, "gradients": accumulated, "buffers": parts["buffers"] + held.buffers}
+    after = {**stays, "gradients": held.gradients, "activations": 0, "logits": 0, "buffers": held.buffers}
+    return max(during, after, key=lambda moment: sum(moment[name] for name in PARTS))

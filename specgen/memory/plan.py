@@ -16,7 +16,8 @@ PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """Bytes a device at the peak. `on_cpu` is what a process keeps in the CPU's memory beside it, `disk` what a run writes.
+    """Bytes a device at the peak. `on_cpu` is what a process keeps in the CPU's memory beside it, `disk` what a run writes,
+    None where that is not known.
 
     `row_tokens` and `trained_share` say what it was worked out for.
     """
@@ -29,7 +30,7 @@ class MemoryPlan:
     logits: int
     buffers: int
     on_cpu: int
-    disk: int
+    disk: int | None
     row_tokens: int
     trained_share: float
 
@@ -57,7 +58,7 @@ def memory_plan(plan: Plan, facts: ModelFacts | None, figures: DataFigures | Non
     held = _state(plan, facts, shape)
     moments = (_loss(plan, shape, step, held), _layer(plan, shape, step, held), _update(plan, shape, step, held))
     peak = max(moments, key=lambda moment: moment.total)
-    return replace(peak, disk=_disk(plan, facts, shape))
+    return replace(peak, disk=disk_needed(plan, facts))
 
 
 def _state(plan: Plan, facts: ModelFacts, shape: Shape) -> zero.State:
@@ -118,7 +119,7 @@ def _moment(plan: Plan, step: Step, held: zero.State, *, gradients: int, activat
         logits=logits,
         buffers=buffers + held.buffers,
         on_cpu=held.moved,
-        disk=0,
+        disk=None,
         row_tokens=step.row_tokens,
         trained_share=step.trained / max(1, step.rows * (step.row_tokens - 1)),
     )
@@ -144,10 +145,10 @@ def _expanded(plan: Plan, shape: Shape, step: Step) -> int:
     return step.compute * max(module.inputs * module.outputs for module in shape.linear)
 
 
-def _disk(plan: Plan, facts: ModelFacts, shape: Shape) -> int:
+def disk_needed(plan: Plan, facts: ModelFacts) -> int:
     """Checkpoints while one more is written, the trained weights, both exports, and a .gguf file as a folder."""
     trained = state.trained(plan, facts)
     checkpoint = 4 * trained + state.optimizer_state(plan, facts) + (4 * trained if plan.distributed.zero_stage else 0)
-    exports = BYTES[plan.export.merged.dtype] * shape.parameters + (BYTES[plan.export.adapter.dtype] * trained if plan.adapter else 0)
-    cached = 4 * shape.parameters if facts.origin == "header" and plan.model.base.TAG != "hub" else 0
+    exports = BYTES[plan.export.merged.dtype] * facts.parameters + (BYTES[plan.export.adapter.dtype] * trained if plan.adapter else 0)
+    cached = 4 * facts.parameters if facts.origin == "header" and plan.model.base.TAG != "hub" else 0
     return (plan.train.save_total_limit + 1) * checkpoint + 4 * trained + exports + cached

@@ -57,10 +57,12 @@ def trained(plan: Plan, facts: ModelFacts) -> int:
 
 def optimizer_state(plan: Plan, facts: ModelFacts) -> int:
     """The optimizer's state, on one device that holds all of it."""
-    count = trained(plan, facts)
-    if plan.train.optimizer == "adafactor":  # a number for each row and each column
-        return 4 * (_sides(plan, facts))
-    return round(STATE[plan.train.optimizer] * count)
+    return state_of(plan.train.optimizer, count=trained(plan, facts), sides=_sides(plan, facts))
+
+
+def state_of(optimizer: str, *, count: int, sides: int) -> int:
+    """An optimizer's bytes for so many numbers, in matrices of so many rows and columns together."""
+    return 4 * sides if optimizer == "adafactor" else round(STATE[optimizer] * count)
 
 
 def _sides(plan: Plan, facts: ModelFacts) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
 from specgen.memory.shape import Shape
-from specgen.plan import Plan
+from specgen.plan import Int8Quantization, Nf4Quantization, Plan
 from specgen.trainable import adapted_modules
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -24,7 +24,7 @@ class Step:
     """Tokens of a micro batch, and bytes a number: of the hidden states between layers, in matrix products, of their results.
 
     `adapted` counts for each linear module of a layer the layers where it has an adapter; `casts` says whether trained
-    weights are float32 and computed with in 16 bits, as copies.
+    weights are float32 and computed with in 16 bits, as copies; `keeps_inputs` whether frozen linear layers do (int8).
     """
 
     rows: int
@@ -35,6 +35,7 @@ class Step:
     result: int
     full: bool
     casts: bool
+    keeps_inputs: bool
     masked: bool
     attention: str
     on_cpu: bool
@@ -65,9 +66,10 @@ def step_of(plan: Plan, shape: Shape, facts: ModelFacts, figures: DataFigures | 
         trained=max(1, round(train.micro_batch_size * (longest - 1) * share)),
         stream=4 if is_wide else width,
         compute=width,
-        result=4 if is_wide and model.quantization is not None else width,
+        result=4 if is_wide and _results_are_wide(model.quantization, on_cpu=on_cpu) else width,
         full=lora is None,
         casts=width < 4 and not sharing,
+        keeps_inputs=isinstance(model.quantization, Int8Quantization),
         masked=train.micro_batch_size > 1 or packed,
         attention=_attention(model.attention, longest, on_cpu=on_cpu),
         on_cpu=on_cpu,
@@ -77,6 +79,11 @@ def step_of(plan: Plan, shape: Shape, facts: ModelFacts, figures: DataFigures | 
         adapted=dict(counts),
         checkpointing=train.gradient_checkpointing,
     )
+
+
+def _results_are_wide(quantization: Nf4Quantization | Int8Quantization | None, *, on_cpu: bool) -> bool:
+    """bitsandbytes gives results in the type of its input; on a CPU its int8 expands the weights and leaves that to autocast."""
+    return isinstance(quantization, Nf4Quantization) or (isinstance(quantization, Int8Quantization) and not on_cpu)
 
 
 def _attention(choice: str, longest: int, *, on_cpu: bool) -> str:
