@@ -6,7 +6,6 @@ import fnmatch
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from specgen.lock.contents import (
 )
 from specgen.lock.hashes import hashed
 from specgen.lock.hub import ask_data_set, ask_model, is_read
+from specgen.lock.installed import PackageNotFoundError, version
 from specgen.plan import HubBase, PackageBase
 from specgen.source import Node
 
