@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specgen.compose import with_profile, with_settings
+from specgen.compose import with_profile, with_settings, without_effect
 from specgen.defaults import complete
 from specgen.diagnostics import Diagnostic, SpecError, in_file_order
 from specgen.extend import load
@@ -49,6 +49,7 @@ def checked(tree: Node, profile: str | None = None, settings: tuple[str, ...] = 
     profiles, name = tree.at("profiles"), tree.at("name")
     for profile_name, overlay in (profiles.children if profiles else {}).items():
         if isinstance(overlay.value, dict):
+            faults += without_effect(overlay, "in a profile")
             told = {fault.place for fault in faults} | {name.place if name else None}  # a profile only adds to the name
             faults += [fault for fault in validate(with_profile(tree, profile_name)) if fault.place not in told]
     if faults:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from specgen.diagnostics import Diagnostic, Place, SpecError
 from specgen.schema import Schema, child, is_variant, spec_schema
 from specgen.secrets import masked
-from specgen.source import Node, parse_scalar
+from specgen.source import MAX_DEPTH, Node, parse_scalar
 
 # two keys that say the same in two ways: a layer that has the one takes the place of a layer that has the other
 OTHER_WAY = {"epochs": "max_steps", "max_steps": "epochs", "warmup_ratio": "warmup_steps", "warmup_steps": "warmup_ratio"}
@@ -41,6 +41,16 @@ def with_settings(tree: Node, settings: tuple[str, ...]) -> Node:
     return tree
 
 
+def without_effect(layer: Node, where: str) -> list[Diagnostic]:
+    """Keys that are read before this layer is laid on, and would be passed over in it."""
+    hint = "write it at the top of the spec"
+    return [
+        Diagnostic(code="SG117", message=f"{key} has no effect {where}: it is read before", place=layer.children[key].key, hint=hint)
+        for key in ("extends", "profiles")
+        if key in layer.children
+    ]
+
+
 def overlaid(base: Node, over: Node, schema: Schema | None) -> Node:
     """Mappings are merged key by key; everything else, and a variant of another name, is replaced."""
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
@@ -60,7 +70,16 @@ def _setting(setting: str) -> Node:
     steps = path.split(".")
     if not equals or not all(steps):
         raise SpecError(Diagnostic(code="SG110", message="--set takes KEY=VALUE", place=place, hint="for example --set train.epochs=1"))
+    if len(steps) > MAX_DEPTH or not _is_text(setting):
+        what = "is not UTF-8 text" if not _is_text(setting) else f"has a key of {len(steps):,} parts; at most {MAX_DEPTH} are allowed"
+        raise SpecError(Diagnostic(code="SG110", message=f"--set {what}", place=replace(place, file="--set", width=1)))
     node = replace(parse_scalar(text, place), key=place)
     for step in reversed(steps):
         node = Node(value={step: node}, place=place, key=place)
+    if faults := without_effect(node, "with --set"):
+        raise SpecError(*faults)
     return node
+
+
+def _is_text(setting: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in setting)

@@ -26,7 +26,7 @@ def limited(seconds: float) -> Iterator[None]:
     """Within this, Python code that computes for longer than `seconds` ends with TooMuch, and what asks for more than
     256 MB ends with MemoryError.
 
-    The time is the process's own, so that a busy machine changes nothing. Neither bound holds where the system or a
+    The time is what the process itself uses, so that a busy machine changes nothing. Neither bound holds where the system or a
     thread cannot have it.
     """
     with _limited_memory(), _limited_time(seconds):
@@ -42,13 +42,13 @@ def _limited_time(seconds: float) -> Iterator[None]:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise TooMuch(f"it takes more than {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from specgen.diagnostics import Diagnostic, Place, SpecError
+from specgen.reading import regular
 
 Scalar = str | int | float | bool | None
 
@@ -103,7 +104,7 @@ def read(path: Path) -> str:
             raise SpecError(Diagnostic(code="SG001", message=f"{path} is a folder, not a spec file", hint=hint))
         if path.stat().st_size > MAX_BYTES:
             raise SpecError(Diagnostic(code="SG008", message=f"the file is larger than {MAX_BYTES:,} bytes", place=place))
-        return path.read_bytes().decode("utf-8-sig")
+        return regular(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpecError(
             Diagnostic(

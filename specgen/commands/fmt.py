@@ -30,6 +30,8 @@ def fmt(specs: tuple[Path, ...], *, check: bool) -> tuple[list[Path], list[Diagn
 
 def _write(spec: Path, text: str) -> None:
     try:
-        write_whole(spec, text)
+        mode = spec.stat().st_mode
+        write_whole(spec.resolve(), text)  # a link stays one
+        spec.chmod(mode)
     except OSError as error:
         raise SpecError(Diagnostic(code="SG302", message=f"{spec} cannot be written: {error.strerror}")) from None

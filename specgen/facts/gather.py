@@ -15,6 +15,7 @@ from specgen.facts.synthetic import render_rows
 from specgen.facts.template import shipped_templates
 from specgen.limits import TooMuch, limited
 from specgen.plan import DataFile, HubBase, LocalBase, PackageBase, TemplatePlan
+from specgen.reading import regular
 from specgen.source import Node
 
 LONGEST_SEARCH = 2  # seconds
@@ -144,7 +145,7 @@ class _Gatherer:
             return TemplatePlan(name="inline", jinja=str(inner.value))
         path = Path(str(inner.value))
         try:
-            return TemplatePlan(name=path.stem, jinja=path.read_text(encoding="utf-8"))
+            return TemplatePlan(name=path.stem, jinja=regular(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError:
             self.fault("SG202", inner, f"the template file {path} is not UTF-8 text")
         except (OSError, ValueError) as error:

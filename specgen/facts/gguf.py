@@ -38,7 +38,7 @@ def _header(path: Path, changed_ns: int, size: int) -> GgufHeader:
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 return _read(data)
-            except (struct.error, UnicodeDecodeError, KeyError):
+            except (struct.error, UnicodeDecodeError, KeyError, RecursionError):
                 raise ValueError(f"{path.name} is damaged: its header cannot be read") from None
 
 

@@ -15,6 +15,7 @@ from specgen.facts.gguf import GgufHeader, read_gguf_header
 from specgen.facts.hub_cache import cached_snapshot
 from specgen.facts.published import published_config
 from specgen.plan import HubBase, LocalBase, PackageBase
+from specgen.reading import regular
 
 Origin = Literal["header", "config.json", "hub cache", "lock", "published"]
 
@@ -251,10 +252,17 @@ def _linear_of(tensors: Tensors) -> dict[str, tuple[int, int]]:
 
 def read_object(file: Path) -> dict[str, Any]:
     """A JSON file's object. Raises ValueError where it holds something else."""
-    value = json.loads(file.read_text(encoding="utf-8"))
+    value = _parsed(regular(file).read_text(encoding="utf-8"), file)
     if not isinstance(value, dict):
         raise ValueError(f"{file.name} holds no object")
     return value
+
+
+def _parsed(text: str | bytes, file: Path) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{file.name} is nested too deeply") from None
 
 
 def _tensor_shapes(folder: Path) -> Tensors:
@@ -267,18 +275,18 @@ def _tensor_shapes(folder: Path) -> Tensors:
 
 
 def _safetensors_header(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
+    with regular(file).open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
         if length > 100_000_000:
             raise ValueError(f"{file.name} is no safetensors file")
-        header: dict[str, Any] = json.loads(stream.read(length))
+        header: dict[str, Any] = _parsed(stream.read(length), file)
         return header
 
 
 def read_chat_template(folder: Path) -> str | None:
     """The chat template that a model folder brings along, or None."""
     if (alone := folder / "chat_template.jinja").exists():
-        return alone.read_text(encoding="utf-8")
+        return regular(alone).read_text(encoding="utf-8")
     if (config := folder / "tokenizer_config.json").exists():
         template = read_object(config).get("chat_template")
         return template if isinstance(template, str) else None

@@ -64,8 +64,9 @@ def _read_row(text: bytes, path: str, line: int, form: str) -> Row | list[Diagno
         row = json.loads(text)
     except UnicodeDecodeError:
         return [Diagnostic(code="SG207", message="the line is not UTF-8", place=Place(file=path, line=line, column=1))]
-    except (json.JSONDecodeError, RecursionError) as error:
-        column, problem = getattr(error, "colno", 1), getattr(error, "msg", "nested too deeply")
+    except (ValueError, RecursionError) as error:  # a plain ValueError is about digits
+        other = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
+        column, problem = getattr(error, "colno", 1), getattr(error, "msg", other)
         hint = "a row is one JSON object on one line"
         return [
             Diagnostic(

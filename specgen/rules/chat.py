@@ -16,7 +16,7 @@ def expressions_compile(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         for node in item.children["expect"].children["matches"].items:
             try:
                 re.compile(str(node.value))
-            except re.error as error:
+            except (re.error, RecursionError, OverflowError) as error:
                 yield Diagnostic(
                     code="SG271",
                     message=f"the regular expression {node.value} is not valid: {error}",

@@ -131,7 +131,7 @@ def expressions_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         for node in item.children["expect"].children["matches"].items:
             try:
                 matches_nothing = re.compile(str(node.value)).search("") is not None
-            except re.error:
+            except (re.error, RecursionError, OverflowError):
                 continue
             if matches_nothing:
                 yield Diagnostic(

@@ -97,3 +97,18 @@ def test_a_profile_of_a_spec_without_profiles_is_refused(small):
 def test_a_setting_can_choose_the_other_of_two_ways_to_say_it(compiled_with):
     plan = compiled_with("train.epochs=2", "train.max_steps=5").plan
     assert (plan.train.epochs, plan.train.total_steps) == (None, 5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("a." * 5000 + "b=1", "--set has a key of 5,001 parts; at most 60 are allowed"),
+        ("name=\udcff", "--set is not UTF-8 text"),
+    ],
+    ids=["deep", "bytes"],
+)
+def test_a_hostile_setting_is_refused(tree, setting, message):
+    with pytest.raises(SpecError) as raised:
+        with_settings(tree, (setting,))
+    (fault,) = raised.value.diagnostics
+    assert (fault.code, fault.message, fault.place.file) == ("SG110", message, "--set")

