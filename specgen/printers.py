@@ -13,6 +13,7 @@ from typing import Literal
 import click
 
 from specgen.diagnostics import Diagnostic, Place, Severity, from_root
+from specgen.reading import regular
 from specgen.sarif import as_sarif
 from specgen.secrets import masked
 
@@ -132,7 +133,7 @@ def _cells(character: str) -> int:
 @cache
 def _lines_of(file: str) -> tuple[str, ...]:
     try:
-        return tuple(masked(Path(file).read_text(encoding="utf-8-sig")).split("\n"))
+        return tuple(masked(regular(Path(file)).read_text(encoding="utf-8-sig")).split("\n"))
     except (OSError, ValueError):
         return ()
 

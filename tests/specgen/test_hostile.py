@@ -147,6 +147,15 @@ def test_a_spec_that_is_no_file_is_not_waited_for(spec, command, folder):
     assert done.stderr.startswith(f"error SG001: {spec} cannot be read: it is a pipe or a device, not a file\n")
 
 
+def test_a_lock_that_is_no_file_is_not_waited_for(folder):
+    (folder / "spec.yaml").write_text(HEAD + DATA)
+    os.mkfifo(folder / "spec.lock.yaml")
+    arguments = [sys.executable, "-m", "specgen", "validate", "spec.yaml"]
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=60, preexec_fn=_bounded)
+    assert done.returncode == 2
+    assert "spec.lock.yaml cannot be read: it is a pipe or a device, not a file" in done.stderr
+
+
 DEEP = "[" * 100_000
 NESTED = struct.pack("<4sIQQQ1sI", b"GGUF", 3, 0, 1, 1, b"a", 9) + struct.pack("<IQ", 9, 1) * 5000
 BROKEN = {
