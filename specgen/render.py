@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from specgen import quoting, sizes
 from specgen.facts.gather import Facts
+from specgen.memory.zero import bucket_size
 from specgen.plan import Plan, to_plain
 from specgen.source import parse
 from specgen.summary import summarise
+from specgen.trainable import trainable_parameters
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -21,7 +23,8 @@ Files = dict[str, str]
 def render(plan: Plan, facts: Facts) -> Files:
     """The compiled folder: file name → text. The same plan and facts give the same text everywhere."""
     names = ["config.yaml", *(["deepspeed.json"] if plan.distributed.zero_stage else []), "launch.sh"]
-    files = {name: _template(name).render(plan=plan) for name in names}
+    trained = trainable_parameters(plan.adapter, facts.model) if facts.model else None
+    files = {name: _template(name).render(plan=plan, bucket_size=bucket_size(trained)) for name in names}
     if plan.distributed.deepspeed and "deepspeed.json" in files:
         files["deepspeed.json"] = _laid_over(files["deepspeed.json"], plan.distributed.deepspeed)
     files["plan.md"] = _template("plan.md").render(plan=plan, **summarise(plan, facts))

@@ -8,7 +8,7 @@ from specgen.memory.step import BYTES
 from specgen.plan import Plan
 
 # DeepSpeed's own numbers (0.19), in elements: they can be set in distributed.deepspeed
-DEFAULTS = {"reduce_bucket_size": 500_000_000, "stage3_max_live_parameters": 1_000_000_000}
+BUCKET, LIVE_PARAMETERS = 500_000_000, 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,19 +52,26 @@ def shared_out(plan: Plan, *, weights: int, parameters: int, trained: int, optim
         gradients = gradients if stage == 1 else 0
     if plan.distributed.offload == "all":
         moved, weights, adapter = moved + weights + adapter, 0, 0
-    buffers = _buffers(plan, parameters)
+    buffers = _buffers(plan, parameters, trained)
     return State(weights=weights, adapter=adapter, gradients=gradients, optimizer=held, buffers=buffers, moved=moved)
 
 
-def _buffers(plan: Plan, parameters: int) -> int:
-    """Gradients travel in buckets, two of them while one is sent; stage 3 gathers weights before they are used."""
+def bucket_size(trained: int | None) -> int:
+    """Elements of the buckets in which gradients travel: DeepSpeed makes them whole at the start, two of a GB in 16 bits, and
+    an adapter's gradients fill a fraction."""
+    return BUCKET if trained is None else min(BUCKET, trained)
+
+
+def _buffers(plan: Plan, parameters: int, trained: int) -> int:
+    """Buckets, two of them while one is sent; stage 3 gathers weights before they are used."""
     width = BYTES[plan.model.dtype]
-    bucket = width * _setting(plan, "reduce_bucket_size")
+    bucket = width * _own(plan, "reduce_bucket_size", bucket_size(trained))
     if plan.distributed.zero_stage < 3:
         return 2 * bucket
-    return bucket + width * min(parameters, _setting(plan, "stage3_max_live_parameters"))
+    return bucket + width * min(parameters, _own(plan, "stage3_max_live_parameters", LIVE_PARAMETERS))
 
 
-def _setting(plan: Plan, name: str) -> int:
+def _own(plan: Plan, name: str, derived: int) -> int:
+    """What distributed.deepspeed says of ZeRO, else what is derived."""
     own = plan.distributed.deepspeed.get("zero_optimization", {}).get(name)
-    return int(own) if isinstance(own, int | float) else DEFAULTS[name]
+    return int(own) if isinstance(own, int | float) else derived

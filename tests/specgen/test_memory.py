@@ -134,10 +134,14 @@ def test_offload_moves_state_to_the_cpu():
     assert (everything.weights, everything.on_cpu) == (0, stays.optimizer + stays.weights + stays.adapter)
 
 
-def test_buckets_are_as_large_as_deepspeed_is_told():
+def test_buckets_hold_all_gradients_and_no_more():
     settings = ("distributed.processes_per_node=2", "distributed.zero_stage=2")
     own = memory_of(*settings, "distributed.deepspeed={zero_optimization: {reduce_bucket_size: 1000}}")
-    assert memory_of(*settings).buffers - own.buffers == 2 * 2 * (500_000_000 - 1000)
+    assert memory_of(*settings).buffers - own.buffers == 2 * 2 * (ADAPTER - 1000)
+    known = compiled(*settings)
+    assert '"reduce_bucket_size": 4884480' in render(known.plan, known.facts)["deepspeed.json"]  # r 16 on SmolLM2-135M
+    unknown = compiled(*settings, "model.base=hf:example/some-model")
+    assert '"reduce_bucket_size": 500000000' in render(unknown.plan, unknown.facts)["deepspeed.json"]
 
 
 def test_what_is_not_known_is_unknown():
