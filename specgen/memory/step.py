@@ -58,7 +58,8 @@ def step_of(plan: Plan, shape: Shape, facts: ModelFacts, figures: DataFigures | 
     share = 1.0 if figures is None else figures.trained_share
     on_cpu, sharing = plan.hardware.device == "cpu", plan.distributed.zero_stage > 0
     width = BYTES[model.dtype]
-    is_wide = not sharing and (lora is None or model.quantization is not None)  # float32 norms and embeddings
+    saves_embedding = lora is not None and any("embed" in name.rpartition(".")[2] for name in lora.modules_to_save)
+    is_wide = not sharing and (lora is None or model.quantization is not None or saves_embedding)  # float32 embeddings
     counts = Counter(name.rpartition(".")[2] for name in adapted_modules(lora, facts))
     return Step(
         rows=train.micro_batch_size,
@@ -71,7 +72,7 @@ def step_of(plan: Plan, shape: Shape, facts: ModelFacts, figures: DataFigures | 
         casts=width < 4 and not sharing,
         keeps_inputs=isinstance(model.quantization, Int8Quantization),
         masked=train.micro_batch_size > 1 or packed,
-        attention=_attention(model.attention, longest, on_cpu=on_cpu),
+        attention="eager" if shape.softcaps else _attention(model.attention, longest, on_cpu=on_cpu),
         on_cpu=on_cpu,
         rank=lora.r if lora else 0,
         dropout=bool(lora and lora.dropout),
