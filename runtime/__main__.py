@@ -59,6 +59,10 @@ def without_torch(config: Config) -> None:
 
     if has_tokenizer(config.model.base) and not config.model.trust_remote_code:
         sys.modules["torch"] = None  # type: ignore[assignment]
+        from transformers.utils import is_torch_available
+
+        assert not is_torch_available()  # transformers asks once, and remembers
+        del sys.modules["torch"]  # datasets takes an entry for PyTorch itself
 
 
 def quiet() -> None:
