@@ -18,7 +18,7 @@ GROUPS = {
     "SG2": "What a spec refers to, and how its parts fit together",
     "SG3": "Writing and starting",
     "SG4": "While a run is carried out",
-    "SG5": "Secrets, generation and export",
+    "SG5": "Secrets, generation and export; more of data and templates",
 }
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
-from specgen.facts.rows import Row, held_out, matching_files, read_rows, weighted
+from specgen.facts.rows import FileRows, Row, fitting_format, held_out, matching_files, read_rows, weighted
+from specgen.facts.survey import Survey, survey
 from specgen.facts.synthetic import render_rows
 from specgen.facts.template import shipped_templates
 from specgen.limits import TooMuch, limited
@@ -47,6 +48,7 @@ class Facts:
     held_out: tuple[Row, ...]
     held_out_known: bool
     rows_are_examples: bool
+    survey: Survey
     figures: DataFigures | None
 
     @property
@@ -114,6 +116,7 @@ class _Gatherer:
             held_out=tuple(held),
             held_out_known=known or not fraction,
             rows_are_examples=data["overlong"].value == "error" and not data["packing"].value,
+            survey=survey(counts, held, asked=_asked(tree), controls=model.tokenizer.controls if model and model.tokenizer else ()),
             figures=None,
         )
 
@@ -184,14 +187,31 @@ class _Gatherer:
             except OSError as error:
                 self.fault("SG205", pattern, f"{path} cannot be read: {error.strerror}")
                 continue
-            self.faults += found.faults
+            self.faults += self.of_another_format(node, found) or found.faults
             rows += found.rows
             files.append(found.file)
         counts = weighted(tuple(rows), node.real("weight"), seed)
         return SourceFacts(counts=counts, files=tuple(files), rows=counts.total(), revision=None)
 
+    def of_another_format(self, node: Node, found: FileRows) -> list[Diagnostic]:
+        """One fault instead of one for each row, where no row has the format of the spec and all have another one."""
+        path, form = found.file.path, node.children["format"]
+        other = fitting_format(path, str(form.value)) if found.faults and not found.rows else None
+        if other is None:
+            return []
+        message = f"the rows of {path} have the format {other}, not {form.value}"
+        place = form.place or node.children["path"].place
+        return [Diagnostic(code="SG517", message=message, place=place, hint=f"write format: {other}")]
+
     def fault(self, code: str, node: Node, message: str, hint: str | None = None) -> None:
         self.faults.append(Diagnostic(code=code, message=message, place=node.place or node.key, hint=hint))
+
+
+def _asked(tree: Node) -> list[str]:
+    """The questions of the smoke test and the previews."""
+    prompts = tree.at("train", "preview", "prompts")
+    previews = [str(node.value) for node in prompts.items] if prompts else []
+    return [*(item.text("user") for item in tree.children["smoke"].items), *previews]
 
 
 def _looked_in() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import re
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,10 +19,14 @@ _STRING, _ARRAY = 8, 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufHeader:
-    """`values` holds scalars and texts, not arrays; `tensors` maps names to shapes, fastest dimension first."""
+    """`values` holds scalars and texts, not arrays; `tensors` maps names to shapes, fastest dimension first.
+
+    `added_tokens` has the texts of the tokens that are no pieces of text, by their ids, and whether they are control tokens.
+    """
 
     values: dict[str, str | int | float | bool]
     tensors: dict[str, tuple[int, ...]]
+    added_tokens: dict[int, tuple[str, bool]]
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
@@ -66,16 +71,39 @@ def _read(data: mmap.mmap) -> GgufHeader:
     cursor = _Cursor(data, 8)
     tensor_count, value_count = cursor.number("Q"), cursor.number("Q")
     values: dict[str, str | int | float | bool] = {}
+    arrays: dict[str, int] = {}
     for _ in range(value_count):
-        key = cursor.text()
-        if (value := cursor.value(cursor.number("I"))) is not None:
+        key, kind = cursor.text(), cursor.number("I")
+        start = cursor.offset
+        if (value := cursor.value(kind)) is None:
+            arrays[key] = start
+        else:
             values[key] = value
     tensors = {}
     for _ in range(tensor_count):
         name, dimensions = cursor.text(), cursor.number("I")
         tensors[name] = tuple(cursor.number("Q") for _ in range(dimensions))
         cursor.offset += 4 + 8  # type and position
-    return GgufHeader(values=values, tensors=tensors)
+    return GgufHeader(values=values, tensors=tensors, added_tokens=_added_tokens(data, arrays))
+
+
+def _added_tokens(data: mmap.mmap, arrays: dict[str, int]) -> dict[int, tuple[str, bool]]:
+    """Of the tokens, those of the types CONTROL (3) and USER_DEFINED (4)."""
+    if not {"tokenizer.ggml.tokens", "tokenizer.ggml.token_type"} <= arrays.keys():
+        return {}
+    types = _Cursor(data, arrays["tokenizer.ggml.token_type"] + 4)
+    count = types.number("Q")
+    found = re.finditer(b"[\x03\x04]\0\0\0", data[types.offset : types.offset + 4 * count])
+    kinds = {match.start() // 4: match[0][0] for match in found if match.start() % 4 == 0}
+    added: dict[int, tuple[str, bool]] = {}
+    tokens = _Cursor(data, arrays["tokenizer.ggml.tokens"] + 12)
+    for number in range(max(kinds, default=-1) + 1):
+        if number in kinds:
+            added[number] = tokens.text(), kinds[number] == 3
+        else:
+            length = tokens.number("Q")  # moves the offset, too
+            tokens.offset += length
+    return added
 
 
 class _Cursor:

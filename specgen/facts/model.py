@@ -14,6 +14,7 @@ from specgen.facts.architectures import Tensors, stored_tensors
 from specgen.facts.gguf import GgufHeader, read_gguf_header
 from specgen.facts.hub_cache import cached_snapshot
 from specgen.facts.published import published_config
+from specgen.facts.tokenizer import TokenizerFacts, tokenizer_in_folder, tokenizer_in_gguf
 from specgen.plan import HubBase, LocalBase, PackageBase
 from specgen.reading import regular
 
@@ -51,8 +52,8 @@ class ModelFacts:
     """`linear` maps a module's dotted name to its (in, out) features; the output layer is not among them.
 
     `tensors` has every stored tensor's shape by its name; `config` is config.json, or what a GGUF header says in its words.
-    `chat_template` None means that the model has none where `template_known`, and that nobody knows where not. `origin` says
-    what the facts were read from.
+    `chat_template` None means that the model has none where `template_known`, and that nobody knows where not. `tokenizer` is
+    None where its files are not at hand. `origin` says what the facts were read from.
     """
 
     model_type: str | None
@@ -62,6 +63,7 @@ class ModelFacts:
     max_positions: int | None
     chat_template: str | None
     template_known: bool
+    tokenizer: TokenizerFacts | None
     config: dict[str, Any]
     origin: Origin
 
@@ -133,6 +135,7 @@ def facts_from_config(config: dict[str, Any], *, origin: Origin) -> ModelFacts |
         max_positions=config.get("max_position_embeddings"),
         chat_template=None,
         template_known=False,
+        tokenizer=None,
         config=config,
         origin=origin,
     )
@@ -144,7 +147,8 @@ def _from_hub(base: HubBase) -> ModelFacts | None:
         facts = facts_from_config(read_object(snapshot / "config.json"), origin="hub cache")
         if facts is not None:
             known = (snapshot / "tokenizer_config.json").is_file()
-            return replace(facts, chat_template=read_chat_template(snapshot), template_known=known)
+            tokenizer = tokenizer_in_folder(snapshot)
+            return replace(facts, chat_template=read_chat_template(snapshot), template_known=known, tokenizer=tokenizer)
     config = published_config(base.repo)
     return None if config is None else facts_from_config(config, origin="published")
 
@@ -209,6 +213,7 @@ def _from_gguf(header: GgufHeader) -> ModelFacts:
         max_positions=positions if isinstance(positions, int) else None,
         chat_template=template if isinstance(template, str) else None,
         template_known=True,
+        tokenizer=tokenizer_in_gguf(header),
         config=_config_of(header),
         origin="header",
     )
@@ -225,7 +230,7 @@ def _from_folder(folder: Path) -> ModelFacts:
     tensors = _tensor_shapes(folder)
     template = read_chat_template(folder)
     if not tensors and (facts := facts_from_config(config, origin="config.json")):
-        return replace(facts, chat_template=template, template_known=True)
+        return replace(facts, chat_template=template, template_known=True, tokenizer=tokenizer_in_folder(folder))
     return ModelFacts(
         model_type=config.get("model_type"),
         parameters=sum(math.prod(shape) for shape in tensors.values()),
@@ -234,6 +239,7 @@ def _from_folder(folder: Path) -> ModelFacts:
         max_positions=config.get("max_position_embeddings"),
         chat_template=template,
         template_known=True,
+        tokenizer=tokenizer_in_folder(folder),
         config=config,
         origin="header",
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from specgen.diagnostics import Diagnostic, Place
-from specgen.facts.formats import turns_of
+from specgen.facts.formats import READERS, turns_of
 from specgen.plan import DataFile
 
 MOST_FAULTS = 20
@@ -57,6 +57,19 @@ def read_rows(path: str, form: str) -> FileRows:
         faults = [*faults[:MOST_FAULTS], rest]
     file = DataFile(path=path, rows=len(rows), sha256=hashlib.sha256(content).hexdigest())
     return FileRows(file=file, rows=tuple(rows), faults=tuple(faults))
+
+
+def fitting_format(path: str, form: str) -> str | None:
+    """Another format, that the first rows of a file have without a fault; None where there is no such one."""
+    rows: list[object] = []
+    for text in Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        if text.strip() and len(rows) < MOST_FAULTS:
+            try:
+                rows.append(json.loads(text))
+            except (ValueError, RecursionError):
+                return None
+    others = [other for other in READERS if other != form]
+    return next((other for other in others if rows and not any(turns_of(row, other)[1] for row in rows)), None)
 
 
 def _read_row(text: bytes, path: str, line: int, form: str) -> Row | list[Diagnostic]:

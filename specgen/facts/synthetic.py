@@ -56,6 +56,21 @@ def render_rows(synthetic: Node) -> tuple[list[Row], list[Diagnostic]]:
     return rows, []
 
 
+def unused_variables(synthetic: Node) -> list[str]:
+    """The variables that no message names. Empty where a message does not render."""
+    from jinja2 import meta
+
+    names = list(synthetic.children["variables"].children)
+    if not names:
+        return []
+    texts = [str(node.value) for message in synthetic.children["messages"].items for node in message.children.values()]
+    try:
+        named = {name for text in texts if "{" in text for name in meta.find_undeclared_variables(_environment().parse(text))}
+    except Exception:  # told where it is rendered
+        return []
+    return [name for name in names if name not in named] if named <= set(names) else []  # else one of them is misspelled
+
+
 Render = Callable[[Mapping[str, Any]], str]
 
 

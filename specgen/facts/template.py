@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 TRAINED = ("[[", "]]")
 LONGEST_RENDERING = 0.5  # seconds
+# stand for control tokens whose texts only the tokenizer knows
+NAMES = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
 
 
 def shipped_templates() -> dict[str, str]:
@@ -23,13 +26,11 @@ def shipped_templates() -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8").rstrip("\n") for file in sorted(folder.glob("*.jinja"))}
 
 
-def render_chat(template: str, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+def render_chat(template: str, messages: list[dict[str, str]], *, add_generation_prompt: bool, names: Mapping[str, str] = NAMES) -> str:
     """A conversation as text, by the conventions of transformers' apply_chat_template.
 
-    Special tokens that only the tokenizer knows render as their names. Raises jinja2.TemplateError, or whatever the
-    template raises.
+    `names` are the texts of bos_token and its like. Raises jinja2.TemplateError, or whatever the template raises.
     """
-    names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
     if template in _refused:
         raise _refused[template]
     try:
@@ -42,7 +43,7 @@ def render_chat(template: str, messages: list[dict[str, str]], *, add_generation
 _refused: dict[str, Exception] = {}  # what took too much once takes it again
 
 
-def _rendered(template: str, messages: list[dict[str, str]], add_generation_prompt: bool, names: dict[str, str]) -> str:
+def _rendered(template: str, messages: list[dict[str, str]], add_generation_prompt: bool, names: Mapping[str, str]) -> str:
     with limited(LONGEST_RENDERING):
         return _compiled(template).render(
             messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names
@@ -89,10 +90,14 @@ def _environment() -> SandboxedEnvironment:
     def raise_exception(message: str) -> NoReturn:
         raise TemplateError(message)
 
+    def strftime_now(form: str) -> str:
+        return form  # a compiled folder is the same on every day
+
     def tojson(value: Any, indent: int | None = None) -> str:
         return json.dumps(value, ensure_ascii=False, indent=indent)
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = strftime_now
     return environment

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.plan import HubBase
 from specgen.sizes import size_in_bytes
 from specgen.source import Node
 from specgen.validate import place_of
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 MOST_SHARDS = 500
+PRECISION = {"bfloat16": 8, "float16": 11, "float32": 24}  # bits of a significand
 
 
 def merged_dtype_holds_the_weights(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -67,3 +69,32 @@ def limits_go_with_the_policy(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
                 place=place_of(tree, "data", "overlong"),
                 hint=f"write limits: {{{what}: 0.01}} for one in a hundred",
             )
+
+
+def the_adapter_keeps_the_merge_exact(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """The merged model is made from the exported adapter, so that both are the same model."""
+    adapter, merged = tree.text("export", "adapter", "dtype"), tree.text("export", "merged", "dtype")
+    node = tree.children["export"].children["adapter"].children["dtype"]
+    if tree.children["adapter"].value is not None and merged == "float32" and PRECISION[adapter] < PRECISION[merged]:
+        yield Diagnostic(
+            code="SG532",
+            severity="note",
+            message=f"the merged model is float32, and made from the exported adapter, which is rounded to {adapter}",
+            place=place_of(tree, "export", "merged", "dtype"),
+            hint="write export.adapter.dtype: float32",
+            related=((node.place, f"rounded to {adapter}"),) if node.place else (),
+        )
+
+
+def the_name_is_not_the_base(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A model that is named as its base is taken for it."""
+    base, node = facts.base, tree.children["name"]
+    own = base.repo if isinstance(base, HubBase) else base.path
+    if str(node.value).lower() == own.rpartition("/")[2].removesuffix(".gguf").lower():
+        yield Diagnostic(
+            code="SG534",
+            severity="note",
+            message=f"the run is named as its base model, {own}",
+            place=node.place,
+            hint="a name of its own tells the two apart, for example by what it learns",
+        )

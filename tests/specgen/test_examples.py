@@ -47,8 +47,9 @@ NEEDS_MORE = {
         "SG211",
     ),
     *("SG212", "SG221", "SG231", "SG234", "SG269", "SG270", "SG290", "SG291", "SG292", "SG293", "SG294", "SG295", "SG296", "SG297"),
+    *("SG210", "SG214", "SG224", "SG227", "SG228", "SG239", "SG500", "SG508", "SG517", "SG523", "SG542", "SG549"),
 }
-CODES = [code for code in explanations() if "SG1" <= code < "SG3" and code not in NEEDS_MORE]
+CODES = [code for code in explanations() if ("SG1" <= code < "SG3" or code >= "SG5") and code not in NEEDS_MORE]
 
 
 def codes_of(example):

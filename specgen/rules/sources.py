@@ -1,0 +1,112 @@
+"""Rules about where data come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from specgen.diagnostics import Diagnostic
+from specgen.facts.gather import Facts
+from specgen.facts.synthetic import unused_variables
+from specgen.plan import HubBase
+from specgen.source import Node
+from specgen.validate import place_of
+
+SMALL_SHARE, MANY_ROWS = 0.01, 1000
+
+
+def paths_stay_inside(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A spec is reviewed and run from its repository: what lies outside of it is not there on another machine."""
+    sources = tree.children["data"].children["sources"].items
+    nodes = [(source.at("file", "path"), found.files) for source, found in zip(sources, facts.sources, strict=True)]
+    for node, files in [*nodes, (tree.at("template", "file"), ())]:
+        if node is None:
+            continue
+        path = str(node.value)
+        linked = next((file.path for file in files if not Path(file.path).resolve().is_relative_to(Path.cwd().resolve())), None)
+        why = (
+            "is an absolute path" if Path(path).is_absolute()
+            else "leaves the working folder" if ".." in Path(os.path.normpath(path)).parts
+            else f"leads out of the working folder, by a link: {linked}" if linked
+            else None
+        )  # fmt: skip
+        if why:
+            yield Diagnostic(
+                code="SG210",
+                severity="warning",
+                message=f"{path} {why}: another machine has something else there",
+                place=node.place,
+                hint="keep data and templates in the repository, or on the hub",
+            )
+
+
+def files_are_read_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """The same bytes in two sources count twice."""
+    first: dict[str, tuple[int, str]] = {}
+    for index, source in enumerate(facts.sources):
+        for file in source.files:
+            before = first.setdefault(file.sha256, (index, file.path))
+            if before != (index, file.path):
+                place = place_of(tree, "data", "sources", before[0], "file", "path")
+                same = "is read twice" if before[1] == file.path else f"has the same bytes as {before[1]}"
+                yield Diagnostic(
+                    code="SG214",
+                    severity="warning",
+                    message=f"{file.path} {same}: its rows count twice",
+                    place=place_of(tree, "data", "sources", index, "file", "path"),
+                    hint="leave it out of one of the two; weight: 2 says that it is meant",
+                    related=((place, "read here, too"),) if place and before[0] != index else (),
+                )
+
+
+def sources_carry_weight(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A source that is hardly there is hardly learned."""
+    if facts.rows is None or facts.rows < MANY_ROWS:
+        return
+    for index, source in enumerate(facts.sources):
+        rows = source.rows or 0
+        if 0 < rows < SMALL_SHARE * facts.rows:
+            yield Diagnostic(
+                code="SG215",
+                severity="note",
+                message=f"this source has {rows:,} of {facts.rows:,} rows, {rows / facts.rows:.1%}: little of it will be learned",
+                place=place_of(tree, "data", "sources", index),
+                hint="raise its weight or repeat, or lower the others'",
+            )
+
+
+def variables_are_used(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A variable that no text names only multiplies the rows."""
+    for source in tree.children["data"].children["sources"].items:
+        rule = source.children.get("synthetic")
+        for name in unused_variables(rule) if rule else ():
+            node = rule.children["variables"].children[name] if rule else source
+            times = f", and makes {len(node.items)} times as many rows" if len(node.items) > 1 else ""
+            yield Diagnostic(
+                code="SG515",
+                severity="warning",
+                message=f"no message names the variable {name}{times}",
+                place=node.key or node.place,
+                hint=f"write {{{{ {name} }}}} in a message; repeat makes more rows",
+            )
+
+
+def the_hub_is_pinned(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A branch on the hub is something else on another day. A lock beside the spec pins what has no revision."""
+    if isinstance(facts.base, HubBase) and facts.base.revision in (None, "main"):
+        yield _unpinned(facts.base.repo, tree, "model", "base")
+    for index, source in enumerate(tree.children["data"].children["sources"].items):
+        hub = source.children.get("hub")
+        if hub and hub.children["revision"].value in (None, "main") and not facts.sources[index].revision:
+            yield _unpinned(hub.text("repo"), tree, "data", "sources", index, "hub", "repo")
+
+
+def _unpinned(repo: str, tree: Node, *path: str | int) -> Diagnostic:
+    return Diagnostic(
+        code="SG521",
+        severity="note",
+        message=f"{repo} is taken as it is on the hub on the day of the run",
+        place=place_of(tree, *path),
+        hint="specgen lock writes the commit down beside the spec, and a run takes that",
+    )
