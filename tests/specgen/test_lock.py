@@ -46,7 +46,7 @@ def spec(tmp_path, monkeypatch):
     (model / "config.json").write_text(json.dumps(CONFIG))
     (model / "tokenizer.json").write_text("{}")
     (model / "tokenizer_config.json").write_text(
-        json.dumps({"chat_template": "{% for message in messages %}{{ message.content }}{% endfor %}"})
+        json.dumps({"chat_template": "{% for message in messages %}{{ message.content }}</s>{% endfor %}"})
     )
     (tmp_path / "rows.jsonl").write_text(ROW)
     (tmp_path / "spec.yaml").write_text(SPEC)
