@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
 from specgen.memory.plan import MemoryPlan, memory_plan
-from specgen.plan import Nf4Quantization, Plan
+from specgen.plan import Dtype, Nf4Quantization, Plan
 
 SHORTEST = 128  # tokens: rows are not advised to be shorter
 
@@ -82,8 +82,10 @@ def _four_bits(plan: Plan, figures: DataFigures | None) -> Candidates:
 
 
 def _sixteen_bits(plan: Plan, figures: DataFigures | None) -> Candidates:
+    capability = plan.hardware.compute_capability
+    dtype: Dtype = "float16" if capability is not None and capability < 8 else "bfloat16"
     if plan.model.dtype == "float32":
-        yield "model.dtype: bfloat16", replace(plan, model=replace(plan.model, dtype="bfloat16"))
+        yield f"model.dtype: {dtype}", replace(plan, model=replace(plan.model, dtype=dtype))
 
 
 def _shorter_rows(plan: Plan, figures: DataFigures | None) -> Candidates:

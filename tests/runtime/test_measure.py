@@ -103,8 +103,21 @@ def test_arithmetic_agrees_with_the_step_that_is_counted(built, settings):
     assert worked_out.optimizer == pytest.approx(parts["optimizer"], rel=0.01)
 
 
-@pytest.mark.parametrize("kind", OTHERS)
-@pytest.mark.parametrize("settings", [DROPOUT, FULL], ids=["lora", "full"])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("qwen2", FULL),
+        ("qwen3", DROPOUT),
+        ("qwen3", FULL),
+        ("mistral", DROPOUT),
+        ("phi3", DROPOUT),
+        ("phi3", FULL),
+        ("gemma", FULL),
+        ("gemma2", DROPOUT),
+        ("gemma3_text", DROPOUT),
+        ("gemma3_text", FULL),
+    ],
+)
 def test_arithmetic_holds_for_other_architectures(built, kind, settings):
     own = ("model.attention=eager",) if kind == "gemma2" else ()  # its scores go through a tanh
     worked_out, parts = both(built, (*settings, *own), {**LLAMA, **OTHERS[kind], "model_type": kind})

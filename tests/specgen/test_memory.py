@@ -187,6 +187,13 @@ def test_every_setting_that_is_advised_makes_it_fit(settings, limit):
         assert memory_plan(together.plan, together.facts.model, None).total == found[-1].memory.total <= limit
 
 
+def test_an_old_gpu_is_advised_another_type():
+    settings = ("model.dtype=float32", "hardware={device: cuda, compute_capability: 7.5}")
+    now = compiled(*settings)
+    found = remedies(now.plan, now.facts.model, None, memory_plan(now.plan, now.facts.model, None).total - 1)
+    assert "model.dtype: float16" in [remedy.setting for remedy in found]
+
+
 def test_nothing_is_advised_where_nothing_helps():
     now = compiled()
     assert remedies(now.plan, now.facts.model, None, 1000) == []
