@@ -10,6 +10,7 @@ from specgen.facts.gather import Facts
 from specgen.facts.template import TRAINED, conversation, mark_trained, plain_text
 from specgen.memory import memory_plan
 from specgen.plan import HubBase, PackageBase, Plan
+from specgen.rules.tokens import proven_stop
 from specgen.sizes import size
 from specgen.trainable import adapted_modules, trainable_parameters
 
@@ -36,6 +37,7 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
     targets = plan.adapter.targets if plan.adapter else ()
     return {
         "base": _base(plan, facts),
+        "stop": proven_stop(facts) if plan.train.objective == "chat" else None,
         "distinct": len(facts.counts),
         "data": facts.figures,
         "total_tokens": total_tokens(plan, facts),

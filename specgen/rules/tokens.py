@@ -42,6 +42,13 @@ def answers_end_where_generation_stops(tree: Node, facts: Facts) -> Iterator[Dia
         )
 
 
+def proven_stop(facts: Facts) -> tuple[str, int] | None:
+    """The control token that ends an answer, and its id; None where template or tokenizer are not known."""
+    text, tokenizer = _rendered(facts), _tokenizer(facts)
+    end = end_of_turn(text.rpartition(ANSWER)[2], tokenizer) if text and tokenizer else None
+    return (end, tokenizer.controls[end]) if end and tokenizer else None
+
+
 def end_of_turn(closing: str, tokenizer: TokenizerFacts) -> str | None:
     """The control token that comes first in what a template puts behind an answer; what the runtime trains and stops on."""
     return next(_controls_in(closing, tokenizer.controls), None)
@@ -146,8 +153,13 @@ def _tokenizer(facts: Facts) -> TokenizerFacts | None:
 
 
 def _probe(tree: Node, facts: Facts) -> str | None:
+    """What `_rendered` gives, for a chat."""
+    return None if learns_text(tree) else _rendered(facts)
+
+
+def _rendered(facts: Facts) -> str | None:
     """A question and an answer as the template writes them; None where it is not known or does not render (SG203)."""
-    if learns_text(tree) or facts.template_text is None:
+    if facts.template_text is None:
         return None
     tokenizer = _tokenizer(facts)
     names = {**dict.fromkeys(NAMES, ""), **tokenizer.names} if tokenizer else NAMES

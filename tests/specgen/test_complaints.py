@@ -67,7 +67,9 @@ def test_02_an_answer_ends_with_a_token_on_which_generation_stops(tmp_path):
     tokens = ("<unk>", "<s>", "</s>", "<|im_start|>", "<end_of_turn>")
     base = a_model(tmp_path / "with", template=gemma, tokens=tokens)
     assert told(base=base)["SG224"] == "answers end with <end_of_turn>; the base model's own generation stops on </s>"
-    assert "Hello.<end_of_turn>]]" in compiled(base=base).files["plan.md"]
+    plan = compiled(base=base).files["plan.md"]
+    assert "Hello.<end_of_turn>]]" in plan
+    assert "end\\_of\\_turn\\>, token 4: trained, and what generation stops on |" in plan
 
 
 def test_03_the_end_of_turn_is_trained_although_it_is_the_pad_token_too():
