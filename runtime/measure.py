@@ -30,7 +30,7 @@ from runtime.config import Config, HubBase
 from runtime.faults import RunFault
 from runtime.ledger import Ledger
 from runtime.loss import trained_positions_loss
-from runtime.model import attention, locate, pick_device, torch_dtype
+from runtime.model import asked_attention, locate, pick_device, torch_dtype
 from runtime.packed import quantize, quantized_like
 from runtime.trainable import autocasts, prepared, weights_dtype
 
@@ -97,7 +97,7 @@ def meta_model(config: Config, base: PreTrainedConfig, batch: Batch) -> nn.Modul
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             base,
             dtype=torch_dtype(weights_dtype(config)),
-            attn_implementation=attention(config.model.attention, longest=batch.row_tokens),
+            attn_implementation=asked_attention(config.model.attention, longest=batch.row_tokens),
             trust_remote_code=config.model.trust_remote_code,
         )
         model.requires_grad_(False)

@@ -138,7 +138,7 @@ def load_model(model: ModelConfig, *, device: torch.device, longest: int | None 
     loaded = AutoModelForCausalLM.from_pretrained(
         folder_of(model.base),
         dtype=torch_dtype(dtype or model.dtype),
-        attn_implementation=attention(model.attention, longest=longest),
+        attn_implementation=asked_attention(model.attention, longest=longest),
         trust_remote_code=model.trust_remote_code,
         **options,
     )
@@ -197,6 +197,13 @@ def attention(choice: str, *, longest: int | None = None) -> str:
         return "eager" if longest is not None and longest <= SHORT_ROW else "sdpa"
     has_flash = importlib.util.find_spec("flash_attn") is not None
     return "flash_attention_2" if has_flash and torch.cuda.get_device_capability()[0] >= 8 else "sdpa"
+
+
+def asked_attention(choice: str, *, longest: int | None = None) -> str | None:
+    """What transformers is asked for: None where auto comes to sdpa, which it then takes for every model that has it. Gemma 2
+    has only eager, and asking for sdpa would be refused."""
+    found = attention(choice, longest=longest)
+    return None if choice == "auto" and found == "sdpa" else found
 
 
 def torch_dtype(name: str) -> torch.dtype:

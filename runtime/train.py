@@ -19,7 +19,7 @@ from runtime.data.dataset import collate, load_rows
 from runtime.faults import WRONG, Interrupted, RunFault
 from runtime.generate import Generator
 from runtime.loss import trained_positions_loss
-from runtime.model import attention, load_model, load_tokenizer, pick_device, require_bitsandbytes
+from runtime.model import load_model, load_tokenizer, pick_device, require_bitsandbytes
 from runtime.text_format import row_format
 from runtime.trainable import autocasts, prepared, weights_dtype
 from runtime.watch import Watch, previous_metrics, previous_validation, stop_on_interrupt
@@ -43,7 +43,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     base = load_model(config.model, device=arguments.device, longest=rows.longest, dtype=weights_dtype(config))
     model = prepared(config, base)
     form = row_format(tokenizer, config.train.objective, system=config.chat.system)
-    chosen = attention(config.model.attention, longest=rows.longest)
+    chosen: str = base.config._attn_implementation  # auto leaves it to transformers, model by model
     collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=chosen == "flash_attention_2")
     resume = checkpoints.newest_whole(out, lambda text: console.say("train", text) if is_main else None)
     if resume and is_main:

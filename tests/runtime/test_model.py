@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from runtime import pipeline
 from runtime.chat_template import ChatFormat
 from runtime.config import HubBase, LocalBase, ModelConfig, PackageBase, TemplateConfig
-from runtime.model import attention, identity, load_model, load_tokenizer, locate, pick_device
+from runtime.model import asked_attention, attention, identity, load_model, load_tokenizer, locate, pick_device
 
 ASKS_FOR_A_HUB_MODEL = """
 from runtime.config import HubBase
@@ -85,6 +85,12 @@ def test_a_named_attention_is_taken_as_it_is():
 @NO_GPU
 def test_attention_auto_is_eager_on_a_cpu_for_short_training_rows_only():
     assert [attention("auto", longest=longest) for longest in (128, 129, None)] == ["eager", "sdpa", "sdpa"]
+
+
+@NO_GPU
+def test_sdpa_is_asked_for_by_name_only_where_the_spec_does():
+    assert [asked_attention(choice, longest=200) for choice in ("auto", "sdpa", "eager")] == [None, "sdpa", "eager"]
+    assert asked_attention("auto", longest=50) == "eager"
 
 
 @NO_GPU
