@@ -220,17 +220,18 @@ def diff(
 @spec_argument
 @profile_option
 @set_option
+@click.option("--measure", is_flag=True, help="Count the memory on a real training step, with tensors without values.")
 @click.option("--format", "form", type=click.Choice(["markdown", "json"]), default="markdown", help="How the plan is printed.")
-def plan(spec: Path, profile: str | None, settings: tuple[str, ...], form: str) -> None:
+def plan(spec: Path, profile: str | None, settings: tuple[str, ...], measure: bool, form: str) -> None:
     """Say what a run will be: rows, tokens, steps, memory. Tokenizes the data; trains nothing."""
     from specgen.commands.plan import as_data, planned
 
-    compiled = planned(spec, profile, settings)
-    _print_diagnostics([diagnostic for diagnostic in compiled.diagnostics if diagnostic.severity != "note"])
+    found = planned(spec, profile, settings, measure=measure)
+    _print_diagnostics([diagnostic for diagnostic in found.diagnostics if diagnostic.severity != "note"])
     if form == "json":
-        click.echo(json.dumps(as_data(compiled), ensure_ascii=False, indent=2))
+        click.echo(json.dumps(as_data(found), ensure_ascii=False, indent=2))
     else:
-        click.echo(compiled.files["plan.md"], nl=False)
+        click.echo(found.text, nl=False)
 
 
 @cli.command()

@@ -17,17 +17,19 @@ from specgen.trainable import trainable_parameters
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from specgen.memory import MemoryPlan
+
 Files = dict[str, str]
 
 
-def render(plan: Plan, facts: Facts) -> Files:
+def render(plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> Files:
     """The compiled folder: file name → text. The same plan and facts give the same text everywhere."""
     names = ["config.yaml", *(["deepspeed.json"] if plan.distributed.zero_stage else []), "launch.sh"]
     trained = trainable_parameters(plan.adapter, facts.model) if facts.model else None
     files = {name: _template(name).render(plan=plan, bucket_size=bucket_size(trained)) for name in names}
     if plan.distributed.deepspeed and "deepspeed.json" in files:
         files["deepspeed.json"] = _laid_over(files["deepspeed.json"], plan.distributed.deepspeed)
-    files["plan.md"] = _template("plan.md").render(plan=plan, **summarise(plan, facts))
+    files["plan.md"] = _template("plan.md").render(plan=plan, **summarise(plan, facts, measured))
     _read_back(files, plan)
     return files
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from specgen.facts.gather import Facts
 from specgen.facts.template import TRAINED, conversation, mark_trained, plain_text
-from specgen.memory import memory_plan
+from specgen.memory import MemoryPlan, memory_plan
 from specgen.plan import HubBase, PackageBase, Plan
 from specgen.rules.tokens import proven_stop
 from specgen.sizes import size
@@ -31,8 +31,8 @@ class Figures:
     merged_size: str
 
 
-def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
-    """What the template of plan.md needs beside the plan."""
+def summarise(plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> dict[str, Any]:
+    """What the template of plan.md needs beside the plan; its memory is worked out where it has not been measured."""
     rendered = samples(plan, facts)
     targets = plan.adapter.targets if plan.adapter else ()
     return {
@@ -43,7 +43,8 @@ def summarise(plan: Plan, facts: Facts) -> dict[str, Any]:
         "total_tokens": total_tokens(plan, facts),
         "arithmetic": arithmetic(plan, facts),
         "figures": _figures(plan, facts),
-        "memory": memory_plan(plan, facts.model, facts.figures),
+        "memory": measured or memory_plan(plan, facts.model, facts.figures),
+        "is_measured": measured is not None,
         "targets": targets if isinstance(targets, str) else ", ".join(targets),
         "quantized": plan.model.quantization.TAG if plan.model.quantization else None,
         "samples": rendered,

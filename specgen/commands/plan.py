@@ -5,31 +5,73 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from specgen import folder
 from specgen.compiler import Compiled, compile_spec
-from specgen.diagnostics import SpecError
+from specgen.diagnostics import Diagnostic, SpecError
 from specgen.facts.figures import DataFigures, figures_of
 from specgen.launch import run_quietly, told_faults
+from specgen.memory import MemoryPlan, memory_plan
 from specgen.places import cache_folder
 from specgen.plan import to_plain
+from specgen.render import render
+from specgen.rules.memory import memory_fits
 from specgen.summary import total_tokens
 
+NOT_TO_BE_HAD = ("SG411", "SG412", "SG417")  # a model or a data set of the hub
 RUNS = "plans"  # where data stages of plans lie, below the cache folder
 
 
-def planned(spec: Path, profile: str | None, settings: tuple[str, ...]) -> Compiled:
-    """The compiled spec with its data figures. Raises SpecError, also for what the data stage finds wrong with the rows."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A compiled spec with what could be found out about its data and, where that was asked for, its memory."""
+
+    compiled: Compiled
+    measured: MemoryPlan | None
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def text(self) -> str:
+        """plan.md."""
+        return render(self.compiled.plan, self.compiled.facts, self.measured)["plan.md"]
+
+
+def planned(spec: Path, profile: str | None, settings: tuple[str, ...], *, measure: bool) -> Planned:
+    """The plan of a spec. Raises SpecError, also for what the data stage finds wrong with the rows, and for a step that is
+    measured and does not fit. What is on a hub that cannot be reached stays unknown, with a warning."""
     compiled = compile_spec(spec, profile, settings)
-    return compile_spec(spec, profile, settings, figures=measured_data(compiled))
+    unknown: list[Diagnostic] = []
+    try:
+        compiled = compile_spec(spec, profile, settings, figures=measured_data(compiled))
+    except SpecError as error:
+        if not all(fault.code in NOT_TO_BE_HAD for fault in error.diagnostics):
+            raise
+        unknown = [replace(fault, severity="warning") for fault in error.diagnostics]
+    found = _measured_step(compiled) if measure else None
+    gate = list(memory_fits(compiled.tree, compiled.plan, compiled.facts, found)) if found else []
+    if gate:
+        raise SpecError(*gate)
+    return Planned(compiled=compiled, measured=found, diagnostics=(*unknown, *compiled.diagnostics))
 
 
-def as_data(compiled: Compiled) -> dict[str, object]:
-    """The plan for other programs: all settings as config.yaml has them, and the figures of the data."""
+def _measured_step(compiled: Compiled) -> MemoryPlan:
+    from specgen.memory.measured import measured
+
+    with tempfile.TemporaryDirectory() as scratch:
+        build = Path(scratch, "build")
+        folder.write(compiled.files, build)
+        return measured(build, compiled.plan, compiled.facts.model, compiled.facts.figures)
+
+
+def as_data(found: Planned) -> dict[str, object]:
+    """The plan for other programs: all settings as config.yaml has them, and the figures of the data and the memory."""
+    compiled = found.compiled
     figures = compiled.facts.figures
+    memory = found.measured or memory_plan(compiled.plan, compiled.facts.model, figures)
     return {
+        "memory": None if memory is None else asdict(memory) | {"together": memory.total, "measured": found.measured is not None},
         "plan": to_plain(compiled.plan),
         "data": None if figures is None else asdict(figures),
         "parameters": compiled.facts.model.parameters if compiled.facts.model else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
@@ -11,16 +12,19 @@ from specgen.sizes import gib
 from specgen.source import Node
 from specgen.validate import place_of
 
+if TYPE_CHECKING:
+    from specgen.memory import MemoryPlan
 
-def memory_fits(tree: Node, plan: Plan, facts: Facts) -> Iterator[Diagnostic]:
-    """hardware.device_memory is enough for a training step."""
+
+def memory_fits(tree: Node, plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> Iterator[Diagnostic]:
+    """hardware.device_memory is enough for a training step, as worked out or, where that is at hand, as measured."""
     limit = plan.hardware.device_memory
     if limit is None:
         return
     from specgen.memory import memory_plan
 
     place = place_of(tree, "hardware", "device_memory")
-    needed = memory_plan(plan, facts.model, facts.figures)
+    needed = measured or memory_plan(plan, facts.model, facts.figures)
     if needed is None:
         message = "hardware.device_memory is set, and what training needs is not known: the base model's sizes are not"
         yield Diagnostic(code="SG282", severity="warning", message=message, place=place, hint="specgen plan --measure finds it out")
@@ -36,7 +40,8 @@ def memory_fits(tree: Node, plan: Plan, facts: Facts) -> Iterator[Diagnostic]:
 def _hint(plan: Plan, facts: Facts, limit: int) -> str:
     from specgen.memory.fitting import remedies
 
-    assert facts.model is not None, "its memory was worked out"
+    if facts.model is None:
+        return "gradient checkpointing and smaller micro batches need less"
     found = remedies(plan, facts.model, facts.figures, limit)
     if not found:
         return "no setting of memory makes it fit; take a smaller model, or shorter rows"

@@ -51,3 +51,25 @@ def test_steps_that_depend_on_dropped_rows_are_known(process, root, cache):
     assert "| dropped, truncated | 30, 0 rows |" in ran.out
     assert "| examples, after dropping | 50 |" in ran.out
     assert "| optimizer steps | 21 (3.0 epochs x 7), 2 of them warm-up |" in ran.out
+
+
+def test_memory_is_counted_on_a_step_where_that_is_asked_for(process, root, cache):
+    ran = plan(process, root, cache, "--measure", "--format", "json")
+    assert ran.code == 0
+    memory = json.loads(ran.out)["memory"]
+    assert memory["measured"] is True
+    assert memory["weights"] == pytest.approx(134_515_008 * 2, rel=0.01)  # bfloat16
+    assert memory["together"] == sum(
+        memory[part] for part in ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "buffers")
+    )
+    told = plan(process, root, cache, "--measure", "--set", "hardware.device_memory=500MiB")
+    assert told.code == 2
+    assert "SG281: training needs " in told.err
+
+
+def test_what_a_hub_out_of_reach_would_tell_stays_unknown(process, root, cache):
+    spec = "specs/smollm2_135m_instruct_full_alpaca_e3.yaml"
+    ran = process("plan", spec, cwd=root, SPECGEN_CACHE=cache, HF_HUB_OFFLINE="1")
+    assert ran.code == 0
+    assert "warning SG417: " in ran.err
+    assert "| rows | unknown |" in ran.out
