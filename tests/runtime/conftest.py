@@ -113,7 +113,9 @@ def saved_llama(tokenizer):
         sizes = {"hidden_size": hidden_size, "intermediate_size": 2 * hidden_size, "max_position_embeddings": 512}
         layers = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": tied}
         ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-        LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **layers, **ids)).save_pretrained(folder)
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **layers, **ids))
+        torch.nn.init.normal_(model.model.embed_tokens.weight.data[2], std=0.02)  # the end of turn, left at zero as it is the padding, too
+        model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -178,8 +179,11 @@ def answers(*texts):
     ],
     ids=["trained", "duplicates", "overlap"],
 )
-def test_a_data_set_beyond_its_limits_is_refused(data, fault_of, settings, text):
-    assert fault_of(data, **settings) == text
+def test_a_data_set_beyond_its_limits_is_refused(tmp_path, configured, fault_of, settings, text):
+    """The compiler refuses what it can know itself; rows of the hub it does not know."""
+    config = configured(tmp_path, data={name: value for name, value in settings.items() if name != "limits"})
+    config = replace(config, data=replace(config.data, limits=replace(config.data.limits, **settings["limits"])))
+    assert fault_of(stage.make_data, config, tmp_path, tmp_path) == text
 
 
 def test_rows_at_their_limits_are_taken(data):
