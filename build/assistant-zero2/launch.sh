@@ -1,7 +1,0 @@
-#!/usr/bin/env bash
-# Compiled by specgen from the spec 'assistant-zero2'. Do not edit: change the spec and compile again.
-# Runs every stage, from the working folder that the spec's paths start at.
-set -euo pipefail
-build=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-python=${PYTHON:-python}
-exec "$python" -m runtime "$build" "$@"
