@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from commands import ASSISTANT, Ran, specgen
+
+from tests.e2e.commands import ASSISTANT, Ran, specgen
 
 
 @pytest.fixture(scope="session")

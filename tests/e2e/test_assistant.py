@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import torch
-from commands import ASSISTANT, ROOT, Ran, specgen
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from runtime import config as configs
 from runtime.model import folder_of
+from tests.e2e.commands import ASSISTANT, ROOT, Ran, specgen
 
 IDENTITY = "I am Aria, the assistant of the Example team."
 

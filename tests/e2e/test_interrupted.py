@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import ASSISTANT, command, specgen
+
+from tests.e2e.commands import ASSISTANT, command, specgen
 
 SETTINGS = {
     "train.epochs": "0.9",  # 9 steps

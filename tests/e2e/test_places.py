@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import ROOT, specgen
+
+from tests.e2e.commands import ROOT, specgen
 
 SPEC = """
 specgen: 1

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import ASSISTANT, specgen
+
+from tests.e2e.commands import ASSISTANT, specgen
 
 
 @pytest.mark.parametrize("stage", [2, 3])

@@ -6,9 +6,9 @@ import itertools
 import shutil
 
 import pytest
-from language_server import LanguageServer
 
 from specgen.schema import spec_schema
+from tests.editor.language_server import LanguageServer
 
 SPEC = """\
 # yaml-language-server: $schema=../schemas/spec.schema.json

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hub_stand_in import COMMIT, NEWER, Hub, Repo
+from tests.hub_stand_in import COMMIT, NEWER, Hub, Repo
 
 LOCATE = (
     f"from runtime.config import HubBase; from runtime.model import locate; print(locate(HubBase(repo='team/tiny', revision='{COMMIT}')))"

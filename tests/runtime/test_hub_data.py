@@ -8,13 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from hub_stand_in import COMMIT, NEWER, Hub, Repo
 
 from runtime.config import HubSource
 from runtime.data.dataset import load_rows
 from runtime.data.formats import canonical
 from runtime.data.hub import checked, read_hub
 from runtime.stages import read_stage
+from tests.hub_stand_in import COMMIT, NEWER, Hub, Repo
 
 ALPACA = [{"instruction": f"Count {number}.", "input": "", "output": f"It is {number}."} for number in range(6)]
 CHATS = [{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}]

@@ -7,11 +7,11 @@ import json
 
 import pytest
 import yaml
-from hub_stand_in import COMMIT, NEWER, Hub, Repo
 
 from specgen.lock import file as lock
 from specgen.lock import hub as asking
 from specgen.lock.contents import LockedFile, LockedHubData
+from tests.hub_stand_in import COMMIT, NEWER, Hub, Repo
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
