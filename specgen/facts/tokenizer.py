@@ -25,7 +25,7 @@ class TokenizerFacts:
     tokens that templates know by a name (bos_token, …).
 
     `adds_bos` says whether the tokenizer puts bos_token before a text, `stops` on which control tokens the base model's own
-    generation ends. `untrained` are control tokens whose embedding is all zeros. `generation` is generation_config.json.
+    generation ends. `untrained` are control tokens, but for padding, whose embedding is all zeros. `generation` is generation_config.json.
     """
 
     controls: dict[str, int]
@@ -77,7 +77,7 @@ def tokenizer_in_folder(folder: Path) -> TokenizerFacts | None:
         names=names,
         adds_bos=_adds_bos(folder, config, names),
         stops=_stops(generation or _object(folder / "config.json"), controls, names),
-        untrained=_untrained(folder, controls),
+        untrained=tuple(text for text in _untrained(folder, controls) if controls[text] not in _padding(folder, controls, names)),
         generation=generation,
     )
 
@@ -127,6 +127,11 @@ def _stops(settings: Mapping[str, Any], controls: Mapping[str, int], names: Mapp
     ids = set(ends if isinstance(ends, list) else [ends])
     found = [text for text, number in controls.items() if number in ids]
     return tuple(dict.fromkeys([*found, *(names[name] for name in ("eos_token",) if name in names)]))
+
+
+def _padding(folder: Path, controls: Mapping[str, int], names: Mapping[str, str]) -> set[int | None]:
+    """The ids of padding, whose embedding torch makes zero and keeps so, though the token may be an end as well."""
+    return {controls.get(names.get("pad_token", "")), _object(folder / "config.json").get("pad_token_id")}
 
 
 def _untrained(folder: Path, controls: Mapping[str, int]) -> tuple[str, ...]:

@@ -102,3 +102,4 @@ def test_an_embedding_of_zeros_is_a_token_that_was_never_trained(tmp_path, shard
     (tmp_path / name).write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<10e", *rows))
     index = {"model.safetensors.index": {"weight_map": {"model.embed_tokens.weight": name}}} if sharded else {}
     assert tokenizer_in_folder(a_folder(tmp_path, **index)).untrained == ("<|im_end|>",)
+    assert tokenizer_in_folder(a_folder(tmp_path, **index, config={"pad_token_id": 4})).untrained == ()
