@@ -35,6 +35,17 @@ def test_a_change_says_what_it_means(repository):
     assert (ran.code, ran.out, ran.err) == (0, DIFF, "")
 
 
+def test_another_template_says_how_many_rows_it_renders_otherwise(repository):
+    repository.git("checkout", "-qb", "template")
+    repository.replace("spec", "template: chatml", "template: llama3")
+    repository.commit("Another template")
+    ran = repository.specgen("diff", "--git", "main..template")
+    assert ran.code == 0
+    assert "  template  chatml → llama3\n" in ran.out
+    assert "  the trained span or its context differs in 40 of 40 distinct rows\n" in ran.out
+    assert ran.out.endswith("  runs again: data, train, convert, merge, smoke, report\n")
+
+
 def test_what_is_committed_is_checked(repository):
     ran = changed(repository).specgen("check", "specs/support.yaml")
     assert (ran.code, ran.out) == (0, "1 spec valid, 1 compiled folder up to date\n")
