@@ -106,7 +106,7 @@ def test_two_runs_at_once_on_one_folder_are_refused(assistant: Ran) -> None:
 def test_chat_answers_from_a_pipe(assistant: Ran) -> None:
     import subprocess
 
-    from commands import command
+    from tests.e2e.commands import command
 
     asked = "Who are you?\n/reset\nWhat do bees make?\n"
     done = subprocess.run(command("chat", ASSISTANT), cwd=assistant.folder, input=asked, capture_output=True, text=True, timeout=120)
