@@ -109,8 +109,7 @@ def compile_command(
         _print_checked(spec, compiled.diagnostics, notes=False)
     if difference:
         click.echo(difference, err=aside)
-        how = " ".join([f"specgen compile {spec}", *([f"--profile {profile}"] if profile else [])])
-        click.echo(f"{target} is stale; run: {how}", err=True)
+        click.echo(f"{target} is stale; run: {folder.compile_call(spec, profile)}", err=True)
         raise SystemExit(FAILED)
     done = f"{target} is up to date" if check else f"wrote {target} ({len(compiled.files)} files); next: specgen run {target}"
     click.echo(done, err=aside)

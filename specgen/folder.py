@@ -32,6 +32,11 @@ def write(files: Files, folder: Path) -> None:
         ) from None
 
 
+def compile_call(spec: Path, profile: str | None) -> str:
+    """The call that makes the folder of a spec again."""
+    return f"specgen compile {spec}" + (f" --profile {profile}" if profile else "")
+
+
 def is_compiled(folder: Path) -> bool:
     """Whether a folder was written by specgen compile."""
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from specgen.defaults import complete
 from specgen.extend import load
+from specgen.lock.paths import SUFFIX
 from specgen.places import data_folder
 
 
@@ -32,7 +33,7 @@ class Entry:
 @cache
 def entries() -> tuple[Entry, ...]:
     """All specs of the library, by name."""
-    files = (file for file in data_folder("specs").glob("*.yaml") if not file.name.endswith(".lock.yaml"))
+    files = (file for file in data_folder("specs").glob("*.yaml") if not file.name.endswith(SUFFIX))
     return tuple(sorted((_entry(file) for file in files), key=lambda entry: entry.name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}  # of a number in each dtype
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 

@@ -11,12 +11,11 @@ from specgen.facts.template import TRAINED, conversation, mark_trained, plain_te
 from specgen.memory import MemoryPlan, memory_plan
 from specgen.plan import HubBase, PackageBase, Plan
 from specgen.rules.tokens import proven_stop
-from specgen.sizes import size
+from specgen.sizes import BYTES, size
 from specgen.trainable import adapted_modules, trainable_parameters
 
 MOST_SAMPLES = 4
 LONGEST_SAMPLE = 2000  # characters
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

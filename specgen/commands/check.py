@@ -61,13 +61,12 @@ def _stale(spec: Path, profile: str | None, compiled: Compiled, target: Path) ->
     ]
     if not files:
         return []
-    how = f"specgen compile {spec}" + (f" --profile {profile}" if profile else "")
     names = ", ".join(Path(file).name for file in files)
     return [
         Diagnostic(
             code="SG303",
             message=f"{target} is not what this spec compiles to: {names} differ{'s' if len(files) == 1 else ''}",
             place=Place(file=str(spec), line=1, column=1),
-            hint=f"run: {how}, and commit the folder",
+            hint=f"run: {folder.compile_call(spec, profile)}, and commit the folder",
         )
     ]

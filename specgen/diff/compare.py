@@ -15,9 +15,9 @@ from specgen.memory import memory_plan
 from specgen.plan import Plan
 from specgen.resolve import resolve
 from specgen.schedule import divides
-from specgen.sizes import gib, shortest, size
+from specgen.sizes import BYTES, gib, shortest, size
 from specgen.source import Node
-from specgen.summary import BYTES, total_tokens
+from specgen.summary import total_tokens
 from specgen.trainable import trainable_parameters
 
 MOST_SETTINGS = 40  # of more than that no causes are looked for: the specs have little in common

@@ -8,8 +8,9 @@ from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
 from specgen.memory import activations, state, zero
 from specgen.memory.shape import Shape, shape_of
-from specgen.memory.step import BYTES, Step, step_of
+from specgen.memory.step import Step, step_of
 from specgen.plan import Plan
+from specgen.sizes import BYTES
 
 PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "buffers")
 

@@ -6,8 +6,8 @@ import math
 
 from specgen.facts.model import ModelFacts
 from specgen.memory.shape import Shape
-from specgen.memory.step import BYTES
 from specgen.plan import Int8Quantization, Nf4Quantization, Plan
+from specgen.sizes import BYTES
 from specgen.trainable import adapted_modules, trainable_parameters
 
 BLOCK, OUTER_BLOCK = 64, 256  # bitsandbytes' nf4: values to a scale, and scales to a scale of their own

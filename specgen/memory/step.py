@@ -13,9 +13,9 @@ from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
 from specgen.memory.shape import Shape
 from specgen.plan import Int8Quantization, Nf4Quantization, Plan
+from specgen.sizes import BYTES
 from specgen.trainable import adapted_modules
 
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 SHORT_ROW = 128  # tokens: up to here the runtime takes eager attention on a CPU
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from specgen.memory.step import BYTES
 from specgen.plan import Plan
+from specgen.sizes import BYTES
 
 # DeepSpeed's own numbers (0.19), in elements: they can be set in distributed.deepspeed
 BUCKET, LIVE_PARAMETERS = 500_000_000, 1_000_000_000

@@ -106,7 +106,7 @@ RULES: tuple[Rule, ...] = (
     secrets.nothing_is_secret,
     export.merged_dtype_holds_the_weights,
     export.shards_are_few,
-    export.limits_go_with_the_policy,
+    data.limits_go_with_the_policy,
     export.the_adapter_keeps_the_merge_exact,
     export.the_name_is_not_the_base,
     generation.sampling_settings_count,

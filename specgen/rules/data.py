@@ -44,3 +44,27 @@ def rows_are_left_for_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]
                 place=place_of(tree, "data", "sources", index, "file", "weight"),
                 hint="give a larger weight",
             )
+
+
+def limits_go_with_the_policy(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A limit for what the policy never does, or a policy whose limit forbids it."""
+    policy = tree.text("data", "overlong")
+    limits = tree.children["data"].children["limits"].children
+    for what, does in (("dropped", "drop"), ("truncated", "truncate")):
+        node = limits[what]
+        if node.place and node.value != 0 and policy not in (does, "truncate" if what == "dropped" else does):
+            yield Diagnostic(
+                code="SG512",
+                severity="warning",
+                message=f"data.limits.{what} allows rows to be {what}, and data.overlong: {policy} never does that",
+                place=node.key,
+                hint=f"write overlong: {does}, or leave the limit out",
+            )
+        if policy == does and node.value == 0:
+            yield Diagnostic(
+                code="SG512",
+                severity="note",
+                message=f"data.overlong: {does}, and data.limits.{what} 0: the first row that is too long ends the run",
+                place=place_of(tree, "data", "overlong"),
+                hint=f"write limits: {{{what}: 0.01}} for one in a hundred",
+            )

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
 from specgen.plan import HubBase
-from specgen.sizes import size_in_bytes
+from specgen.sizes import BYTES, size_in_bytes
 from specgen.source import Node
 from specgen.validate import place_of
 
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 MOST_SHARDS = 500
 PRECISION = {"bfloat16": 8, "float16": 11, "float32": 24}  # bits of a significand
 
@@ -45,30 +44,6 @@ def shards_are_few(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             place=place_of(tree, "export", "merged", "max_shard_size"),
             hint="2GB and 5GB are usual",
         )
-
-
-def limits_go_with_the_policy(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """A limit for what the policy never does, or a policy whose limit forbids it."""
-    policy = tree.text("data", "overlong")
-    limits = tree.children["data"].children["limits"].children
-    for what, does in (("dropped", "drop"), ("truncated", "truncate")):
-        node = limits[what]
-        if node.place and node.value != 0 and policy not in (does, "truncate" if what == "dropped" else does):
-            yield Diagnostic(
-                code="SG512",
-                severity="warning",
-                message=f"data.limits.{what} allows rows to be {what}, and data.overlong: {policy} never does that",
-                place=node.key,
-                hint=f"write overlong: {does}, or leave the limit out",
-            )
-        if policy == does and node.value == 0:
-            yield Diagnostic(
-                code="SG512",
-                severity="note",
-                message=f"data.overlong: {does}, and data.limits.{what} 0: the first row that is too long ends the run",
-                place=place_of(tree, "data", "overlong"),
-                hint=f"write limits: {{{what}: 0.01}} for one in a hundred",
-            )
 
 
 def the_adapter_keeps_the_merge_exact(tree: Node, facts: Facts) -> Iterator[Diagnostic]:

@@ -23,6 +23,14 @@ HINTS = {
 }
 
 
+def share_holds(tree: Node, name: str, share: float) -> Iterator[Diagnostic]:
+    """One share is at most what data.limits allows."""
+    most = tree.real("data", "limits", name)
+    if share > most:
+        message = f"{share:.1%} {WHAT[name]}; data.limits.{name} allows {most:.1%}"
+        yield Diagnostic(code="SG234", message=message, place=place_of(tree, "data", "limits", name), hint=HINTS[name])
+
+
 def limits_hold(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """The shares that data.limits sets."""
     figures = facts.figures
@@ -35,10 +43,7 @@ def limits_hold(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         "overlap": figures.overlap,
     }
     for name, share in found.items():
-        most = tree.real("data", "limits", name)
-        if share > most:
-            message = f"{share:.1%} {WHAT[name]}; data.limits.{name} allows {most:.1%}"
-            yield Diagnostic(code="SG234", message=message, place=place_of(tree, "data", "limits", name), hint=HINTS[name])
+        yield from share_holds(tree, name, share)
     least = tree.real("data", "limits", "trained")
     if figures.trained_share < least:
         yield Diagnostic(

@@ -9,7 +9,7 @@ from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.gather import Facts
 from specgen.facts.survey import beginning
 from specgen.facts.template import render_chat
-from specgen.rules.figures import HINTS, WHAT
+from specgen.rules.figures import share_holds
 from specgen.rules.template import PROBE, learns_text, row_count
 from specgen.schedule import divides, schedule, world_size
 from specgen.source import Node
@@ -27,10 +27,8 @@ def shares_keep_to_their_limits(tree: Node, facts: Facts) -> Iterator[Diagnostic
     if facts.figures is not None or facts.rows != facts.counts.total():
         return
     for name, share in (("duplicates", facts.survey.duplicates), ("overlap", facts.survey.overlap)):
-        most = tree.real("data", "limits", name)
-        if share is not None and share > most:
-            message = f"{share:.1%} {WHAT[name]}; data.limits.{name} allows {most:.1%}"
-            yield Diagnostic(code="SG234", message=message, place=place_of(tree, "data", "limits", name), hint=HINTS[name])
+        if share is not None:
+            yield from share_holds(tree, name, share)
 
 
 def validation_fills_a_batch(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
