@@ -48,8 +48,9 @@ def measured(command: list[str], cwd: Path, **environment: str) -> tuple[float, 
 
 def prompts_and_answers(run: Path) -> list[dict[str, list[dict[str, str]]]]:
     """The rows of the default spec as TRL takes them."""
+    from conversations.row import messages_of
     from runtime.config import load
-    from runtime.data.sources import messages_of, read_sources
+    from runtime.data.sources import read_sources
 
     counts, _ = read_sources(load(run / "build" / "assistant").data, seed=42)
     rows = [messages_of(row) for row in counts.elements()]

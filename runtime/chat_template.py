@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from conversations.row import Message
 from runtime.faults import WRONG, RunFault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Message = dict[str, str]
 PROBE = "\u2014"
 CUT = "\ufdd0"  # a noncharacter: no text holds it
 

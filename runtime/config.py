@@ -16,7 +16,11 @@ from runtime.faults import WRONG, RunFault
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Role = Literal["system", "user", "assistant"]
-Format = Literal["openai", "sharegpt", "alpaca", "completion", "text"]
+Format = Literal[
+    "openai", "sharegpt", "alpaca", "completion", "text", "conversation", "alpaca_zh", "arxiv", "code_alpaca", "colors",
+    "crime_kg_assitan", "default", "law_reference", "medical", "moss", "msagent_react", "oasst1", "openorca", "pretrain", "sql",
+    "stack_exchange", "tiny_codes", "wizardlm",
+]  # fmt: skip
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd"]
 Scalar = str | int | float | bool
 Value = Scalar | dict[str, Scalar]
@@ -73,70 +77,191 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateConfig:
-    """`jinja` null is the tokenizer's own chat template."""
+    """`jinja` null is the tokenizer's own chat template. `stop` are texts that end an answer, beside the tokenizer's own."""
 
     name: str
     jinja: str | None
+    stop: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRule:
+    """A turn's text, or paraphrases of which each conversation takes one."""
+
+    role: Role
+    content: str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnRule:
     role: Role
     content: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyntheticSource:
-    """`rows` counts the combinations times `repeat`."""
+class RangeVariable:
+    """Numbers from `start` to `stop`, both included."""
 
-    TAG: ClassVar[str] = "synthetic"
-    variables: dict[str, tuple[Value, ...]]
-    repeat: int
-    messages: tuple[MessageRule, ...]
-    rows: int
+    TAG: ClassVar[str] = "range"
+    start: int | float
+    stop: int | float
+    step: int | float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DataFile:
-    """`sha256` is of the bytes: the runtime reads nothing else than what was checked."""
+class FileVariable:
+    """Values from a file; `rows` counts them, `sha256` is of its bytes."""
 
+    TAG: ClassVar[str] = "file"
     path: str
     rows: int
     sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleVariable:
+    """The conversations of the synthetic source of that name."""
+
+    TAG: ClassVar[str] = "rule"
+    name: str
+
+
+Variable = tuple[Value, ...] | RangeVariable | FileVariable | RuleVariable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSource:
+    """`rows` counts the conversations times `repeat`, or what `share` and `limit` leave of them."""
+
+    TAG: ClassVar[str] = "synthetic"
+    name: str | None
+    variables: dict[str, Variable]
+    combine: Literal["product", "zip"]
+    sample: int | None
+    unique: bool
+    repeat: int
+    messages: tuple[MessageRule, ...]
+    share: float | None
+    limit: int | None
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """`rows` counts the rows that have their format, `bad_rows` those left out. `sha256` is of the bytes: the runtime reads
+    nothing else than what was checked."""
+
+    path: str
+    rows: int
+    bad_rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """`rows` counts the rows of all files after `weight`."""
+    """`rows` counts the rows of all files after `limit` and `weight` or `share`."""
 
     TAG: ClassVar[str] = "file"
+    name: str | None
     format: Format
+    fields: dict[str, str]
+    row: tuple[TurnRule, ...] | str | None
     weight: float
+    share: float | None
+    limit: int | None
     files: tuple[DataFile, ...]
-    rows: int
+    rows: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSource:
-    """A data set on the Hugging Face hub; `rows`, after `weight`, is null until a lock knows it."""
+    """A data set on the Hugging Face hub; `rows`, after `limit` and `weight` or `share`, is null until a lock knows it."""
 
     TAG: ClassVar[str] = "hub"
+    name: str | None
     repo: str
     revision: str | None
     subset: str | None
     split: str
+    streaming: bool
     format: Format
+    fields: dict[str, str]
+    row: tuple[TurnRule, ...] | str | None
     weight: float
+    share: float | None
+    limit: int | None
     rows: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ValidationConfig:
-    """`rows` and `distinct_rows` are what is held out of training; null where the rows are not known yet."""
+class JudgeConfig:
+    """A conversation stays if the number in the answer to `prompt` is `least` or more."""
 
-    fraction: float
+    prompt: tuple[TurnRule, ...]
+    least: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetConfig:
+    """The most that may be asked, without what the disk already answers."""
+
+    requests: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlmSource:
+    """Conversations that another model writes. `requests` counts prompts times `samples`; `rows` is null: the answers tell."""
+
+    TAG: ClassVar[str] = "llm"
+    name: str | None
+    base_url: str
+    model: str
+    local: bool
+    api_key_env: str | None
+    variables: dict[str, Variable]
+    combine: Literal["product", "zip"]
+    sample: int | None
+    prompt: tuple[TurnRule, ...]
+    samples: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    schema: dict[str, Any] | None
+    row: tuple[TurnRule, ...]
+    judge: JudgeConfig | None
+    unique: bool
+    concurrency: int
+    retries: int
+    timeout_s: float
+    budget: BudgetConfig
+    weight: float
+    share: float | None
+    limit: int | None
+    requests: int
+    rows: int | None
+
+
+Source = SyntheticSource | FileSource | HubSource | LlmSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationConfig:
+    """One of `fraction` and `count`, of the distinct rows, or `sources` of its own. `rows` and `distinct_rows` are what is held
+    out of training; null where the rows are not known yet."""
+
+    fraction: float | None
+    count: int | None
+    sources: tuple[Source, ...]
     distinct_rows: int | None
     rows: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearDuplicatesConfig:
+    """`threshold` is the Jaccard similarity from which two rows are the same."""
+
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,15 +278,21 @@ class LimitsConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     """`rows` is all, `train_rows` what is left of it for training, `examples` what training sees of that after dropping and
-    packing. Null is what only the hub or the tokenizer can tell: the run finds it out."""
+    packing. Null is what only the hub, another model or the tokenizer can tell: the run finds it out."""
 
     system: str | None
+    train_on: Literal["assistant", "last_assistant", "all"]
+    train_end_of_turn: bool
+    unroll: bool
     max_length: int
-    overlong: Literal["error", "drop", "truncate"]
+    overlong: Literal["error", "drop", "truncate", "split"]
+    truncate_from: Literal["end", "user"]
+    on_bad_row: Literal["error", "drop"]
     packing: bool
+    near_duplicates: NearDuplicatesConfig | None
     limits: LimitsConfig
     validation: ValidationConfig | None
-    sources: tuple[SyntheticSource | FileSource | HubSource, ...]
+    sources: tuple[Source, ...]
     rows: int | None
     train_rows: int | None
     examples: int | None
@@ -210,6 +341,7 @@ class TrainConfig:
     adam_beta2: float
     weight_decay: float
     max_grad_norm: float
+    group_by_length: bool
     gradient_checkpointing: bool
     seed: int
     save_steps: int

@@ -10,7 +10,7 @@ import torch
 from tokenizers.decoders import DecodeStream
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from runtime.chat_template import Message
+from conversations.row import Message
 from runtime.config import ChatConfig
 from runtime.text_format import RowFormat
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime.chat_template import ChatFormat, Encoded, Message, controls_of, cut_controls, plain_tokens
+from conversations.row import Message
+from runtime.chat_template import ChatFormat, Encoded, controls_of, cut_controls, plain_tokens
 from runtime.faults import WRONG, RunFault
 
 if TYPE_CHECKING:

@@ -73,41 +73,79 @@ def _hardware(hardware: dict[str, Any]) -> p.HardwarePlan:
 
 def _data(spec: dict[str, Any], facts: Facts) -> p.DataPlan:
     data = spec["data"]
-    validation = None
-    if data["validation"]:
-        validation = p.ValidationPlan(
-            fraction=data["validation"]["fraction"],
-            distinct_rows=len(facts.held_out) if facts.held_out_known else None,
-            rows=sum(facts.counts[row] for row in facts.held_out) if facts.held_out_known else None,
-        )
+    near = data["near_duplicates"]
     return p.DataPlan(
         system=data["system"],
+        train_on=data["train_on"],
+        train_end_of_turn=data["train_end_of_turn"],
+        unroll=data["unroll"],
         max_length=data["max_length"],
         overlong=data["overlong"],
+        truncate_from=data["truncate_from"],
+        on_bad_row=data["on_bad_row"],
         packing=data["packing"],
+        near_duplicates=p.NearDuplicatesPlan(**near) if near else None,
         limits=p.LimitsPlan(**data["limits"]),
-        validation=validation,
-        sources=tuple(_source(source, found) for source, found in zip(data["sources"], facts.sources, strict=True)),
+        validation=_validation(data["validation"], facts) if data["validation"] else None,
+        sources=_sources(data["sources"], facts.sources),
         rows=facts.rows,
         train_rows=facts.train_rows,
         examples=facts.examples,
     )
 
 
-def _source(source: dict[str, Any], facts: SourceFacts) -> p.SyntheticSource | p.FileSource | p.HubSource:
-    kind, settings = next(iter(source.items()))
-    if kind == "hub":
-        return p.HubSource(**{**settings, "revision": facts.revision or settings["revision"]}, rows=facts.rows)
-    rows = facts.counts.total()
-    if kind == "file":
-        return p.FileSource(format=settings["format"], weight=settings["weight"], files=facts.files, rows=rows)
-    messages = (next(iter(message.items())) for message in settings["messages"])
-    return p.SyntheticSource(
-        variables={name: tuple(values) for name, values in settings["variables"].items()},
-        repeat=settings["repeat"],
-        messages=tuple(p.MessageRule(role=role, content=content) for role, content in messages),
-        rows=rows,
+def _validation(validation: dict[str, Any], facts: Facts) -> p.ValidationPlan:
+    return p.ValidationPlan(
+        fraction=validation.get("fraction"),
+        count=validation.get("rows"),
+        sources=_sources(validation.get("sources", []), facts.validation_sources),
+        distinct_rows=len(facts.held_out) if facts.held_out_known else None,
+        rows=sum(facts.counts[row] for row in facts.held_out) if facts.held_out_known else None,
     )
+
+
+def _sources(sources: list[dict[str, Any]], facts: tuple[SourceFacts, ...]) -> tuple[p.Source, ...]:
+    return tuple(_source(*next(iter(source.items())), found) for source, found in zip(sources, facts, strict=True))
+
+
+def _source(kind: str, settings: dict[str, Any], facts: SourceFacts) -> p.Source:
+    if kind == "hub":
+        revision = facts.revision or settings["revision"]
+        return p.HubSource(**{**settings, "revision": revision, "row": _row(settings["row"])}, rows=facts.rows)
+    if kind == "file":
+        own = {name: value for name, value in settings.items() if name != "path"}
+        return p.FileSource(**{**own, "row": _row(settings["row"])}, files=facts.files, rows=facts.rows)
+    variables = {name: _variable(name, value, facts) for name, value in settings["variables"].items()}
+    if kind == "llm":
+        judge = settings["judge"]
+        parts = {
+            "variables": variables,
+            "prompt": _turns(settings["prompt"]),
+            "row": _turns(settings["row"]),
+            "judge": p.JudgePlan(prompt=_turns(judge["prompt"]), least=judge["least"]) if judge else None,
+            "budget": p.BudgetPlan(**settings["budget"]),
+        }
+        return p.LlmSource(**{**settings, **parts}, requests=facts.requests, rows=facts.rows)
+    messages = (next(iter(message.items())) for message in settings["messages"])
+    rules = tuple(p.MessageRule(role=role, content=tuple(text) if isinstance(text, list) else text) for role, text in messages)
+    return p.SyntheticSource(**{**settings, "variables": variables, "messages": rules}, rows=facts.rows)
+
+
+def _variable(name: str, value: Any, facts: SourceFacts) -> p.Variable:
+    if isinstance(value, list):
+        return tuple(value)
+    kind, settings = next(iter(value.items()))
+    if kind == "range":
+        return p.RangeVariable(**settings)
+    return facts.variables[name] if kind == "file" else p.RuleVariable(name=settings)
+
+
+def _row(row: list[dict[str, str]] | str | None) -> tuple[p.TurnRule, ...] | str | None:
+    return _turns(row) if isinstance(row, list) else row
+
+
+def _turns(turns: list[dict[str, str]]) -> tuple[p.TurnRule, ...]:
+    return tuple(p.TurnRule(role=role, content=content) for turn in turns for role, content in turn.items())  # type: ignore[arg-type]
 
 
 def _train(tree: Node, train: dict[str, Any], facts: Facts) -> p.TrainPlan:
@@ -131,6 +169,7 @@ def _train(tree: Node, train: dict[str, Any], facts: Facts) -> p.TrainPlan:
         adam_beta2=train["adam_beta2"],
         weight_decay=train["weight_decay"],
         max_grad_norm=train["max_grad_norm"],
+        group_by_length=train["group_by_length"],
         gradient_checkpointing=train["gradient_checkpointing"],
         seed=train["seed"],
         save_steps=train["save_steps"],

@@ -14,9 +14,21 @@ Schema = dict[str, Any]
 
 @cache
 def spec_schema() -> Schema:
-    """The schema of a spec, draft-07."""
+    """The schema of a spec, draft-07, with what it defines once put wherever it is referred to."""
     schema: Schema = json.loads((data_folder("schemas") / "spec.schema.json").read_text(encoding="utf-8"))
-    return schema
+    definitions = schema.pop("definitions")
+    expanded: Schema = _expanded(schema, definitions)
+    return expanded
+
+
+def _expanded(part: Any, definitions: Schema) -> Any:
+    if isinstance(part, list):
+        return [_expanded(item, definitions) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _expanded(definitions[part["$ref"].removeprefix("#/definitions/")], definitions)
+    return {key: _expanded(value, definitions) for key, value in part.items()}
 
 
 def child(schema: Schema, step: str | int) -> Schema | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from conversations.row import Row, conversation_of, prompt_of
 from runtime.chat_template import Encoded
-from runtime.data.formats import Row
 from runtime.data.packing import fill
 
 
@@ -26,8 +25,8 @@ def figures(
     """
     lengths = [len(encoded[index].input_ids) for index in train]
     ordered = sorted(lengths)
-    prompts = {prompt_of(rows[index]) for index in set(train)} if validation else set()
-    shared = sum(prompt_of(rows[index]) in prompts for index in validation)
+    prompts = {prompt_of(conversation_of(rows[index])) for index in set(train)} if validation else set()
+    shared = sum(prompt_of(conversation_of(rows[index])) in prompts for index in validation)
     trained = [sum(row.trained) for row in encoded]
     return {
         "distinct": len(rows),
@@ -48,10 +47,3 @@ def figures(
 def percentile(ordered: Sequence[int], share: float) -> int:
     """The value that this share of the ordered values does not exceed (nearest rank)."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-def prompt_of(row: Row) -> str:
-    """What comes before the last answer."""
-    messages = json.loads(row)
-    last = max((index for index, (role, _) in enumerate(messages) if role == "assistant"), default=len(messages))
-    return json.dumps(messages[:last], ensure_ascii=False)

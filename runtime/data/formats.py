@@ -13,12 +13,6 @@ ROLES = ("system", "user", "assistant")
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant", "system": "system"}
 
 Turns = list[tuple[str, str]]
-Row = str  # canonical JSON of [[role, content], …]: equal rows are equal texts
-
-
-def canonical(turns: Turns) -> Row:
-    """A conversation as text; the same for the same roles and contents."""
-    return json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
 
 
 def turns_of(row: object, form: str) -> tuple[Turns, list[str]]:

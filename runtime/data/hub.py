@@ -9,8 +9,9 @@ import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
+from conversations.row import Row, plain_row
 from runtime.config import HubSource
-from runtime.data.formats import Row, canonical, turns_of
+from runtime.data.formats import turns_of
 from runtime.faults import WRONG, RunFault
 
 MOST_FAULTS = 20
@@ -29,7 +30,7 @@ def checked(found: Iterable[dict[str, Any]], source: HubSource) -> list[Row]:
     for index, row in enumerate(found):
         turns, problems = turns_of(_without_nulls(row), source.format)
         faults += [f"  row {index}: {problem}" for problem in problems]
-        rows.append(canonical(turns))
+        rows.append(plain_row(turns))
     if not rows:
         raise RunFault("SG418", f"the split {source.split} of {name_of(source)} holds no rows", exit_code=WRONG)
     if faults:

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.config import DataConfig, FileSource, Format, HubSource, SyntheticSource
-from runtime.data.formats import Row, canonical, turns_of
+from conversations.row import Row, plain_row
+from runtime.config import DataConfig, FileSource, Format, HubSource, Source, SyntheticSource
+from runtime.data.formats import turns_of
 from runtime.data.hub import read_hub
 from runtime.faults import WRONG, RunFault
 
@@ -39,16 +40,17 @@ def read_sources(data: DataConfig, *, seed: int) -> Gathered:
         by_source.append(found.total())
     held: list[Row] = []
     if data.validation is not None and counts:
-        number = max(1, round(data.validation.fraction * len(counts)))
+        number = data.validation.count or max(1, round((data.validation.fraction or 0) * len(counts)))
         held = sorted(counts, key=lambda row: _rank(row, seed))[:number]
     return Gathered(counts=counts, held=frozenset(held), by_source=tuple(by_source))
 
 
-def _rows_of(source: SyntheticSource | FileSource | HubSource, seed: int) -> Counter[Row]:
+def _rows_of(source: Source, seed: int) -> Counter[Row]:
     if isinstance(source, SyntheticSource):
         return _synthetic(source)
     if isinstance(source, HubSource):
         return weighted(read_hub(source), source.weight, seed)
+    assert isinstance(source, FileSource), "not made yet"
     rows = [row for file in source.files for row in _file(file.path, file.sha256, source.format)]
     return weighted(rows, source.weight, seed)
 
@@ -62,14 +64,15 @@ def _synthetic(source: SyntheticSource) -> Counter[Row]:
     texts = [
         (
             message.role,
-            environment.from_string(message.content).render if "{" in message.content else lambda _values, text=message.content: text,
+            environment.from_string(str(message.content)).render if "{" in message.content else lambda _values, text=message.content: text,
         )
         for message in source.messages
     ]
     counts: Counter[Row] = Counter()
-    for values in itertools.product(*source.variables.values()):
+    lists = [values for values in source.variables.values() if isinstance(values, tuple)]
+    for values in itertools.product(*lists):
         named = dict(zip(source.variables, values, strict=True))
-        counts[canonical([(role, render(named)) for role, render in texts])] += source.repeat
+        counts[plain_row([(role, render(named)) for role, render in texts])] += source.repeat
     return counts
 
 
@@ -97,12 +100,7 @@ def _file(path: str, sha256: str, form: Format) -> Iterator[Row]:
         if line.strip():
             turns, problems = turns_of(json.loads(line), form)
             assert not problems, problems  # these very bytes have passed the compiler
-            yield canonical(turns)
-
-
-def messages_of(row: Row) -> list[dict[str, str]]:
-    """A row as chat messages."""
-    return [{"role": role, "content": content} for role, content in json.loads(row)]
+            yield plain_row(turns)
 
 
 def _rank(text: str, seed: int) -> bytes:

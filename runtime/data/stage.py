@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from conversations.row import Row, messages_of
 from runtime import console
 from runtime.chat_template import Encoded
 from runtime.config import Config, DataConfig
 from runtime.data.dataset import save_rows
 from runtime.data.figures import figures
-from runtime.data.formats import Row
 from runtime.data.limits import hold
 from runtime.data.packing import best_fit
-from runtime.data.sources import messages_of, read_sources
+from runtime.data.sources import read_sources
 from runtime.faults import WRONG, RunFault
 from runtime.model import load_tokenizer
 from runtime.text_format import row_format

@@ -7,15 +7,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from conversations.row import Row
 from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
-from specgen.facts.rows import FileRows, Row, fitting_format, held_out, matching_files, read_rows, weighted
+from specgen.facts.rows import FileRows, fitting_format, held_out, matching_files, read_rows, weighted
 from specgen.facts.survey import Survey, survey
 from specgen.facts.synthetic import render_rows
 from specgen.facts.template import shipped_templates
 from specgen.limits import TooMuch, limited
-from specgen.plan import DataFile, HubBase, LocalBase, PackageBase, TemplatePlan
+from specgen.plan import DataFile, FileVariable, HubBase, LocalBase, PackageBase, TemplatePlan
 from specgen.reading import regular
 from specgen.source import Node
 
@@ -24,12 +25,15 @@ LONGEST_SEARCH = 2  # seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFacts:
-    """`counts` says how often each distinct row is in the data set. Of one on the hub only a lock knows `rows` and `revision`."""
+    """`counts` says how often each distinct row is in the data set. Of one on the hub only a lock knows `rows` and `revision`;
+    of one that another model writes only `requests` is known. `variables` are those whose values are in files."""
 
     counts: Counter[Row]
     files: tuple[DataFile, ...]
     rows: int | None
     revision: str | None
+    variables: dict[str, FileVariable] = field(default_factory=dict)
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,7 @@ class Facts:
     model: ModelFacts | None
     template: TemplatePlan
     sources: tuple[SourceFacts, ...]
+    validation_sources: tuple[SourceFacts, ...]
     counts: Counter[Row]
     held_out: tuple[Row, ...]
     held_out_known: bool
@@ -112,6 +117,7 @@ class _Gatherer:
             model=model,
             template=template,
             sources=sources,
+            validation_sources=(),
             counts=counts,
             held_out=tuple(held),
             held_out_known=known or not fraction,
@@ -142,19 +148,19 @@ class _Gatherer:
                 near = difflib.get_close_matches(node.value, known, n=1)
                 hint = f"did you mean '{near[0]}'?" if near else f"the names are {', '.join(known)}; or {{file: PATH}}"
                 self.fault("SG201", node, f"there is no template named '{node.value}'", hint)
-            return TemplatePlan(name=node.value, jinja=shipped.get(node.value))
+            return TemplatePlan(name=node.value, jinja=shipped.get(node.value), stop=())
         kind, inner = next(iter(node.children.items()))
         if kind == "jinja":
-            return TemplatePlan(name="inline", jinja=str(inner.value))
+            return TemplatePlan(name="inline", jinja=str(inner.value), stop=())
         path = Path(str(inner.value))
         try:
-            return TemplatePlan(name=path.stem, jinja=regular(path).read_text(encoding="utf-8"))
+            return TemplatePlan(name=path.stem, jinja=regular(path).read_text(encoding="utf-8"), stop=())
         except UnicodeDecodeError:
             self.fault("SG202", inner, f"the template file {path} is not UTF-8 text")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             self.fault("SG202", inner, f"the template file {printable(str(path))} cannot be read: {reason}", _looked_in())
-        return TemplatePlan(name=path.stem, jinja=None)
+        return TemplatePlan(name=path.stem, jinja=None, stop=())
 
     def source(self, node: Node, seed: int) -> SourceFacts:
         if synthetic := node.children.get("synthetic"):
@@ -163,7 +169,7 @@ class _Gatherer:
             repeat = synthetic.number("repeat")
             counts = Counter({row: count * repeat for row, count in Counter(rows).items()})
             return SourceFacts(counts=counts, files=(), rows=counts.total(), revision=None)
-        if "hub" in node.children:
+        if "hub" in node.children or "llm" in node.children:
             return SourceFacts(counts=Counter(), files=(), rows=None, revision=None)
         return self.files(node.children["file"], seed)
 

@@ -9,13 +9,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from conversations.row import Row, plain_row
 from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.formats import READERS, turns_of
 from specgen.plan import DataFile
 
 MOST_FAULTS = 20
-
-Row = str  # canonical JSON of a conversation's messages: equal rows are equal texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,7 @@ def read_rows(path: str, form: str) -> FileRows:
     if len(faults) > MOST_FAULTS:
         rest = Diagnostic(code="SG208", message=f"{path} has {len(faults) - MOST_FAULTS} more faults like these")
         faults = [*faults[:MOST_FAULTS], rest]
-    file = DataFile(path=path, rows=len(rows), sha256=hashlib.sha256(content).hexdigest())
+    file = DataFile(path=path, rows=len(rows), bad_rows=0, sha256=hashlib.sha256(content).hexdigest())
     return FileRows(file=file, rows=tuple(rows), faults=tuple(faults))
 
 
@@ -88,12 +87,7 @@ def _read_row(text: bytes, path: str, line: int, form: str) -> Row | list[Diagno
         ]
     place = Place(file=path, line=line, column=1)
     turns, problems = turns_of(row, form)
-    return [Diagnostic(code="SG208", message=problem, place=place) for problem in problems] or canonical(turns)
-
-
-def canonical(messages: list[tuple[str, str]]) -> Row:
-    """A conversation as text; the same for the same roles and contents."""
-    return json.dumps(messages, ensure_ascii=False, separators=(",", ":"))
+    return [Diagnostic(code="SG208", message=problem, place=place) for problem in problems] or plain_row(turns)
 
 
 def weighted(rows: tuple[Row, ...], weight: float, seed: int) -> Counter[Row]:

@@ -1,6 +1,6 @@
 """What the rows at hand have in common: read once, for all checks that ask it.
 
-Rows are canonical JSON (facts/rows.py), whose text tells most of it without parsing.
+Rows are canonical JSON (conversations/row.py), whose text tells most of it without parsing.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from conversations.row import Row, messages_of
 from specgen.diagnostics import printable
-from specgen.facts.rows import Row
 from specgen.secrets import holds_secret
 
 MOST_DIALOGUES = 100
 EXAMPLE_CHARACTERS = 60
 
-ROLE = re.compile(r'\["(system|user|assistant|text)","')
+ROLE = re.compile(r'\{"role":"(system|user|assistant|tool)"|^\{"(text)":')
 # what an editor or a wrong encoding leaves behind: marks, halves of line ends, control and replacement characters
 ODD = re.compile("[\ufeff\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r(?!\n)")
 MAYBE_ODD = ("\ufeff", "\ufffd", "\\u00", "\\r", "\\b", "\\f")
-MAYBE_BLANK = ('"," ', '","\\n', '","\\t', ' "]', '\\n"]', '\\t"]')
+MAYBE_BLANK = ('":" ', '":"\\n', '":"\\t', ' "}', '\\n"}', '\\t"}')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ def survey(counts: Counter[Row], held_out: Iterable[Row], *, asked: Iterable[str
     prompts: Counter[str] = Counter()
     trained_prompts: set[str] = set()
     for row, count in counts.items():
-        roles = ROLE.findall(row)
+        roles = [role or text for role, text in ROLE.findall(row)]
         for kind, holds in kinds.items():
             if holds(row, roles):
                 before = found.get(kind)
@@ -113,7 +113,7 @@ def _has(row: Row, parts: tuple[str, ...]) -> bool:
 
 
 def _contents(row: Row) -> list[str]:
-    return [content for _, content in json.loads(row)]
+    return [message["content"] for message in messages_of(row)]
 
 
 def _unusual(roles: list[str]) -> bool:
@@ -123,7 +123,7 @@ def _unusual(roles: list[str]) -> bool:
 
 def _parted(row: Row) -> tuple[str, str]:
     """A row before its last answer, and from there on."""
-    at = max(row.rfind('["assistant","'), 0)
+    at = max(row.rfind('{"role":"assistant","'), 0)
     return row[:at], row[at:]
 
 
@@ -132,12 +132,13 @@ def _answers(counts: Counter[Row], asked: tuple[str, ...]) -> tuple[dict[str, tu
     plain = {plainly(question): question for question in asked}
     alike: dict[str, str] = {}
     for row in counts if asked else ():
-        turns = json.loads(row)
-        for index, (role, text) in enumerate(turns):
-            if role != "user" or (question := plain.get(plainly(text))) is None:
+        turns = messages_of(row)
+        for index, turn in enumerate(turns):
+            text = turn["content"]
+            if turn["role"] != "user" or (question := plain.get(plainly(text))) is None:
                 continue
             if text in answers:
-                following = [turn[1] for turn in turns[index + 1 : index + 2] if turn[0] == "assistant"]
+                following = [after["content"] for after in turns[index + 1 : index + 2] if after["role"] == "assistant"]
                 answers[text] = tuple(dict.fromkeys([*answers[text], *following]))
             else:
                 alike.setdefault(question, text)
@@ -151,5 +152,5 @@ def plainly(text: str) -> str:
 
 def beginning(row: Row) -> str:
     """How a row begins, on one line."""
-    text = printable(" / ".join(f"{role}: {content}" for role, content in json.loads(row)))
+    text = printable(" / ".join(f"{role}: {content}" for role, content in ((m["role"], m["content"]) for m in messages_of(row))))
     return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"

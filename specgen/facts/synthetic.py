@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from conversations.row import Row, plain_row
 from specgen.diagnostics import Diagnostic
-from specgen.facts.rows import Row, canonical
 from specgen.limits import TooMuch, limited, told
 from specgen.source import Node
 
@@ -52,7 +52,7 @@ def render_rows(synthetic: Node) -> tuple[list[Row], list[Diagnostic]]:
             row, fault = _render(texts, dict(zip(variables, values, strict=True)))
             if fault:
                 return [], [fault]
-            rows.append(canonical(row))
+            rows.append(plain_row(row))
     return rows, []
 
 

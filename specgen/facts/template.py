@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from conversations.row import Message, messages_of
 from specgen.limits import TooMuch, limited
 from specgen.places import data_folder
 
@@ -26,7 +27,7 @@ def shipped_templates() -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8").rstrip("\n") for file in sorted(folder.glob("*.jinja"))}
 
 
-def render_chat(template: str, messages: list[dict[str, str]], *, add_generation_prompt: bool, names: Mapping[str, str] = NAMES) -> str:
+def render_chat(template: str, messages: list[Message], *, add_generation_prompt: bool, names: Mapping[str, str] = NAMES) -> str:
     """A conversation as text, by the conventions of transformers' apply_chat_template.
 
     `names` are the texts of bos_token and its like. Raises jinja2.TemplateError, or whatever the template raises.
@@ -43,14 +44,14 @@ def render_chat(template: str, messages: list[dict[str, str]], *, add_generation
 _refused: dict[str, Exception] = {}  # what took too much once takes it again
 
 
-def _rendered(template: str, messages: list[dict[str, str]], add_generation_prompt: bool, names: Mapping[str, str]) -> str:
+def _rendered(template: str, messages: list[Message], add_generation_prompt: bool, names: Mapping[str, str]) -> str:
     with limited(LONGEST_RENDERING):
         return _compiled(template).render(
             messages=messages, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **names
         )
 
 
-def mark_trained(template: str, messages: list[dict[str, str]]) -> str:
+def mark_trained(template: str, messages: list[Message]) -> str:
     """The rendered conversation. The assistant's contents and the end of their turns, up to the line break, are marked."""
     text = render_chat(template, messages, add_generation_prompt=False)
     for index in reversed(range(len(messages))):
@@ -63,9 +64,9 @@ def mark_trained(template: str, messages: list[dict[str, str]]) -> str:
     return text.rstrip("\n")
 
 
-def conversation(row: str, system: str | None) -> list[dict[str, str]]:
+def conversation(row: str, system: str | None) -> list[Message]:
     """A row as chat messages, with the spec's system text where it has none of its own."""
-    messages = [{"role": role, "content": content} for role, content in json.loads(row)]
+    messages = messages_of(row)
     if system is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": system})
     return messages
@@ -73,7 +74,7 @@ def conversation(row: str, system: str | None) -> list[dict[str, str]]:
 
 def plain_text(row: str) -> str:
     """A row without template and roles: its texts, one after another."""
-    return "\n".join(content for _, content in json.loads(row))
+    return "\n".join(message["content"] for message in messages_of(row))
 
 
 @cache

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
+from conversations.row import messages_of
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
 from specgen.source import Node
@@ -163,7 +164,7 @@ def questions_of_the_smoke_test_are_trained(tree: Node, facts: Facts) -> Iterato
     """Questions beyond the data show what the model makes of them; that is worth knowing, and worth meaning."""
     if facts.rows is None or len(facts.counts) > MOST_ROWS:
         return
-    known = {content for row in facts.counts for role, content in json.loads(row) if role == "user"}
+    known = {message["content"] for row in facts.counts for message in messages_of(row) if message["role"] == "user"}
     nodes = [item.children["user"] for item in tree.children["smoke"].items]
     beyond = [node for node in nodes if node.value not in known]
     if beyond and known:

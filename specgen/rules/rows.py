@@ -147,7 +147,7 @@ def rows_hold_no_secrets(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def chat_rows_lose_their_roles(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """train.objective: text joins the turns of a conversation."""
-    rows = sum(count for row, count in facts.counts.items() if not row.startswith('[["text",')) if learns_text(tree) else 0
+    rows = sum(count for row, count in facts.counts.items() if not row.startswith('{"text":')) if learns_text(tree) else 0
     if rows:
         yield Diagnostic(
             code="SG519",
@@ -163,7 +163,7 @@ def packing_leaves_steps(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     data, frame = tree.children["data"], _frame_bytes(tree, facts)
     if not data.children["packing"].value or facts.examples is not None or facts.rows != facts.counts.total() or frame is None:
         return
-    most_bytes = sum((len(row.encode()) + frame * row.count('["')) * count for row, count in facts.counts.items())
+    most_bytes = sum((len(row.encode()) + frame * row.count('{"role":')) * count for row, count in facts.counts.items())
     length = data.number("max_length")
     most_rows = min(facts.counts.total(), math.ceil(2 * most_bytes / length))  # best fit leaves no two rows half empty
     if not most_rows or not divides(tree):

@@ -85,7 +85,7 @@ def system_text_of_the_template_is_shown(tree: Node, facts: Facts) -> Iterator[D
     text = facts.template_text
     if text is None or learns_text(tree) or tree.children["data"].children["system"].value is not None:
         return
-    if all(json.loads(row)[0][0] == "system" for row in facts.counts):
+    if all(row.startswith('{"messages":[{"role":"system"') for row in facts.counts):
         return
     added = injected_system(text)
     if added:

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from conversations.row import messages_of
 from runtime.chat_template import ChatFormat
 from runtime.data import stage
 from runtime.data.dataset import load_rows
-from runtime.data.sources import messages_of, read_sources
+from runtime.data.sources import read_sources
 from specgen.facts.figures import figures_of
 
 SHORT = {"messages": [{"user": "Say yes."}, {"assistant": "yes"}]}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conversations.row import plain_row
 from runtime.data import formats
-from runtime.data.formats import canonical, turns_of
+from runtime.data.formats import turns_of
 from specgen.facts import formats as compilers
-from specgen.facts.rows import canonical as compilers_canonical
 
 CASES = Path(__file__).parents[1] / "cases"
 FILES = {
@@ -58,7 +58,7 @@ def test_the_rows_of_the_case_files_are_the_compilers(file, form):
     for row in rows:
         turns, problems = turns_of(row, form)
         assert (turns, problems) == compilers.turns_of(row, form)
-        assert canonical(turns) == compilers_canonical(turns)
+        assert plain_row(turns)
 
 
 @settings(max_examples=300, deadline=None)

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
+from conversations.row import plain_row
 from runtime.config import HubSource
 from runtime.data.dataset import load_rows
-from runtime.data.formats import canonical
 from runtime.data.hub import checked, read_hub
 from runtime.stages import read_stage
 from tests.hub_stand_in import COMMIT, NEWER, Hub, Repo
@@ -117,7 +117,7 @@ def test_nulls_that_arrow_fills_in_are_no_keys_of_a_row():
         "messages": [{"role": "user", "content": "Hi", "tool_calls": None}, {**CHATS[0]["messages"][1], "tool_calls": None}],
         "id": None,
     }
-    assert checked([filled], source(format="openai")) == [canonical([("user", "Hi"), ("assistant", "Hello.")])]
+    assert checked([filled], source(format="openai")) == [plain_row([("user", "Hi"), ("assistant", "Hello.")])]
 
 
 def test_a_null_that_is_a_text_is_a_fault(fault_of):

@@ -14,9 +14,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conversations.row import messages_of, plain_row
 from runtime.config import DataConfig, DataFile, FileSource, LimitsConfig, MessageRule, SyntheticSource, ValidationConfig
-from runtime.data.formats import canonical
-from runtime.data.sources import messages_of, read_sources
+from runtime.data.sources import read_sources
 from specgen.compiler import checked
 from specgen.facts.gather import gather
 from specgen.facts.rows import held_out, weighted
@@ -111,7 +111,7 @@ def test_a_file_that_is_gone_is_named(tmp_path, case_file, fault_of):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_weights_and_held_out_rows_are_the_compilers(texts, weight, fraction, seed):
-    rows = tuple(canonical([("user", "Say it."), ("assistant", text)]) for text in texts)
+    rows = tuple(plain_row([("user", "Say it."), ("assistant", text)]) for text in texts)
     counted = weighted(rows, weight, seed)
     held = held_out(counted, fraction, seed)
     with TemporaryDirectory() as folder:

@@ -17,11 +17,12 @@ import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+from conversations.row import messages_of
 from runtime import config as configs
 from runtime import pipeline
 from runtime.adapter import read_adapter
 from runtime.console import TrainingBar
-from runtime.data.sources import messages_of, read_sources
+from runtime.data.sources import read_sources
 from runtime.faults import Interrupted
 from runtime.stages import read_stage
 

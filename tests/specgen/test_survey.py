@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from specgen.facts.rows import canonical
+from conversations.row import plain_row
 from specgen.facts.survey import survey
 
 U, A, S = "user", "assistant", "system"
-PLAIN = canonical([(U, "Hi"), (A, "Hello.")])
+PLAIN = plain_row([(U, "Hi"), (A, "Hello.")])
 
 
 def looked_at(*rows, held=(), asked=(), controls=()):
@@ -39,17 +39,17 @@ def looked_at(*rows, held=(), asked=(), controls=()):
     ],
 )
 def test_a_row_has_its_traits_and_no_others(turns, traits):
-    assert set(looked_at(canonical(turns), controls=["<|end|>"]).traits) == traits
+    assert set(looked_at(plain_row(turns), controls=["<|end|>"]).traits) == traits
 
 
 def test_a_trait_counts_repeats_and_shows_the_first_row():
-    first, second = (canonical([(U, f"{text}\n"), (A, "Yes.")]) for text in ("One?", "Two?"))
+    first, second = (plain_row([(U, f"{text}\n"), (A, "Yes.")]) for text in ("One?", "Two?"))
     trait = looked_at(first, first, PLAIN, second).traits["blank edges"]
     assert (trait.rows, trait.example) == (3, r"user: One?\n / assistant: Yes.")
 
 
 def test_shares_are_those_of_the_data_stage():
-    rows = [canonical([(U, f"Say {number % 2}."), (A, f"{number}")]) for number in range(4)]
+    rows = [plain_row([(U, f"Say {number % 2}."), (A, f"{number}")]) for number in range(4)]
     found = looked_at(*rows, rows[0], held=[rows[3]])
     assert found.duplicates == 1 - 3 / 4
     assert found.overlap == 1.0
@@ -57,12 +57,12 @@ def test_shares_are_those_of_the_data_stage():
 
 
 def test_the_commonest_answer_is_told_with_its_share_and_its_prompts():
-    rows = [canonical([(U, f"Question {number}?"), (A, "I am Aria.")]) for number in range(3)]
+    rows = [plain_row([(U, f"Question {number}?"), (A, "I am Aria.")]) for number in range(3)]
     assert looked_at(*rows, PLAIN).usual_answer == (0.75, 3)
 
 
 def test_answers_are_those_to_the_very_question():
-    two = canonical([(U, "Hi"), (A, "Good day."), (U, "Who are you?"), (A, "Aria.")])
+    two = plain_row([(U, "Hi"), (A, "Good day."), (U, "Who are you?"), (A, "Aria.")])
     found = looked_at(PLAIN, two, asked=["Hi", "Who are you?", "who are YOU", "And now?"])
     assert found.answers == {"Hi": ("Hello.", "Good day."), "Who are you?": ("Aria.",), "who are YOU": (), "And now?": ()}
     assert found.alike == {}

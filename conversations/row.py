@@ -1,0 +1,68 @@
+"""A row: one conversation, or one text, as canonical JSON. Equal rows are equal texts.
+
+A conversation is `{"messages": […]}`, with `"tools"` behind them where there are any. A message has role (system, user, assistant,
+tool) and content, and maybe more of KEYS. A row of plain text is `{"text": …}`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Row = str
+Message = dict[str, Any]
+Conversation = dict[str, Any]
+
+KEYS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "train", "weight")
+
+
+def canonical(conversation: Mapping[str, Any]) -> Row:
+    """A conversation as text. Keys of messages come in one order, so that the same conversation is the same text."""
+    if "messages" not in conversation:
+        return _dumps({"text": conversation["text"]})
+    messages = [{key: message[key] for key in KEYS if key in message} for message in conversation["messages"]]
+    tools = conversation.get("tools")
+    return _dumps({"messages": messages, "tools": tools} if tools else {"messages": messages})
+
+
+def plain_row(turns: list[tuple[str, str]]) -> Row:
+    """A row of plain turns (role, content); one turn of the role `text` is a row of text."""
+    if turns and turns[0][0] == "text":
+        return _dumps({"text": turns[0][1]})
+    return _dumps({"messages": [{"role": role, "content": content} for role, content in turns]})
+
+
+def conversation_of(row: Row) -> Conversation:
+    """The conversation that a row is the text of."""
+    conversation: Conversation = json.loads(row)
+    return conversation
+
+
+def messages_of(row: Row) -> list[Message]:
+    """The messages of a row; of a row of plain text one, of the role `text`."""
+    conversation = conversation_of(row)
+    if "messages" not in conversation:
+        return [{"role": "text", "content": conversation["text"]}]
+    messages: list[Message] = conversation["messages"]
+    return messages
+
+
+def prompt_of(conversation: Conversation) -> str:
+    """What comes before the last answer, as text; all of it where nothing is answered."""
+    messages = conversation.get("messages")
+    if messages is None:
+        return str(conversation["text"])
+    last = max((index for index, message in enumerate(messages) if message["role"] == "assistant"), default=len(messages))
+    return _dumps(messages[:last])
+
+
+def digest(text: str) -> int:
+    """64 bits of BLAKE2b: tells rows apart without keeping them. Two of a billion rows meet once in forty runs, and are then
+    counted as equal; nothing is left out for it."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
