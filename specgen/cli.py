@@ -338,6 +338,11 @@ def _compile_for_run(spec: Path, profile: str | None, settings: tuple[str, ...],
 @runs_option
 def chat(spec: Path, profile: str | None, settings: tuple[str, ...], runs_dir: Path) -> None:
     """Talk to the model that a spec made, in the terminal."""
+    raise SystemExit(_start_with_build("runtime.chat", spec, profile, settings, ["--runs-dir", str(runs_dir), "--spec", str(spec)]))
+
+
+def _start_with_build(module: str, spec: Path, profile: str | None, settings: tuple[str, ...], words: list[str]) -> int:
+    """Runs `python -m MODULE BUILD WORDS` with a compiled folder, or with a spec compiled aside; returns its exit code."""
     from specgen import folder
     from specgen.compiler import compile_spec
     from specgen.launch import start
@@ -347,8 +352,46 @@ def chat(spec: Path, profile: str | None, settings: tuple[str, ...], runs_dir: P
         if not folder.is_compiled(spec):
             build = Path(scratch, "build")
             folder.write(compile_spec(spec, profile, settings).files, build)
-        code = start("runtime.chat", [str(build), "--runs-dir", str(runs_dir), "--spec", str(spec)])
-    raise SystemExit(code)
+        return start(module, [str(build), *words])
+
+
+@cli.group()
+def data() -> None:
+    """Look at the data of a spec."""
+
+
+@data.command()
+@spec_argument
+@profile_option
+@set_option
+@click.option("--source", metavar="NAME|NUMBER", help="Only this source; sources are counted from 1.")
+@click.option("--row", type=click.IntRange(min=1), metavar="N", help="Begin with row N of a source, counted from 1.")
+@click.option("--rows", type=click.IntRange(min=1), metavar="K", help="So many of each source; default 1, --html 5, --lengths 2000.")
+@click.option("--ids", is_flag=True, help="A table of the tokens, too: id, weight, text.")
+@click.option("--lengths", is_flag=True, help="Instead: how long the rows are, beside max_length.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Instead: write a page of its own.")
+@short_format_option
+def preview(
+    spec: Path,
+    profile: str | None,
+    settings: tuple[str, ...],
+    source: str | None,
+    row: int | None,
+    rows: int | None,
+    ids: bool,
+    lengths: bool,
+    html: Path | None,
+    form: Literal["text", "json"],
+) -> None:
+    """Show rows as the model sees them, and which tokens are trained. Takes a compiled folder, too."""
+    if lengths and (ids or row or html):
+        raise click.UsageError("--lengths is about all rows: it goes neither with --row nor with --ids nor with --html, which has lengths")
+    if html and (ids or form == "json"):
+        raise click.UsageError("--html shows the ids by itself: it goes neither with --ids nor with --format json")
+    chosen = {"--source": source, "--row": row, "--rows": rows, "--html": html, "--format": form}
+    words = [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
+    words += [option for option, given in (("--ids", ids), ("--lengths", lengths)) if given]
+    raise SystemExit(_start_with_build("runtime.preview", spec, profile, settings, words))
 
 
 @cli.command()
