@@ -12,7 +12,8 @@ from runtime.__main__ import in_utf8, quiet, without_torch
 from runtime.faults import INTERRUPTED, RunFault
 
 if TYPE_CHECKING:
-    from runtime.preview.rows import Encoder, Named
+    from runtime.preview.read import Named
+    from runtime.preview.rows import Encoder
 
 SAMPLE = 2000  # rows of a source whose lengths are measured
 
@@ -52,7 +53,8 @@ def parsed(words: list[str]) -> argparse.Namespace:
 
 def preview(encoder: Encoder, arguments: argparse.Namespace) -> None:
     """Shows what is asked for. Raises RunFault."""
-    from runtime.preview.rows import chosen, named_sources
+    from runtime.preview.read import named_sources
+    from runtime.preview.rows import chosen
 
     sources = chosen(named_sources(encoder.config), arguments.source)
     if arguments.html is not None:
@@ -70,7 +72,7 @@ def _print_rows(arguments: argparse.Namespace, encoder: Encoder, sources: list[N
 
     out = Printer()
     first, max_length = arguments.row, encoder.config.data.max_length
-    found = picked(sources, first=first, count=arguments.rows or 1, seed=encoder.config.train.seed, strict=arguments.source is not None)
+    found = picked(sources, first=first, count=arguments.rows or 1, strict=arguments.source is not None)
     for index, (source, row) in enumerate(found):
         shown = encoder.shown(row, source)
         if arguments.format == "json":

@@ -9,7 +9,8 @@ from typing import Any
 
 from runtime.faults import WRONG, RunFault
 from runtime.preview.pieces import Piece, visible
-from runtime.preview.rows import Encoder, Named, Shown, measured, picked
+from runtime.preview.read import Named
+from runtime.preview.rows import Encoder, Shown, measured, picked
 from runtime.preview.spans import spans_of
 from runtime.preview.text import head
 
@@ -20,7 +21,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 
 def write_page(file: Path, encoder: Encoder, sources: Sequence[Named], *, first: int, count: int, sample: int, strict: bool) -> int:
     """Writes the page; returns how many rows it shows. Raises RunFault, also where the file cannot be written."""
-    found = picked(sources, first=first, count=count, seed=encoder.config.train.seed, strict=strict)
+    found = picked(sources, first=first, count=count, strict=strict)
     rows = [encoder.shown(row, source) for source, row in found]
     html = (
         _environment()

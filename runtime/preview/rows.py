@@ -1,45 +1,20 @@
-"""The rows that are shown: read from the sources one by one, and encoded as the data stage does."""
+"""The rows that are shown, encoded as the data stage does."""
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 
-from runtime.chat_template import Message
-from runtime.config import Config, FileSource, HubSource, SyntheticSource
-from runtime.data.formats import canonical, turns_of
-from runtime.data.hub import name_of as hub_name
-from runtime.data.hub import read_hub
-from runtime.data.sources import _synthetic, messages_of
+from conversations.row import messages_of
+from runtime.config import Config
 from runtime.faults import WRONG, RunFault
 from runtime.model import load_tokenizer
 from runtime.preview.lengths import Lengths, lengths_of
 from runtime.preview.pieces import Piece, Token, pieces_of
+from runtime.preview.read import Found, Named, rows_of
 from runtime.text_format import RowFormat, row_format
-
-Source = SyntheticSource | FileSource | HubSource
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A row of a source. `number` counts from 1; `place` is its file and line, where it has one."""
-
-    number: int
-    place: str | None
-    messages: list[Message]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """A source, counted from 1, as messages call it."""
-
-    number: int
-    name: str
-    source: Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +59,9 @@ class Encoder:
     def tokens(self, found: Found, source: Named) -> list[Token]:
         """The tokens of a row. Raises RunFault that names the row where it cannot be encoded."""
         try:
-            encoded = self.form.encode(self.form.with_system(found.messages))
+            encoded = self.form.encode(self.form.with_system(messages_of(found.row)))
         except RunFault as fault:
-            raise RunFault(fault.code, f"{called(found, source)}: {fault.message}", fault.hint, exit_code=WRONG) from None
+            raise RunFault(fault.code, f"{found.called}: {fault.message}", fault.hint, exit_code=WRONG) from None
         return [Token(id=index, weight=float(trained)) for index, trained in zip(encoded.input_ids, encoded.trained, strict=True)]
 
     def shown(self, found: Found, source: Named) -> Shown:
@@ -101,11 +76,6 @@ class Encoder:
         return text
 
 
-def named_sources(config: Config) -> list[Named]:
-    """The sources in the order of the spec."""
-    return [Named(number=number, name=_name(source), source=source) for number, source in enumerate(config.data.sources, start=1)]
-
-
 def chosen(sources: Sequence[Named], wanted: str | None) -> list[Named]:
     """The sources with this name or number; all of them for None. Raises RunFault for one that is not there."""
     found = [source for source in sources if wanted in (None, source.name, str(source.number))]
@@ -117,14 +87,14 @@ def chosen(sources: Sequence[Named], wanted: str | None) -> list[Named]:
     raise RunFault("SG491", f"there is no source {wanted!r}; the spec has {_counted(len(sources), 'source')}", hint, exit_code=WRONG)
 
 
-def picked(sources: Sequence[Named], *, first: int, count: int, seed: int, strict: bool) -> Iterator[tuple[Named, Found]]:
+def picked(sources: Sequence[Named], *, first: int, count: int, strict: bool) -> Iterator[tuple[Named, Found]]:
     """`count` rows of each source from row `first` on. Reads no further than that.
 
     Raises RunFault where no source has that many rows; with `strict`, where one has not.
     """
     missing = []
     for source in sources:
-        ahead, read = rows_of(source, seed=seed), 0
+        ahead, read = rows_of(source), 0
         for found in itertools.islice(ahead, first - 1 + count):
             read = found.number
             if read >= first:
@@ -139,43 +109,12 @@ def picked(sources: Sequence[Named], *, first: int, count: int, seed: int, stric
         raise RunFault("SG491", f"{source.name} has {_counted(there, 'row')}; there is no row {first}", hint, exit_code=WRONG)
 
 
-def rows_of(named: Named, *, seed: int) -> Iterator[Found]:
-    """The rows of a source in its own order, each once: before limit, weight and share. Raises RunFault for a row without its format."""
-    source = named.source
-    if isinstance(source, SyntheticSource):
-        for number, row in enumerate(_synthetic(source), start=1):
-            yield Found(number=number, place=None, messages=messages_of(row))
-    elif isinstance(source, HubSource):
-        for number, row in enumerate(read_hub(source), start=1):
-            yield Found(number=number, place=None, messages=messages_of(row))
-    else:
-        yield from _rows_of_files(named, source)
-
-
-def _rows_of_files(named: Named, source: FileSource) -> Iterator[Found]:
-    number = 0
-    for file in source.files:
-        try:
-            with Path(file.path).open(encoding="utf-8-sig") as stream:
-                for line_number, line in enumerate(stream, start=1):
-                    if line.strip():
-                        number += 1
-                        turns, problems = turns_of(json.loads(line), source.format)
-                        place = f"{file.path}:{line_number}"
-                        if problems:
-                            raise RunFault("SG492", f"{place}: {'; '.join(problems)}", exit_code=WRONG)
-                        yield Found(number=number, place=place, messages=messages_of(canonical(turns)))
-        except OSError as error:
-            hint = f"paths start at the working folder, {Path.cwd()}"
-            raise RunFault("SG205", f"{file.path} cannot be read: {error.strerror}", hint, exit_code=WRONG) from None
-
-
 def measured(encoder: Encoder, sources: Sequence[Named], most: int) -> Lengths:
     """Lengths of the first `most` rows of each source. Raises RunFault where there is none."""
     lengths: list[int] = []
     whole = True
     for source in sources:
-        for found in rows_of(source, seed=encoder.config.train.seed):
+        for found in rows_of(source):
             if found.number > most:
                 whole = False
                 break
@@ -183,20 +122,6 @@ def measured(encoder: Encoder, sources: Sequence[Named], most: int) -> Lengths:
     if not lengths:
         raise RunFault("SG491", "there are no rows", exit_code=WRONG)
     return lengths_of(lengths, max_length=encoder.config.data.max_length, whole=whole)
-
-
-def called(found: Found, source: Named) -> str:
-    """How a message calls a row."""
-    return found.place or f"row {found.number} of {source.name}"
-
-
-def _name(source: Source) -> str:
-    if isinstance(source, FileSource):
-        return ", ".join(file.path for file in source.files)
-    if isinstance(source, HubSource):
-        return hub_name(source)
-    variables = " x ".join(f"{name} ({len(values)})" for name, values in source.variables.items())
-    return f"synthetic: {variables}" if variables else "synthetic"
 
 
 def _counted(number: int, word: str) -> str:

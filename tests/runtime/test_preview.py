@@ -258,6 +258,14 @@ def test_a_row_that_lost_its_format_is_named(of_file, fault_of):
     assert fault.startswith(f"error SG492: {file}:1: messages[1].content is null")
 
 
+def test_a_row_that_the_template_refuses_is_named(of_file, fault_of):
+    file, encoder = of_file(MIXED[0])
+    encoder.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    assert fault_of(preview, encoder, parsed(["BUILD"])) == (
+        f"error SG203: {file}:1: the chat template does not render this conversation: roles must alternate"
+    )
+
+
 def test_a_file_without_rows_is_a_fault(of_file, fault_of):
     file, encoder = of_file(MIXED[0])
     file.write_text("\n", encoding="utf-8")
