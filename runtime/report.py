@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import console
 from runtime.card import base_name, method
 from runtime.config import Config, to_plain
+from runtime.preview.page import rows_for_report
 from runtime.stages import read_stage
 from runtime.watch import METRICS, PREVIEWS
 
@@ -44,6 +45,7 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         merge=records["merge"]["summary"],
         smoke=records["smoke"]["summary"],
         previews=previews_by_prompt(_lines(folder / "train" / PREVIEWS)),
+        trained=rows_for_report(config),
         plot=loss_plot(metrics, records["train"]["summary"]["validation_loss"]),
         versions={name: value for record in records.values() for name, value in record["versions"].items()},
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

@@ -24,23 +24,25 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """Tokens of rows, each row counted once. `whole` is false where only the first rows of a source were measured."""
+    """Tokens of rows, each row counted once. `most`: no more of a source were measured; None where no source has more."""
 
     rows: int
-    whole: bool
+    most: int | None
     percentiles: dict[str, int]
     max_length: int
     over: int
     bars: tuple[Bar, ...]
 
 
-def lengths_of(lengths: Sequence[int], *, max_length: int, whole: bool) -> Lengths:
-    """Figures of at least one length."""
-    ordered = sorted(lengths)
+def lengths_of(by_source: Sequence[Sequence[int]], *, most: int, max_length: int) -> Lengths | None:
+    """Figures of the lengths of at most `most` rows of each source; None where there are no rows."""
+    ordered = sorted(length for lengths in by_source for length in lengths)
+    if not ordered:
+        return None
     shares = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
     return Lengths(
         rows=len(ordered),
-        whole=whole,
+        most=most if any(len(lengths) == most for lengths in by_source) else None,
         percentiles={name: percentile(ordered, share) for name, share in shares.items()} | {"longest": ordered[-1]},
         max_length=max_length,
         over=sum(length > max_length for length in ordered),
@@ -78,7 +80,7 @@ def as_data(lengths: Lengths) -> dict[str, Any]:
     bars = [{"first": bar.first, "last": bar.last, "rows": bar.rows} for bar in lengths.bars]
     return {
         "rows": lengths.rows,
-        "whole": lengths.whole,
+        "most_of_each_source": lengths.most,
         **lengths.percentiles,
         "max_length": lengths.max_length,
         "over": lengths.over,

@@ -7,14 +7,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from runtime.config import Config
 from runtime.faults import WRONG, RunFault
+from runtime.preview.lengths import lengths_of
 from runtime.preview.pieces import Piece, visible
-from runtime.preview.read import Named
+from runtime.preview.read import Named, named_sources
 from runtime.preview.rows import Encoder, Shown, measured, picked
 from runtime.preview.spans import spans_of
 from runtime.preview.text import head
 
 PAGE_ROWS = 5  # of each source
+REPORT_ROWS = 2
+SAMPLE = 2000  # rows whose lengths a report measures
 MOST_TOKENS = 4000  # of a row; what is behind them is counted
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -33,6 +37,24 @@ def write_page(file: Path, encoder: Encoder, sources: Sequence[Named], *, first:
     except OSError as error:
         raise RunFault("SG492", f"{file} cannot be written: {error.strerror}", exit_code=WRONG) from None
     return len(rows)
+
+
+def rows_for_report(config: Config) -> dict[str, Any]:
+    """The first rows of each source and their lengths, for the report of a run, which does not fail for what is no longer to be
+    had: `faults` say that."""
+    encoder, sources = Encoder(config), named_sources(config)
+    rows: list[Shown] = []
+    lengths: list[list[int]] = []
+    faults: list[str] = []
+    most = max(1, SAMPLE // max(1, len(sources)))
+    for source in sources:
+        try:
+            rows += [encoder.shown(found, source) for source, found in picked([source], first=1, count=REPORT_ROWS, strict=True)]
+            lengths.append(encoder.lengths(source, most))
+        except RunFault as fault:
+            faults.append(fault.message)
+    found = lengths_of(lengths, most=most, max_length=config.data.max_length)
+    return {"sources": by_source(rows, encoder), "lengths": found, "faults": faults}
 
 
 def by_source(rows: Iterable[Shown], encoder: Encoder) -> list[tuple[str, list[dict[str, Any]]]]:

@@ -56,7 +56,7 @@ class Encoder:
         """Id and text of the token that ends an answer."""
         return self.form.end_of_turn, self.decode([self.form.end_of_turn])
 
-    def tokens(self, found: Found, source: Named) -> list[Token]:
+    def tokens(self, found: Found) -> list[Token]:
         """The tokens of a row. Raises RunFault that names the row where it cannot be encoded."""
         try:
             encoded = self.form.encode(self.form.with_system(messages_of(found.row)))
@@ -66,8 +66,12 @@ class Encoder:
 
     def shown(self, found: Found, source: Named) -> Shown:
         """A row with the text of its tokens."""
-        pieces = pieces_of(self.tokens(found, source), self.decode, self.controls)
+        pieces = pieces_of(self.tokens(found), self.decode, self.controls)
         return Shown(source=source, number=found.number, place=found.place, pieces=tuple(pieces))
+
+    def lengths(self, source: Named, most: int) -> list[int]:
+        """Tokens of each of the first `most` rows of a source."""
+        return [len(self.tokens(found)) for found in itertools.islice(rows_of(source), most)]
 
     def decode(self, ids: list[int]) -> str:
         """Ids as text, control tokens too, with nothing tidied up."""
@@ -111,17 +115,10 @@ def picked(sources: Sequence[Named], *, first: int, count: int, strict: bool) ->
 
 def measured(encoder: Encoder, sources: Sequence[Named], most: int) -> Lengths:
     """Lengths of the first `most` rows of each source. Raises RunFault where there is none."""
-    lengths: list[int] = []
-    whole = True
-    for source in sources:
-        for found in rows_of(source):
-            if found.number > most:
-                whole = False
-                break
-            lengths.append(len(encoder.tokens(found, source)))
-    if not lengths:
+    found = lengths_of([encoder.lengths(source, most) for source in sources], most=most, max_length=encoder.config.data.max_length)
+    if found is None:
         raise RunFault("SG491", "there are no rows", exit_code=WRONG)
-    return lengths_of(lengths, max_length=encoder.config.data.max_length, whole=whole)
+    return found
 
 
 def _counted(number: int, word: str) -> str:

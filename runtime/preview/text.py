@@ -132,7 +132,8 @@ def write_tokens(out: Printer, row: Shown) -> None:
 
 def write_lengths(out: Printer, lengths: Lengths) -> None:
     """Percentiles, then a bar for each range of lengths, with max_length between them."""
-    what = f"{lengths.rows:,} row{'s' if lengths.rows != 1 else ''}" + ("" if lengths.whole else ", the first of each source")
+    what = f"{lengths.rows:,} row{'s' if lengths.rows != 1 else ''}"
+    what += f", at most {lengths.most:,} of each source" if lengths.most else ""
     figures = " · ".join(f"{name} {value:,}" for name, value in lengths.percentiles.items())
     out.write([(f"tokens of {what}: {figures} · max_length {lengths.max_length:,}, {lengths.over:,} over it", "head")])
     most = max(bar.rows for bar in lengths.bars)

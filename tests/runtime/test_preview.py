@@ -214,19 +214,19 @@ def test_lengths_say_percentiles_and_what_is_over_max_length(mixed, shown):
     assert found["over"] == 0
 
 
-def test_lengths_of_the_first_rows_say_so(mixed, shown):
-    assert shown(mixed, "--lengths", "--rows", "1").startswith("tokens of 2 rows, the first of each source: ")
+def test_lengths_of_a_part_of_the_rows_say_so(mixed, shown):
+    assert shown(mixed, "--lengths", "--rows", "1").startswith("tokens of 2 rows, at most 1 of each source: ")
 
 
 def test_a_bar_ends_at_max_length_where_rows_are_longer():
-    found = lengths_of([*range(1, 101), 500], max_length=100, whole=True)
+    found = lengths_of([[*range(1, 101)], [500]], most=2000, max_length=100)
     assert [bar for bar in found.bars if bar.last == 100 or bar.first == 101]
     assert sum(bar.rows for bar in found.bars if bar.over) == found.over == 1
     assert sum(bar.rows for bar in found.bars) == 101
 
 
 def test_lengths_that_are_all_equal_are_one_bar():
-    (bar,) = lengths_of([7, 7, 7], max_length=16, whole=True).bars
+    (bar,) = lengths_of([[7, 7, 7]], most=2000, max_length=16).bars
     assert (bar.first, bar.last, bar.rows) == (7, 7, 3)
 
 

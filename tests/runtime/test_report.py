@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
 
 from runtime import config as configs
+from runtime.faults import RunFault
 from runtime.report import previews_by_prompt, report
 from runtime.stages import read_stage, write_json
 
@@ -67,6 +69,23 @@ def test_the_report_shows_figures_answers_and_settings(finished, html):
     assert "The smoke test passed." in html
     assert "Sample answers over time" in html
     assert "&#34;learning_rate&#34;: 0.01" in html
+
+
+def test_the_report_shows_rows_and_what_of_them_was_trained(html):
+    assert html.index("What was trained") < html.index('<section class="row" data-source="1" data-row="1">')
+    shown = html[html.index("<section") : html.index("</section>")]
+    assert "".join(re.findall(r'<span class="on[^>]*>([^<]*)</span>', shown)) == "It is 1.&lt;|im_end|&gt;"
+
+
+def test_a_report_without_the_rows_says_why(finished, tmp_path, monkeypatch):
+    def gone(_source):
+        raise RunFault("SG205", "data/x.jsonl cannot be read: gone")
+        yield
+
+    monkeypatch.setattr("runtime.preview.rows.rows_of", gone)
+    build, run = finished
+    report(configs.load(build), run, tmp_path)
+    assert "Not shown: data/x.jsonl cannot be read: gone" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_report_of_one_run_is_the_same_bytes_each_time(finished, tmp_path):
