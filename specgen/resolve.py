@@ -99,8 +99,8 @@ def _validation(validation: dict[str, Any], facts: Facts) -> p.ValidationPlan:
         fraction=validation.get("fraction"),
         count=validation.get("rows"),
         sources=_sources(validation.get("sources", []), facts.validation_sources),
-        distinct_rows=len(facts.held_out) if facts.held_out_known else None,
-        rows=sum(facts.counts[row] for row in facts.held_out) if facts.held_out_known else None,
+        distinct_rows=facts.survey.held_distinct if facts.held_out_known else None,
+        rows=facts.survey.held_rows if facts.held_out_known else None,
     )
 
 

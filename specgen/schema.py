@@ -11,6 +11,8 @@ from specgen.places import data_folder
 
 Schema = dict[str, Any]
 
+AGAIN = "data.validation.sources"  # the same as data.sources
+
 
 @cache
 def spec_schema() -> Schema:
@@ -55,14 +57,15 @@ def lookup(dotted: str) -> Schema | None:
 
 
 def keys() -> Iterator[tuple[str, Schema]]:
-    """Every key of the spec as a dotted path with its schema, in the order of the schema."""
+    """Every key of the spec as a dotted path with its schema, in the order of the schema; what stands twice once."""
     yield from _keys(spec_schema(), "")
 
 
 def _keys(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
     for name, sub in schema.get("properties", {}).items():
         yield prefix + name, sub
-        yield from _keys(sub, f"{prefix}{name}.")
+        if prefix + name != AGAIN:
+            yield from _keys(sub, f"{prefix}{name}.")
     if isinstance(schema.get("items"), dict):
         yield from _keys(schema["items"], prefix)
 

@@ -12,6 +12,7 @@ from specgen.memory import MemoryPlan, memory_plan
 from specgen.plan import HubBase, PackageBase, Plan
 from specgen.rules.tokens import proven_stop
 from specgen.sizes import BYTES, size
+from specgen.sources import source_lines
 from specgen.trainable import adapted_modules, trainable_parameters
 
 MOST_SAMPLES = 4
@@ -37,7 +38,7 @@ def summarise(plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> d
     return {
         "base": _base(plan, facts),
         "stop": proven_stop(facts) if plan.train.objective == "chat" else None,
-        "distinct": len(facts.counts),
+        "distinct": facts.survey.distinct,
         "data": facts.figures,
         "total_tokens": total_tokens(plan, facts),
         "arithmetic": arithmetic(plan, facts),
@@ -46,6 +47,8 @@ def summarise(plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> d
         "is_measured": measured is not None,
         "targets": targets if isinstance(targets, str) else ", ".join(targets),
         "quantized": plan.model.quantization.TAG if plan.model.quantization else None,
+        "sources": source_lines(plan.data.sources + (plan.data.validation.sources if plan.data.validation else ())),
+        "bad_rows": sum(file.bad_rows for source in plan.data.sources for file in getattr(source, "files", ())),
         "samples": rendered,
         "fence": _fence(rendered),
     }
@@ -115,7 +118,7 @@ def arithmetic(plan: Plan, facts: Facts) -> str | None:
 def samples(plan: Plan, facts: Facts) -> list[str]:
     """The first row of each source as the model sees it, with marks around what is trained; none where that is not known."""
     template = facts.template_text
-    rows = [next(iter(source.counts)) for source in facts.sources if source.counts]
+    rows = [source.texts[0] for source in facts.sources if source.texts]
     if plan.train.objective == "text":
         texts = [TRAINED[0] + plain_text(row) + TRAINED[1] for row in rows]
     else:

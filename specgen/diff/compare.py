@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -10,6 +11,7 @@ from itertools import islice
 from specgen.compiler import Compiled
 from specgen.diff.stages import run_again
 from specgen.facts.gather import Facts, gather
+from specgen.facts.rowtable import MOST_TEXTS
 from specgen.facts.template import conversation, mark_trained, plain_text
 from specgen.memory import memory_plan
 from specgen.plan import Plan
@@ -197,14 +199,25 @@ def _with(base: Node, other: Node, steps: list[str | int]) -> Node | None:
 
 
 def _rows_that_differ(before: Compiled, after: Compiled) -> Iterator[str]:
-    added, removed = after.facts.counts - before.facts.counts, before.facts.counts - after.facts.counts
+    now, then = _row_counts(after), _row_counts(before)
+    added, removed = now - then, then - now
     if added or removed:
         yield f"rows of the data: {added.total():,} added, {removed.total():,} removed"
 
 
+def _row_counts(compiled: Compiled) -> Counter[int]:
+    """How often each row counts, by its digest."""
+    counts: Counter[int] = Counter()
+    for source in compiled.facts.sources:
+        for digest, count in zip(source.table.digests if source.table else (), source.counts or (), strict=False):
+            counts[digest] += count
+    return counts
+
+
 def _spans_that_differ(before: Compiled, after: Compiled) -> Iterator[str]:
     """How many of the rows that both have are rendered otherwise."""
-    common = list(islice(before.facts.counts.keys() & after.facts.counts.keys(), MOST_ROWS))
+    kept = set(after.facts.first_rows(MOST_TEXTS))
+    common = list(islice((row for row in dict.fromkeys(before.facts.first_rows(MOST_TEXTS)) if row in kept), MOST_ROWS))
     differing = sum(_rendered(row, before) != _rendered(row, after) for row in common) if _renders_otherwise(before, after) else 0
     if differing:
         capped = " (of the first ones)" if len(common) == MOST_ROWS else ""

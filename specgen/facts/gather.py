@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
-from dataclasses import dataclass, field
+import itertools
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from conversations.row import Row
+from conversations.mixing import Mix, counts, held_out, number_held_out, shares_fault, totals
+from conversations.row import Row, conversation_of
 from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
-from specgen.facts.rows import FileRows, fitting_format, held_out, matching_files, read_rows, weighted
-from specgen.facts.survey import Survey, survey
+from specgen.facts.rows import FileRows, fitting_format, matching_files, read_rows
+from specgen.facts.rowtable import Look, RowTable
+from specgen.facts.survey import Counted, Survey, survey
 from specgen.facts.synthetic import render_rows
 from specgen.facts.template import shipped_templates
 from specgen.limits import TooMuch, limited
@@ -25,23 +29,34 @@ LONGEST_SEARCH = 2  # seconds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFacts:
-    """`counts` says how often each distinct row is in the data set. Of one on the hub only a lock knows `rows` and `revision`;
-    of one that another model writes only `requests` is known. `variables` are those whose values are in files."""
+    """`table` has a source's rows before mixing, `counts` how often each of them is in the data set; None where they are not at hand.
 
-    counts: Counter[Row]
-    files: tuple[DataFile, ...]
-    rows: int | None
-    revision: str | None
+    `own_rows` is how many rows it has before mixing, `rows` after; None where only the hub or another model can tell. Of a source on
+    the hub a lock knows `own_rows` and `revision`; of one that another model writes only `requests` is known. `variables` are those
+    whose values are in files.
+    """
+
+    table: RowTable | None
+    files: tuple[DataFile, ...] = ()
+    own_rows: int | None = None
+    revision: str | None = None
     variables: dict[str, FileVariable] = field(default_factory=dict)
     requests: int = 0
+    counts: array[int] | None = None
+    rows: int | None = None
+
+    @property
+    def texts(self) -> list[Row]:
+        """The first rows, as far as they are in the data set."""
+        return [row for row, count in zip(self.table.texts, self.counts or (), strict=False) if count] if self.table else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`model` is None for a base on the hub that nobody knows. `counts` covers all sources at hand; `held_out` its rows for validation.
+    """`model` is None for a base on the hub that nobody knows. `survey` covers all rows at hand.
 
     `held_out_known` is false where rows are held out that are not at hand. `rows_are_examples` says whether each row is one
-    training example: neither packed nor, maybe, dropped.
+    training example: neither packed nor parted nor, maybe, dropped.
     """
 
     base: PackageBase | HubBase | LocalBase
@@ -49,8 +64,6 @@ class Facts:
     template: TemplatePlan
     sources: tuple[SourceFacts, ...]
     validation_sources: tuple[SourceFacts, ...]
-    counts: Counter[Row]
-    held_out: tuple[Row, ...]
     held_out_known: bool
     rows_are_examples: bool
     survey: Survey
@@ -63,11 +76,16 @@ class Facts:
         return None if None in rows else sum(row for row in rows if row is not None)
 
     @property
+    def rows_at_hand(self) -> bool:
+        """Whether all rows could be looked at."""
+        return all(source.table is not None and source.counts is not None for source in self.sources)
+
+    @property
     def train_rows(self) -> int | None:
         """Rows without those held out, or None where that is not known."""
         if self.rows is None or not self.held_out_known:
             return None
-        return self.rows - sum(self.counts[row] for row in self.held_out)
+        return self.survey.trained_rows if self.rows_at_hand else self.rows
 
     @property
     def examples(self) -> int | None:
@@ -75,6 +93,10 @@ class Facts:
         if self.figures is not None:
             return self.figures.examples
         return self.train_rows if self.rows_are_examples else None
+
+    def first_rows(self, most: int) -> list[Row]:
+        """The first rows of the data set, source by source."""
+        return list(itertools.islice((row for source in self.sources for row in source.texts), most))
 
     @property
     def output_layer(self) -> str:
@@ -99,32 +121,26 @@ def gather(tree: Node) -> tuple[Facts, list[Diagnostic]]:
 @dataclass(slots=True)
 class _Gatherer:
     faults: list[Diagnostic] = field(default_factory=list)
+    look: Look = field(default_factory=Look)
 
     def facts(self, tree: Node) -> Facts:
-        seed = tree.number("train", "seed")
         base, model = self.model(tree.children["model"].children["base"])
+        self.look = Look(controls=tuple(model.tokenizer.controls) if model and model.tokenizer else (), asked=tuple(_asked(tree)))
         template = self.template(tree.children["template"])
         data = tree.children["data"].children
-        sources = tuple(self.source(node, seed) for node in data["sources"].items)
-        counts: Counter[Row] = Counter()
-        for source in sources:
-            counts.update(source.counts)
-        fraction = data["validation"].children.get("fraction")
-        known = all(source.rows is not None for source in sources)
-        held = held_out(counts, data["validation"].real("fraction"), seed) if fraction and counts and known else []
-        return Facts(
+        validation = data["validation"].children.get("sources")
+        facts = Facts(
             base=base,
             model=model,
             template=template,
-            sources=sources,
-            validation_sources=(),
-            counts=counts,
-            held_out=tuple(held),
-            held_out_known=known or not fraction,
-            rows_are_examples=data["overlong"].value == "error" and not data["packing"].value,
-            survey=survey(counts, held, asked=_asked(tree), controls=model.tokenizer.controls if model and model.tokenizer else ()),
+            sources=tuple(self.source(node) for node in data["sources"].items),
+            validation_sources=tuple(self.source(node) for node in validation.items) if validation else (),
+            held_out_known=True,
+            rows_are_examples=_rows_are_examples(data),
+            survey=survey((), (), (), asked=()),
             figures=None,
         )
+        return mixed(tree, facts)
 
     def model(self, node: Node) -> tuple[PackageBase | HubBase | LocalBase, ModelFacts | None]:
         try:
@@ -162,18 +178,20 @@ class _Gatherer:
             self.fault("SG202", inner, f"the template file {printable(str(path))} cannot be read: {reason}", _looked_in())
         return TemplatePlan(name=path.stem, jinja=None, stop=())
 
-    def source(self, node: Node, seed: int) -> SourceFacts:
-        if synthetic := node.children.get("synthetic"):
-            rows, faults = render_rows(synthetic)
-            self.faults += faults
-            repeat = synthetic.number("repeat")
-            counts = Counter({row: count * repeat for row, count in Counter(rows).items()})
-            return SourceFacts(counts=counts, files=(), rows=counts.total(), revision=None)
-        if "hub" in node.children or "llm" in node.children:
-            return SourceFacts(counts=Counter(), files=(), rows=None, revision=None)
-        return self.files(node.children["file"], seed)
+    def source(self, node: Node) -> SourceFacts:
+        kind, settings = next(iter(node.children.items()))
+        if kind == "file":
+            return self.files(settings)
+        if kind != "synthetic":
+            return SourceFacts(table=None)
+        rows, faults = render_rows(settings)
+        self.faults += faults
+        table = RowTable(self.look)
+        for row in rows:
+            table.add(conversation_of(row))
+        return SourceFacts(table=table, own_rows=len(table))
 
-    def files(self, node: Node, seed: int) -> SourceFacts:
+    def files(self, node: Node) -> SourceFacts:
         pattern = node.children["path"]
         try:
             with limited(LONGEST_SEARCH):
@@ -181,11 +199,11 @@ class _Gatherer:
         except (OSError, ValueError, TooMuch) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             self.fault("SG205", pattern, f"{printable(str(pattern.value))} cannot be read: {reason}")
-            return SourceFacts(counts=Counter(), files=(), rows=0, revision=None)
+            return SourceFacts(table=RowTable(self.look), own_rows=0)
         if not paths:
             what = "no file matches" if any(c in str(pattern.value) for c in "*?[") else "there is no file"
             self.fault("SG205", pattern, f"{what} {pattern.value}", _looked_in())
-        rows: list[Row] = []
+        table = RowTable(self.look)
         files: list[DataFile] = []
         for path in paths:
             try:
@@ -194,10 +212,10 @@ class _Gatherer:
                 self.fault("SG205", pattern, f"{path} cannot be read: {error.strerror}")
                 continue
             self.faults += self.of_another_format(node, found) or found.faults
-            rows += found.rows
+            for row in found.rows:
+                table.add(conversation_of(row))
             files.append(found.file)
-        counts = weighted(tuple(rows), node.real("weight"), seed)
-        return SourceFacts(counts=counts, files=tuple(files), rows=counts.total(), revision=None)
+        return SourceFacts(table=table, files=tuple(files), own_rows=len(table))
 
     def of_another_format(self, node: Node, found: FileRows) -> list[Diagnostic]:
         """One fault instead of one for each row, where no row has the format of the spec and all have another one."""
@@ -211,6 +229,78 @@ class _Gatherer:
 
     def fault(self, code: str, node: Node, message: str, hint: str | None = None) -> None:
         self.faults.append(Diagnostic(code=code, message=message, place=node.place or node.key, hint=hint))
+
+
+def mixed(tree: Node, facts: Facts) -> Facts:
+    """The facts with the rows of all sources put together: how often each counts, and which are held out of training."""
+    data, seed = tree.children["data"].children, tree.number("train", "seed")
+    sources = _mixed(data["sources"].items, facts.sources, seed)
+    validation = data["validation"].children
+    own = _mixed(validation["sources"].items, facts.validation_sources, seed) if "sources" in validation else ()
+    known = all(source.counts is not None for source in (*sources, *own))
+    counted, counted_own = _counted(sources), _counted(own)
+    held = _held(data["validation"], counted, counted_own, seed) if known else frozenset()
+    return replace(
+        facts,
+        sources=sources,
+        validation_sources=own,
+        held_out_known=known or not validation,
+        survey=survey(counted, held, counted_own, asked=_asked(tree)),
+    )
+
+
+def _mixed(nodes: list[Node], sources: tuple[SourceFacts, ...], seed: int) -> tuple[SourceFacts, ...]:
+    """Sources with their rows after limit, weight and share. A source of unknown size leaves the size of every share unknown."""
+    if any(source.own_rows is None for source in sources) or shares_fault([_share(node) for node in nodes]):
+        unknown = [replace(source, rows=None, counts=None) for source in sources]
+        return tuple(
+            source if _share(node) is not None or source.own_rows is None else _mixed([node], (source,), seed)[0]
+            for node, source in zip(nodes, unknown, strict=True)
+        )
+    mixes = [_mix(node, source.own_rows or 0) for node, source in zip(nodes, sources, strict=True)]
+    return tuple(
+        replace(source, rows=total, counts=None if source.table is None else counts(mix.rows, total, seed, mix.limit))
+        for source, mix, total in zip(sources, mixes, totals(mixes), strict=True)
+    )
+
+
+def _mix(node: Node, rows: int) -> Mix:
+    settings = next(iter(node.children.values())).children
+    weight = settings["repeat"] if "repeat" in settings else settings["weight"]
+    return Mix(rows=rows, weight=_real(weight) or 0, share=_share(node), limit=_number(settings["limit"]))
+
+
+def _share(node: Node) -> float | None:
+    return _real(next(iter(node.children.values())).children["share"])
+
+
+def _real(node: Node | None) -> float | None:
+    return float(node.value) if node and isinstance(node.value, int | float) else None
+
+
+def _number(node: Node | None) -> int | None:
+    return node.value if node and isinstance(node.value, int) else None
+
+
+def _counted(sources: tuple[SourceFacts, ...]) -> list[Counted]:
+    return [(source.table, source.counts) for source in sources if source.table is not None and source.counts is not None]
+
+
+def _held(validation: Node, sources: list[Counted], own: list[Counted], seed: int) -> frozenset[int]:
+    """The digests of the rows that are not trained on."""
+    if "sources" in validation.children:
+        return frozenset(digest for table, _ in own for digest in table.digests)
+    distinct = {digest for table, times in sources for digest, count in zip(table.digests, times, strict=True) if count}
+    if not validation.children or not distinct:
+        return frozenset()
+    fraction, rows = validation.children.get("fraction"), validation.children.get("rows")
+    number = number_held_out(len(distinct), fraction=_real(fraction), count=_number(rows))
+    return frozenset(held_out(distinct, number, seed))
+
+
+def _rows_are_examples(data: Mapping[str, Node]) -> bool:
+    whole = data["overlong"].value == "error" and data["on_bad_row"].value == "error"
+    return whole and not data["packing"].value and not data["unroll"].value and data["near_duplicates"].value is None
 
 
 def _asked(tree: Node) -> list[str]:

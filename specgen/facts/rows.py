@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,32 +87,3 @@ def _read_row(text: bytes, path: str, line: int, form: str) -> Row | list[Diagno
     place = Place(file=path, line=line, column=1)
     turns, problems = turns_of(row, form)
     return [Diagnostic(code="SG208", message=problem, place=place) for problem in problems] or plain_row(turns)
-
-
-def weighted(rows: tuple[Row, ...], weight: float, seed: int) -> Counter[Row]:
-    """How often each row counts: all of them floor(weight) times, and the rest of weight by the seed, whole rows."""
-    counts: Counter[Row] = Counter()
-    whole = int(weight)
-    extra = round((weight - whole) * len(rows))
-    by_seed = sorted(range(len(rows)), key=lambda index: _rank(f"{index}", seed))
-    for row in rows:
-        counts[row] += whole
-    for index in by_seed[:extra]:
-        counts[rows[index]] += 1
-    return +counts
-
-
-def weighted_number(rows: int, weight: float) -> int:
-    """How many rows `weighted` makes of so many."""
-    whole = int(weight)
-    return whole * rows + round((weight - whole) * rows)
-
-
-def held_out(counts: Counter[Row], fraction: float, seed: int) -> list[Row]:
-    """The distinct rows that are kept for validation: those of the smallest hash, so that order plays no part."""
-    number = max(1, round(fraction * len(counts)))
-    return sorted(counts, key=lambda row: _rank(row, seed))[:number]
-
-
-def _rank(text: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{text}".encode()).digest()

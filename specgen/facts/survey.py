@@ -1,29 +1,18 @@
-"""What the rows at hand have in common: read once, for all checks that ask it.
-
-Rows are canonical JSON (conversations/row.py), whose text tells most of it without parsing.
-"""
+"""What the rows at hand have in common: worked out once from their tables, for all checks that ask it."""
 
 from __future__ import annotations
 
-import itertools
-import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from conversations.row import Row, messages_of
 from specgen.diagnostics import printable
-from specgen.secrets import holds_secret
+from specgen.facts.rowtable import MOST_DIALOGUES, RowTable
 
-MOST_DIALOGUES = 100
 EXAMPLE_CHARACTERS = 60
 
-ROLE = re.compile(r'\{"role":"(system|user|assistant|tool)"|^\{"(text)":')
-# what an editor or a wrong encoding leaves behind: marks, halves of line ends, control and replacement characters
-ODD = re.compile("[\ufeff\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r(?!\n)")
-MAYBE_ODD = ("\ufeff", "\ufffd", "\\u00", "\\r", "\\b", "\\f")
-MAYBE_BLANK = ('":" ', '":"\\n', '":"\\t', ' "}', '\\n"}', '\\t"}')
+Counted = tuple[RowTable, "array[int]"]  # the rows of a source, and how often each is in the data set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +25,20 @@ class Trait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """`traits` by the name of what is common. `dialogues` are the first rows in which the assistant speaks more than once.
+    """`rows` and `distinct` count all rows at hand, `held_rows` and `held_distinct` those held out of training, `trained_rows` the rest.
 
+    `traits` by the name of what is common. `dialogues` are the first rows in which the assistant speaks more than once.
     `answers` has what the rows answer to each question of the smoke test and the previews, `alike` what they ask instead that
-    differs in case and punctuation only. `usual_answer` is the share of rows that end with the commonest answer, and how many
-    prompts it has. `duplicates` and `overlap` are as runtime/data/figures.py has them; None without training rows or validation.
+    differs in case and punctuation only. `usual_answer` is the share of rows that end with the answer of most of them, and how many
+    prompts it has; nothing where no answer has half of the rows. `duplicates` and `overlap` are as runtime/data/figures.py has
+    them; None without training rows or validation.
     """
 
+    rows: int
+    distinct: int
+    held_rows: int
+    held_distinct: int
+    trained_rows: int
     traits: dict[str, Trait]
     dialogues: tuple[Row, ...]
     answers: dict[str, tuple[str, ...]]
@@ -52,105 +48,100 @@ class Survey:
     overlap: float | None
 
 
-def survey(counts: Counter[Row], held_out: Iterable[Row], *, asked: Iterable[str], controls: Iterable[str]) -> Survey:
-    """Looks at every distinct row once, and twice at those that ask what `asked` says."""
-    held = set(held_out)
-    kinds = _kinds(tuple(controls))
-    found: dict[str, Trait] = {}
-    dialogues: list[Row] = []
-    ends: Counter[str] = Counter()
-    prompts: Counter[str] = Counter()
-    trained_prompts: set[str] = set()
-    for row, count in counts.items():
-        roles = [role or text for role, text in ROLE.findall(row)]
-        for kind, holds in kinds.items():
-            if holds(row, roles):
-                before = found.get(kind)
-                found[kind] = Trait(rows=count + (before.rows if before else 0), example=before.example if before else beginning(row))
-        if roles.count("assistant") > 1 and len(dialogues) < MOST_DIALOGUES:
-            dialogues.append(row)
-        prompt, answer = _parted(row)
-        ends[answer] += count
-        prompts[answer] += 1
-        if row not in held:
-            trained_prompts.add(prompt)
-    usual = max(ends, key=lambda answer: ends[answer], default="")
-    rows, held_rows = counts.total(), sum(counts[row] for row in held)
-    answers, alike = _answers(counts, tuple(asked))
+def survey(sources: Sequence[Counted], held: Collection[int], validation: Sequence[Counted], *, asked: Sequence[str]) -> Survey:
+    """Of the rows of `sources`, `held` are the digests of those that are not trained on. `validation` are sources of its own."""
+    rows, distinct = _numbers(sources)
+    own, own_distinct = _numbers(validation)
+    kept_from_training, _ = _numbers(sources, only=held) if held else (0, 0)
+    trained = rows - kept_from_training
+    distinct_trained = distinct - len(held) if not validation else len(_digests(sources, without=held))
+    held_rows = own if validation else kept_from_training
     return Survey(
-        traits=found,
-        dialogues=tuple(dialogues),
-        answers=answers,
-        alike=alike,
-        usual_answer=(ends[usual] / rows if rows else 0.0, prompts[usual]),
-        duplicates=1 - (len(counts) - len(held)) / (rows - held_rows) if rows > held_rows else None,
-        overlap=sum(counts[row] for row in held if _parted(row)[0] in trained_prompts) / held_rows if held_rows else None,
+        rows=rows,
+        distinct=distinct,
+        held_rows=held_rows,
+        held_distinct=own_distinct if validation else len(held),
+        trained_rows=trained,
+        traits=_traits(sources),
+        dialogues=tuple(row for table, _ in sources for row in table.dialogues)[:MOST_DIALOGUES],
+        answers=_answers(sources, asked),
+        alike={question: text for table, _ in sources for question, text in table.alike.items() if not _told(sources, question)},
+        usual_answer=_usual_answer(sources, rows),
+        duplicates=1 - distinct_trained / trained if trained else None,
+        overlap=_overlap(sources, held, validation) / held_rows if held_rows else None,
     )
 
 
-def _kinds(controls: tuple[str, ...]) -> dict[str, Callable[[Row, list[str]], object]]:
-    """Tests of a row and its roles. A row is parsed only where its text makes that worth it: there may be a million."""
-    kinds: dict[str, Callable[[Row, list[str]], object]] = {
-        "odd characters": lambda row, _: (_has(row, MAYBE_ODD) or not row.isprintable()) and any(map(ODD.search, _contents(row))),
-        "secrets": lambda row, _: holds_secret(row),
-        "blank edges": lambda row, _: _has(row, MAYBE_BLANK) and any(text != text.strip() for text in _contents(row)),
-        "no answer at the end": lambda _, roles: roles[-1] == "user",
-        "a system text": lambda _, roles: roles[0] == "system",
-        "unusual turns": lambda _, roles: _unusual(roles),
-    }
-    if controls:
-        texts = tuple(json.dumps(text, ensure_ascii=False)[1:-1] for text in controls)
-        starts = tuple({text[:2] for text in texts})
-        kinds["control tokens"] = lambda row, _: _has(row, starts) and _has(row, texts)
-    return kinds
+def _numbers(sources: Sequence[Counted], only: Collection[int] | None = None) -> tuple[int, int]:
+    """Rows and distinct rows, of all or of some digests."""
+    if only is None:
+        return sum(sum(counts) for _, counts in sources), len(_digests(sources))
+    return sum(count for digest, count in _counted(sources) if digest in only), len(only)
 
 
-def _has(row: Row, parts: tuple[str, ...]) -> bool:
-    for part in parts:  # noqa: SIM110  (a generator would take three times as long)
-        if part in row:
-            return True
-    return False
+def _digests(sources: Sequence[Counted], without: Collection[int] = ()) -> set[int]:
+    return {digest for digest, count in _counted(sources) if count and digest not in without}
 
 
-def _contents(row: Row) -> list[str]:
-    return [message["content"] for message in messages_of(row)]
+def _counted(sources: Sequence[Counted]) -> Iterator[tuple[int, int]]:
+    for table, counts in sources:
+        yield from zip(table.digests, counts, strict=True)
 
 
-def _unusual(roles: list[str]) -> bool:
-    turns = roles[1:] if roles[0] == "system" else roles
-    return turns[:1] == ["assistant"] or "system" in turns or any(one == other for one, other in itertools.pairwise(turns))
+def _traits(sources: Sequence[Counted]) -> dict[str, Trait]:
+    found: dict[str, Trait] = {}
+    for table, counts in sources:
+        for kind, example in table.examples.items():
+            rows = sum(counts[index] for index in table.with_trait(kind))
+            before = found.get(kind)
+            if rows or before:
+                found[kind] = Trait(rows=rows + (before.rows if before else 0), example=before.example if before else beginning(example))
+    return found
 
 
-def _parted(row: Row) -> tuple[str, str]:
-    """A row before its last answer, and from there on."""
-    at = max(row.rfind('{"role":"assistant","'), 0)
-    return row[:at], row[at:]
+def _overlap(sources: Sequence[Counted], held: Collection[int], validation: Sequence[Counted]) -> int:
+    """Held rows whose prompt is trained on, too."""
+    trained: set[int] = set()
+    for table, counts in sources:
+        lines = zip(table.digests, table.prompts, counts, strict=True)
+        trained.update(prompt for digest, prompt, count in lines if count and digest not in held)
+    shared = 0
+    for table, counts in validation or sources:
+        lines = zip(table.digests, table.prompts, counts, strict=True)
+        shared += sum(count for digest, prompt, count in lines if prompt in trained and (validation or digest in held))
+    return shared
 
 
-def _answers(counts: Counter[Row], asked: tuple[str, ...]) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-    answers: dict[str, tuple[str, ...]] = dict.fromkeys(asked, ())
-    plain = {plainly(question): question for question in asked}
-    alike: dict[str, str] = {}
-    for row in counts if asked else ():
-        turns = messages_of(row)
-        for index, turn in enumerate(turns):
-            text = turn["content"]
-            if turn["role"] != "user" or (question := plain.get(plainly(text))) is None:
-                continue
-            if text in answers:
-                following = [after["content"] for after in turns[index + 1 : index + 2] if after["role"] == "assistant"]
-                answers[text] = tuple(dict.fromkeys([*answers[text], *following]))
+def _usual_answer(sources: Sequence[Counted], rows: int) -> tuple[float, int]:
+    """The answer of more than half of the rows: by the vote of Boyer and Moore (1981), which keeps one candidate only."""
+    candidate, votes = 0, 0
+    for table, counts in sources:
+        for answer, count in zip(table.answers, counts, strict=True):
+            if answer == candidate:
+                votes += count
+            elif count > votes:
+                candidate, votes = answer, count - votes
             else:
-                alike.setdefault(question, text)
-    return answers, {question: text for question, text in alike.items() if not answers[question]}
+                votes -= count
+    prompts: set[int] = set()
+    with_it = 0
+    for table, counts in sources:
+        for answer, prompt, count in zip(table.answers, table.prompts, counts, strict=True):
+            if answer == candidate and count:
+                with_it += count
+                prompts.add(prompt)
+    return (with_it / rows, len(prompts)) if 2 * with_it > rows else (0.0, 0)
 
 
-def plainly(text: str) -> str:
-    """A text without case, punctuation and spaces."""
-    return "".join(character for character in text.casefold() if character.isalnum())
+def _answers(sources: Sequence[Counted], asked: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    return {question: tuple(dict.fromkeys(_told(sources, question))) for question in asked}
+
+
+def _told(sources: Sequence[Counted], question: str) -> list[str]:
+    return [answer for table, _ in sources for answer in table.told.get(question, ())]
 
 
 def beginning(row: Row) -> str:
     """How a row begins, on one line."""
-    text = printable(" / ".join(f"{role}: {content}" for role, content in ((m["role"], m["content"]) for m in messages_of(row))))
+    text = printable(" / ".join(f"{message['role']}: {message['content']}" for message in messages_of(row)))
     return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"

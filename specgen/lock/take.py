@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,10 +139,13 @@ def take_source(node: Node, facts: SourceFacts) -> LockedSource:
         hub = asked_hub_data(node)
         found = ask_data_set(hub.repo, hub.asked, hub.subset, hub.split)
         return replace(hub, revision=found.commit, rows=found.rows)
+    if "llm" in node.children:
+        asked = json.dumps(node.plain(), sort_keys=True, ensure_ascii=False)
+        return LockedRows(rows=facts.requests, sha256=hashlib.sha256(asked.encode()).hexdigest())
     digest = hashlib.sha256()
-    for row, count in facts.counts.items():
-        digest.update(f"{count} {row}\n".encode())
-    return LockedRows(rows=facts.counts.total(), sha256=digest.hexdigest())
+    for row, count in zip(facts.table.digests if facts.table else (), facts.counts or (), strict=False):
+        digest.update(f"{count} {row:016x}\n".encode())
+    return LockedRows(rows=facts.rows or 0, sha256=digest.hexdigest())
 
 
 def asked_hub_data(node: Node) -> LockedHubData:

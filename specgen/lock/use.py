@@ -9,9 +9,8 @@ from typing import Literal
 
 from specgen.diagnostics import Diagnostic, Severity, SpecError
 from specgen.facts.figures import DataFigures, data_key, figures_of
-from specgen.facts.gather import Facts, SourceFacts
+from specgen.facts.gather import Facts, SourceFacts, mixed
 from specgen.facts.model import ModelFacts, facts_from_config
-from specgen.facts.rows import weighted_number
 from specgen.lock.contents import Lock, LockedHubData, Part
 from specgen.lock.drift import drifts
 from specgen.lock.file import read, section
@@ -82,8 +81,8 @@ def pinned(tree: Node, facts: Facts, lock: Lock) -> Facts:
     ) if same else facts.sources  # fmt: skip
     if isinstance(facts.base, HubBase) and tree.text("model", "base") == lock.base.source:
         base = replace(facts.base, revision=lock.base.revision)
-        return replace(facts, base=base, model=_model(lock) or facts.model, sources=sources)
-    return replace(facts, sources=sources)
+        facts = replace(facts, base=base, model=_model(lock) or facts.model)
+    return mixed(tree, replace(facts, sources=sources)) if sources != facts.sources else facts
 
 
 def _model(lock: Lock) -> ModelFacts | None:
@@ -98,8 +97,7 @@ def _pinned_source(node: Node, found: SourceFacts, locked: object) -> SourceFact
         return found
     if asked_hub_data(node) != replace(locked, revision="", rows=None):
         return found
-    rows = None if locked.rows is None else weighted_number(locked.rows, node.children["hub"].real("weight"))
-    return replace(found, revision=locked.revision, rows=rows)
+    return replace(found, revision=locked.revision, own_rows=locked.rows)
 
 
 def locked_figures(plan: Plan, lock: Lock) -> DataFigures | None:

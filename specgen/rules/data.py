@@ -28,8 +28,8 @@ def text_rows_have_no_turns(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def rows_are_left_for_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Holding rows out for validation may not take them all; a weight may not leave none."""
-    if facts.held_out and facts.train_rows == 0:
-        message = f"validation holds out all {len(facts.held_out)} distinct rows; none is left for training"
+    if facts.survey.held_distinct and facts.train_rows == 0:
+        message = f"validation holds out all {facts.survey.held_distinct} distinct rows; none is left for training"
         yield Diagnostic(
             code="SG231",
             message=message,
@@ -37,7 +37,7 @@ def rows_are_left_for_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]
             hint="give more distinct rows, or leave validation out",
         )
     for index, source in enumerate(facts.sources):
-        if source.files and not source.counts and any(file.rows for file in source.files):
+        if source.rows == 0 and source.own_rows:
             yield Diagnostic(
                 code="SG231",
                 message="the weight is so small that no row of this source is left",

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from conversations.row import messages_of
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.facts.rowtable import MOST_TEXTS
 from specgen.source import Node
 from specgen.validate import place_of
 
 HOTTEST = 2.0
 PENALTIES = (1.0, 2.0)
-MOST_ROWS = 100_000
 
 
 def sampling_settings_count(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -162,9 +162,9 @@ def questions_are_asked_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def questions_of_the_smoke_test_are_trained(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Questions beyond the data show what the model makes of them; that is worth knowing, and worth meaning."""
-    if facts.rows is None or len(facts.counts) > MOST_ROWS:
+    if not facts.rows_at_hand or facts.survey.rows > MOST_TEXTS:
         return
-    known = {message["content"] for row in facts.counts for message in messages_of(row) if message["role"] == "user"}
+    known = {message["content"] for row in facts.first_rows(MOST_TEXTS) for message in messages_of(row) if message["role"] == "user"}
     nodes = [item.children["user"] for item in tree.children["smoke"].items]
     beyond = [node for node in nodes if node.value not in known]
     if beyond and known:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
@@ -31,11 +30,11 @@ def rows_fit_into_the_model(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 def so_much_can_be_trained(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """data.limits.trained is held against tokens; characters tell whether it is out of reach."""
     least, text = tree.real("data", "limits", "trained"), facts.template_text
-    if not least or text is None or learns_text(tree) or not facts.counts or facts.figures is not None:
+    if not least or text is None or learns_text(tree) or not facts.survey.rows or facts.figures is not None:
         return
     system = tree.children["data"].children["system"].value
     whole = trained = 0
-    for row in itertools.islice(facts.counts, MOST_ROWS):
+    for row in facts.first_rows(MOST_ROWS):
         try:
             marked = mark_trained(text, conversation(row, system if isinstance(system, str) else None))
         except Exception:  # told by template_renders_the_data

@@ -24,7 +24,7 @@ FEW_STEPS = 10
 
 def shares_keep_to_their_limits(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """data.limits of duplicates and overlap need no tokenizer, so that they hold before a run of the data stage."""
-    if facts.figures is not None or facts.rows != facts.counts.total():
+    if facts.figures is not None or not facts.rows_at_hand:
         return
     for name, share in (("duplicates", facts.survey.duplicates), ("overlap", facts.survey.overlap)):
         if share is not None:
@@ -33,9 +33,9 @@ def shares_keep_to_their_limits(tree: Node, facts: Facts) -> Iterator[Diagnostic
 
 def validation_fills_a_batch(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Fewer rows than one forward pass of all processes say little, and some processes repeat others'."""
-    if not facts.held_out or not divides(tree):
+    rows = facts.survey.held_rows
+    if not rows or not divides(tree):
         return
-    rows = sum(facts.counts[row] for row in facts.held_out)
     micro_batch_size = schedule(tree, facts.examples).micro_batch_size
     needed = micro_batch_size * world_size(tree)
     if rows < needed:
@@ -77,11 +77,11 @@ def answers_differ(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def rows_are_not_one(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """One conversation, many times over."""
-    if len(facts.counts) == 1 and facts.rows is not None and facts.rows >= MANY:
+    if facts.survey.distinct == 1 and facts.rows_at_hand and facts.survey.rows >= MANY:
         yield Diagnostic(
             code="SG516",
             severity="note",
-            message=f"all {facts.rows:,} rows are one conversation: {beginning(next(iter(facts.counts)))}",
+            message=f"all {facts.rows:,} rows are one conversation: {beginning(facts.first_rows(1)[0])}",
             place=_sources(tree),
             hint="ask in several ways, and add rows with other answers; fewer epochs do as much as fewer repeats",
         )
@@ -89,15 +89,16 @@ def rows_are_not_one(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def files_do_not_repeat_rows(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Repeats that nobody asked for: by a weight or a synthetic rule they are meant."""
-    for index, (node, source) in enumerate(zip(tree.children["data"].children["sources"].items, facts.sources, strict=True)):
-        if not source.files or node.real("file", "weight") > 1 or not source.counts:
+    for index, source in enumerate(facts.sources):
+        if not source.files or not source.table:
             continue
-        repeated = source.counts.total() - len(source.counts)
-        if source.counts.total() >= FEW and repeated / source.counts.total() >= REPEATED:
+        rows = len(source.table)
+        repeated = rows - len(set(source.table.digests))
+        if rows >= FEW and repeated / rows >= REPEATED:
             yield Diagnostic(
                 code="SG239",
                 severity="note",
-                message=f"{repeated:,} of {source.counts.total():,} rows repeat another one of this source",
+                message=f"{repeated:,} of {rows:,} rows repeat another one of this source",
                 place=place_of(tree, "data", "sources", index, "file", "path"),
                 hint="data.limits.duplicates makes it an error",
             )
@@ -147,12 +148,12 @@ def rows_hold_no_secrets(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def chat_rows_lose_their_roles(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """train.objective: text joins the turns of a conversation."""
-    rows = sum(count for row, count in facts.counts.items() if not row.startswith('{"text":')) if learns_text(tree) else 0
-    if rows:
+    chats = facts.survey.traits.get("roles")
+    if chats and learns_text(tree):
         yield Diagnostic(
             code="SG519",
             severity="note",
-            message=f"{_rows(rows)} roles, and train.objective: text leaves them out: questions and answers are trained as one text",
+            message=f"{_rows(chats.rows)} roles, and train.objective: text leaves them out: questions and answers are trained as one text",
             place=place_of(tree, "train", "objective"),
             hint="train.objective: chat learns the answers alone",
         )
@@ -161,11 +162,16 @@ def chat_rows_lose_their_roles(tree: Node, facts: Facts) -> Iterator[Diagnostic]
 def packing_leaves_steps(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Packed into long rows, few short conversations are a handful of steps. A text has at most as many tokens as bytes."""
     data, frame = tree.children["data"], _frame_bytes(tree, facts)
-    if not data.children["packing"].value or facts.examples is not None or facts.rows != facts.counts.total() or frame is None:
+    if not data.children["packing"].value or facts.examples is not None or not facts.rows_at_hand or frame is None:
         return
-    most_bytes = sum((len(row.encode()) + frame * row.count('{"role":')) * count for row, count in facts.counts.items())
+    most_bytes = sum(
+        (size + frame * messages) * count
+        for source in facts.sources
+        if source.table and source.counts
+        for size, messages, count in zip(source.table.sizes, source.table.messages, source.counts, strict=True)
+    )
     length = data.number("max_length")
-    most_rows = min(facts.counts.total(), math.ceil(2 * most_bytes / length))  # best fit leaves no two rows half empty
+    most_rows = min(facts.survey.rows, math.ceil(2 * most_bytes / length))  # best fit leaves no two rows half empty
     if not most_rows or not divides(tree):
         return
     steps = schedule(tree, most_rows)

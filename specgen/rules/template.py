@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -60,7 +59,7 @@ def template_renders_the_data(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     if text is None or learns_text(tree) or any(template_renders(tree, facts)):
         return
     system = tree.children["data"].children["system"].value
-    for row in itertools.islice(facts.counts, MOST_ROWS):
+    for row in facts.first_rows(MOST_ROWS):
         try:
             mark_trained(text, conversation(row, system if isinstance(system, str) else None))
         except Exception as error:  # a template may raise anything
@@ -85,7 +84,8 @@ def system_text_of_the_template_is_shown(tree: Node, facts: Facts) -> Iterator[D
     text = facts.template_text
     if text is None or learns_text(tree) or tree.children["data"].children["system"].value is not None:
         return
-    if all(row.startswith('{"messages":[{"role":"system"') for row in facts.counts):
+    with_one = facts.survey.traits.get("a system text")
+    if facts.survey.rows == (with_one.rows if with_one else 0):
         return
     added = injected_system(text)
     if added:

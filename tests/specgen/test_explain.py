@@ -131,7 +131,12 @@ def test_a_section_of_a_spec_lists_its_values(explained):
         == """\
 data.sources[1].file.path    b.jsonl  tuned.yaml:4:57
 data.sources[1].file.weight  2.0      tuned.yaml:4:74
+data.sources[1].file.name    null     default
 data.sources[1].file.format  openai   default
+data.sources[1].file.fields  {}       default
+data.sources[1].file.row     null     default
+data.sources[1].file.share   null     default
+data.sources[1].file.limit   null     default
 """
     )
 

@@ -186,8 +186,8 @@ DRIFTS = [
     (lose_tokenizer, "spec.lock.yaml:22:1: error SG293: the tokenizer is not the locked one: tokenizer.json is gone"),
     (other_template, "spec.lock.yaml:31:1: error SG294: the chat template is not the locked one: template tokenizer → chatml"),
     (add_row, "spec.lock.yaml:35:1: error SG295: the data are not the locked ones: rows.jsonl a7aa437ed5ff → 246955b63398 (1 → 2 rows)"),
-    (other_text, "spec.lock.yaml:35:1: error SG295: the data are not the locked ones: source 2 c1861b885a61 → 44d776427435"),
-    (more_rows, "spec.lock.yaml:35:1: error SG295: the data are not the locked ones: source 2 c1861b885a61 → 5b54bbade68b (3 → 4 rows)"),
+    (other_text, "spec.lock.yaml:35:1: error SG295: the data are not the locked ones: source 2 fc0f4d7ea8dd → 01e277ce27ac"),
+    (more_rows, "spec.lock.yaml:35:1: error SG295: the data are not the locked ones: source 2 fc0f4d7ea8dd → d9c72a600fe4 (3 → 4 rows)"),
     (other_kind, "spec.lock.yaml:35:1: error SG295: the data are not the locked ones: source 1 file → synthetic"),
     (source_gone, "spec.lock.yaml:35:1: error SG295: the data are not the locked ones: 2 sources → 1"),
 ]

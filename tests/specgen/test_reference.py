@@ -30,7 +30,7 @@ def test_a_key_is_required_or_has_a_default_or_is_one_of_several():
     assert "- text; **required**\n- for example `base: package:" in page
     assert "- a number, greater than 0, at most 10; default `0.0002`\n" in page
     assert "### data.sources.file\n" in page
-    assert "- a mapping\n- keys: [path](#datasourcesfilepath), " in page
+    assert "- a mapping\n- keys: [name](#datasourcesfilename), [path](#datasourcesfilepath), " in page
 
 
 def test_every_code_has_its_examples():
