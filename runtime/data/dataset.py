@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.chat_template import Encoded
+from runtime.data.packing import Packing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +27,9 @@ def save_rows(
     validation: Sequence[int],
     folder: Path,
     *,
-    packs: Sequence[Sequence[int]] | None = None,
+    packs: Packing | None = None,
 ) -> None:
-    """Writes rows, and the lists of row numbers (with repetitions) for training and validation; `packs` are lists of
+    """Writes rows, and the lists of row numbers (with repetitions) for training and validation; `packs` hold
     places in the training list."""
     import numpy as np
     from safetensors.numpy import save_file
@@ -41,8 +42,7 @@ def save_rows(
         "validation": np.array(validation, dtype=np.int64),
     }
     if packs is not None:
-        arrays["packs"] = np.array([place for pack in packs for place in pack], dtype=np.int64)
-        arrays["pack_bounds"] = np.cumsum([0, *(len(pack) for pack in packs)], dtype=np.int64)
+        arrays["packs"], arrays["pack_bounds"] = packs.rows, packs.bounds
     save_file(arrays, folder / TOKENS_FILE)
 
 

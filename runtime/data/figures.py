@@ -7,7 +7,7 @@ from typing import Any
 
 from conversations.row import Row, conversation_of, prompt_of
 from runtime.chat_template import Encoded
-from runtime.data.packing import fill
+from runtime.data.packing import Packing, fill
 
 
 def figures(
@@ -15,7 +15,7 @@ def figures(
     encoded: Sequence[Encoded],
     train: Sequence[int],
     validation: Sequence[int],
-    packs: Sequence[Sequence[int]] | None,
+    packs: Packing | None,
     max_length: int,
 ) -> dict[str, Any]:
     """Counts over the rows that are left for training, with repetitions; lengths are tokens of a row, `duplicates`,

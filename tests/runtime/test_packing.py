@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -50,13 +51,14 @@ def alone(rows):
     ]
 
 
-@given(lengths=LENGTHS)
-def test_every_row_is_in_one_pack_and_no_pack_is_too_long(lengths):
-    packs = best_fit(lengths, 64)
-    assert sorted(index for pack in packs for index in pack) == list(range(len(lengths)))
-    assert all(sum(lengths[index] for index in pack) <= 64 for pack in packs)
+@given(lengths=LENGTHS, seed=st.integers(0, 9))
+def test_every_row_is_whole_in_one_pack_and_no_pack_is_too_long(lengths, seed):
+    packs = best_fit(lengths, 64, seed=seed)
+    assert sorted(packs.rows.tolist()) == list(range(len(lengths)))
+    assert all(0 < sum(lengths[index] for index in pack) <= 64 for pack in packs)
     assert 0 < fill(lengths, packs, 64) <= 1
-    assert packs == best_fit(lengths, 64)
+    again = best_fit(lengths, 64, seed=seed)
+    assert (again.rows.tolist(), again.bounds.tolist()) == (packs.rows.tolist(), packs.bounds.tolist())
 
 
 @given(lengths=LENGTHS)
@@ -65,8 +67,47 @@ def test_no_two_packs_fit_into_one(lengths):
     assert len(totals) < 2 or totals[0] + totals[1] > 64
 
 
+def one_by_one(lengths, room):
+    """Best fit decreasing as in a textbook: what is left in each pack."""
+    left = []
+    for length in sorted(lengths, reverse=True):
+        fitting = [index for index, rest in enumerate(left) if rest >= length]
+        if fitting:
+            left[min(fitting, key=left.__getitem__)] -= length
+        else:
+            left.append(room - length)
+    return left
+
+
+@given(lengths=LENGTHS)
+def test_packs_are_as_full_as_those_of_best_fit_row_by_row(lengths):
+    left = [64 - sum(lengths[index] for index in pack) for pack in best_fit(lengths, 64)]
+    assert sorted(left) == sorted(one_by_one(lengths, 64))
+
+
 def test_a_row_goes_where_it_leaves_the_least_room():
-    assert best_fit([6, 5, 4, 5], 10) == [[0, 2], [1, 3]]
+    assert sorted(sorted(pack.tolist()) for pack in best_fit([6, 5, 4, 5], 10)) == [[0, 2], [1, 3]]
+
+
+def test_the_seed_mixes_rows_of_one_length():
+    """Half of the rows are of one source, half of another: hardly a pack is of one alone."""
+    packs = best_fit([16] * 400, 64)
+    assert len(packs) == 100
+    assert sum(len({index < 200 for index in pack.tolist()}) == 2 for pack in packs) > 70
+    assert best_fit([16] * 400, 64, seed=1).rows.tolist() != packs.rows.tolist()
+
+
+def test_two_hundred_thousand_rows_are_packed_in_two_seconds():
+    lengths = np.clip(np.random.default_rng(16).lognormal(4.6, 0.8, 200_000), 8, 2048).astype(int)
+    began = time.perf_counter()
+    packs = best_fit(lengths, 2048)
+    assert time.perf_counter() - began < 2
+    assert fill(lengths, packs, 2048) >= 0.97
+    assert np.array_equal(np.sort(packs.rows), np.arange(200_000))
+
+
+def test_the_last_pack_stays_however_little_it_holds():
+    assert [pack.tolist() for pack in best_fit([64, 1], 64)] == [[0], [1]]
 
 
 def test_case_o13_is_one_pack_with_positions_that_start_again(pack, case):
