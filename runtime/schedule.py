@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.config import Config, DataConfig, HubSource, TrainConfig
+from runtime.config import Config, DataConfig, Source, TrainConfig
 from runtime.faults import WRONG, RunFault
 
 
@@ -75,9 +75,14 @@ def _settled_data(data: DataConfig, figures: Mapping[str, Any]) -> DataConfig:
 
 def without_counts(data: DataConfig) -> DataConfig:
     """The config of the data without numbers that follow from the rest: a stage's key is the same, known or not."""
-    validation = data.validation and replace(data.validation, rows=None, distinct_rows=None)
-    sources = tuple(replace(source, rows=None) if isinstance(source, HubSource) else replace(source, rows=0) for source in data.sources)
-    return replace(data, rows=None, train_rows=None, examples=None, validation=validation, sources=sources)
+    validation = data.validation
+    if validation is not None:
+        validation = replace(validation, rows=None, distinct_rows=None, sources=_without_rows(validation.sources))
+    return replace(data, rows=None, train_rows=None, examples=None, validation=validation, sources=_without_rows(data.sources))
+
+
+def _without_rows(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    return tuple(replace(source, rows=None) for source in sources)
 
 
 def _numbers(config: Config) -> dict[str, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from specgen.plan import DataPlan, HubSource, Plan, TrainPlan
+from specgen.plan import DataPlan, Plan, Source, TrainPlan
 
 NEEDS = {
     "data": (),
@@ -46,6 +46,11 @@ def _what_changes_weights(train: TrainPlan) -> TrainPlan:
 
 def _without_counts(data: DataPlan) -> DataPlan:
     """Numbers that follow from the rest: the data is the same, whether they are known or not."""
-    validation = data.validation and replace(data.validation, rows=None, distinct_rows=None)
-    sources = tuple(replace(source, rows=None) if isinstance(source, HubSource) else replace(source, rows=0) for source in data.sources)
-    return replace(data, rows=None, train_rows=None, examples=None, validation=validation, sources=sources)
+    validation = data.validation
+    if validation is not None:
+        validation = replace(validation, rows=None, distinct_rows=None, sources=_without_rows(validation.sources))
+    return replace(data, rows=None, train_rows=None, examples=None, validation=validation, sources=_without_rows(data.sources))
+
+
+def _without_rows(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    return tuple(replace(source, rows=None) for source in sources)
