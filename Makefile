@@ -13,7 +13,7 @@ run: $(VENV)/ready
 	$(BIN)/specgen run specs/assistant.yaml
 
 test: $(VENV)/dev $(VENV)/node/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
