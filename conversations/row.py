@@ -16,6 +16,7 @@ Message = dict[str, Any]
 Conversation = dict[str, Any]
 
 KEYS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "train", "weight")
+ANSWER = '{"role":"assistant",'
 
 
 def canonical(conversation: Mapping[str, Any]) -> Row:
@@ -49,13 +50,10 @@ def messages_of(row: Row) -> list[Message]:
     return messages
 
 
-def prompt_of(conversation: Conversation) -> str:
-    """What comes before the last answer, as text; all of it where nothing is answered."""
-    messages = conversation.get("messages")
-    if messages is None:
-        return str(conversation["text"])
-    last = max((index for index, message in enumerate(messages) if message["role"] == "assistant"), default=len(messages))
-    return _dumps(messages[:last])
+def parted(row: Row) -> tuple[str, str]:
+    """A row's text before its last answer, and from there on; all before where nothing is answered."""
+    at = row.rfind(ANSWER)
+    return (row, "") if at < 0 else (row[:at], row[at:])
 
 
 def digest(text: str) -> int:
@@ -64,5 +62,4 @@ def digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def _dumps(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

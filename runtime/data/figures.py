@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from conversations.row import Row, conversation_of, prompt_of
+from conversations.row import Row, parted
 from runtime.chat_template import Encoded
 from runtime.data.packing import Packing, fill
 
@@ -25,8 +25,8 @@ def figures(
     """
     lengths = [len(encoded[index].input_ids) for index in train]
     ordered = sorted(lengths)
-    prompts = {prompt_of(conversation_of(rows[index])) for index in set(train)} if validation else set()
-    shared = sum(prompt_of(conversation_of(rows[index])) in prompts for index in validation)
+    prompts = {parted(rows[index])[0] for index in set(train)} if validation else set()
+    shared = sum(parted(rows[index])[0] in prompts for index in validation)
     trained = [sum(row.trained) for row in encoded]
     return {
         "distinct": len(rows),

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from conversations.row import Conversation, Row, canonical, digest, prompt_of
+from conversations.row import Conversation, Row, canonical, digest, parted
 from specgen.secrets import holds_secret
 
 MOST_TEXTS = 20_000
@@ -85,8 +85,9 @@ class RowTable:
         messages = conversation.get("messages", ())
         roles = [message["role"] for message in messages] or ["text"]
         self.digests.append(digest(row))
-        self.prompts.append(digest(prompt_of(conversation)))
-        self.answers.append(digest(_answer(conversation)))
+        prompt, answer = parted(row)
+        self.prompts.append(digest(prompt))
+        self.answers.append(digest(answer))
         self.traits.append(self._bits(row, roles))
         self.messages.append(len(roles))
         contents = [message["content"] or "" for message in messages] or [conversation["text"]]
@@ -125,11 +126,6 @@ class RowTable:
         if kind in self.examples:
             bit = 1 << list(self._kinds).index(kind)
             yield from (index for index, bits in enumerate(self.traits) if bits & bit)
-
-
-def _answer(conversation: Conversation) -> str:
-    messages = conversation.get("messages", ())
-    return next((str(message["content"]) for message in reversed(messages) if message["role"] == "assistant"), "")
 
 
 def _has(row: Row, parts: tuple[str, ...]) -> bool:
