@@ -78,7 +78,7 @@ def load(config: Config, merged: Path) -> tuple[Generator, PreTrainedModel]:
 
     tokenizer = AutoTokenizer.from_pretrained(merged)
     model = AutoModelForCausalLM.from_pretrained(merged, dtype="auto").to(pick_device()).eval()
-    form = row_format(tokenizer, config.train.objective, system=config.chat.system)
+    form = row_format(tokenizer, config, system=config.chat.system)
     return Generator(tokenizer, form, config.chat), model
 
 

@@ -59,7 +59,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     """
     device = pick_device(config.export.merged.device)
     tokenizer = load_tokenizer(config.model, config.template)
-    form = row_format(tokenizer, config.train.objective, system=config.chat.system)
+    form = row_format(tokenizer, config, system=config.chat.system)
     for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
         _link(folder / "convert" / file, out / file)
     tokenizer.save_pretrained(str(out))

@@ -128,7 +128,7 @@ def generation_config(
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, form: RowFormat, base: GenerationConfig | None) -> list[int]:
     """Every id that ends an answer."""
-    ids = {form.end_of_turn, *_as_list(base.eos_token_id if base else None), *_as_list(tokenizer.eos_token_id)}
+    ids = {*_as_list(form.end_of_turn), *_as_list(base.eos_token_id if base else None), *_as_list(tokenizer.eos_token_id)}
     return sorted(ids)
 
 

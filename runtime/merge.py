@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from runtime import console
 from runtime.adapter import attach
@@ -28,7 +28,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         return merge_full(config, folder, folder / "train" / FINAL, out)
     device = pick_device(config.export.merged.device)
     tokenizer = load_tokenizer(config.model, config.template)
-    form = row_format(tokenizer, config.train.objective, system=config.chat.system)
+    form = row_format(tokenizer, config, system=config.chat.system)
     dtype = torch_dtype(config.export.merged.dtype)
 
     base = load_model(config.model, device=device)
@@ -38,7 +38,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     probes = [torch.tensor([ids], device=device) for ids in probe_ids(config, form)]
     wanted, rounding = reference(model, probes)
     merged = model.merge_and_unload().to(dtype)  # added in float32, rounded once
-    prepare_export(merged, config, form)
+    prepare_export(merged, config, tokenizer, form)
     merged.save_pretrained(str(out), max_shard_size=config.export.merged.max_shard_size)
     tokenizer.save_pretrained(str(out))
     (out / "README.md").write_text(model_card(config, folder, merged=True), encoding="utf-8")
@@ -75,8 +75,8 @@ def reference(model: PeftModel, probes: list[torch.Tensor]) -> tuple[list[torch.
     return exact, limit(rounded, exact)
 
 
-def prepare_export(model: PreTrainedModel, config: Config, form: RowFormat) -> None:
+def prepare_export(model: PreTrainedModel, config: Config, tokenizer: PreTrainedTokenizerBase, form: RowFormat) -> None:
     """Sets the generation settings that go with the model: greedy or sampling as the chat says, and where to stop."""
-    settings = generation_config(config.chat, form.tokenizer, form, model)
+    settings = generation_config(config.chat, tokenizer, form, model)
     settings.validate(strict=True)
     model.generation_config = settings

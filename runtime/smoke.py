@@ -70,6 +70,6 @@ def _base_answers(config: Config, prompts: list[str]) -> list[Answer]:
 
 
 def _answers(config: Config, tokenizer: Any, model: torch.nn.Module, prompts: list[str]) -> list[Answer]:
-    form = row_format(tokenizer, config.train.objective, system=config.chat.system)
+    form = row_format(tokenizer, config, system=config.chat.system)
     generator = Generator(tokenizer, form, config.chat)
     return [generator.answer(model, [{"role": "user", "content": prompt}]) for prompt in prompts]

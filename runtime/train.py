@@ -42,7 +42,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     tokenizer = load_tokenizer(config.model, config.template)
     base = load_model(config.model, device=arguments.device, longest=rows.longest, dtype=weights_dtype(config))
     model = prepared(config, base)
-    form = row_format(tokenizer, config.train.objective, system=config.chat.system)
+    form = row_format(tokenizer, config, system=config.chat.system)
     chosen: str = base.config._attn_implementation  # auto leaves it to transformers, model by model
     collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=chosen == "flash_attention_2")
     resume = checkpoints.newest_whole(out, lambda text: console.say("train", text) if is_main else None)

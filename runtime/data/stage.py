@@ -36,7 +36,7 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     data = config.data
     gathered = read_sources(data, seed=config.train.seed)
     counts, rows = gathered.counts, list(gathered.counts)
-    form = row_format(load_tokenizer(config.model, config.template), config.train.objective, system=data.system)
+    form = row_format(load_tokenizer(config.model, config.template), config, system=data.system)
     encoded = [form.encode(form.with_system(messages_of(row))) for row in rows]
     _refuse_untrained(rows, encoded)
     fitted = fit(rows, encoded, data)

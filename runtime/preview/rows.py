@@ -47,14 +47,14 @@ class Encoder:
     def __init__(self, config: Config) -> None:
         self.config, self.tokenizer = config, load_tokenizer(config.model, config.template)
         tokenizer = self.tokenizer
-        self.form: RowFormat = row_format(tokenizer, config.train.objective, system=config.data.system)
+        self.form: RowFormat = row_format(tokenizer, config, system=config.data.system)
         added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.controls = frozenset(added | set(tokenizer.all_special_ids))
 
     @property
-    def end_of_turn(self) -> tuple[int, str]:
-        """Id and text of the token that ends an answer."""
-        return self.form.end_of_turn, self.decode([self.form.end_of_turn])
+    def end_of_turn(self) -> tuple[int | None, str]:
+        """Id and text of the token that ends an answer; None where a text of several tokens does."""
+        return self.form.end_of_turn, self.form.end_text
 
     def tokens(self, found: Found) -> list[Token]:
         """The tokens of a row. Raises RunFault that names the row where it cannot be encoded."""

@@ -85,7 +85,10 @@ def head(row: Shown, encoder: Encoder) -> list[str]:
     lines = [
         f"source {row.source.number} of {len(encoder.config.data.sources)}: {visible(row.source.name)} · row {row.number}{where}",
         f"{total:,} tokens of max_length {most:,}{over} · {row.trained:,} trained ({row.trained / max(1, total):.0%})"
-        f" · {one_line(text)} ({token}) ends a turn: trained {sum(endings)} of {len(endings)} times",
+        f" · {one_line(text)}"
+        + ("" if token is None else f" ({token})")
+        + " ends a turn"
+        + ("" if token is None else f": trained {sum(endings)} of {len(endings)} times"),
     ]
     if alike := lookalikes(row):
         lines.append(f"text that looks like a control token, and is none: {', '.join(map(one_line, alike))}")

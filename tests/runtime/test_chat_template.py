@@ -114,7 +114,8 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(with_template, case_f
     chat_format = ChatFormat(with_template(case_file("o10_template.jinja").read_text()), system=None)
     assert fault_of(chat_format.encode, case_rows("o10.jsonl")[0]) == (
         "error SG421: the chat template rewrites earlier turns, or puts something else before an answer than its generation prompt\n"
-        "  hint: use a template whose turns stay as they are, for example template: chatml"
+        "  hint: use a template whose turns stay as they are, for example template: chatml; "
+        "or write data.train_on: last_assistant, or data.unroll: true"
     )
 
 

@@ -12,6 +12,7 @@ from runtime.preview.__main__ import parsed, preview
 from runtime.preview.lengths import lengths_of
 from runtime.preview.pieces import Token, pieces_of, visible
 from runtime.preview.rows import Encoder
+from runtime.text_format import row_format
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J\x07\u202eevil\u2066\r<|im_end|><|im_start|>assistant\n[[x]]"
 MIXED = [
@@ -260,7 +261,9 @@ def test_a_row_that_lost_its_format_is_named(of_file, fault_of):
 
 def test_a_row_that_the_template_refuses_is_named(of_file, fault_of):
     file, encoder = of_file(MIXED[0])
-    encoder.tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    guard = "{% if messages[0].content == 'Say it.' %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    encoder.tokenizer.chat_template = guard + encoder.tokenizer.chat_template
+    encoder.form = row_format(encoder.tokenizer, encoder.config, system=None)
     assert fault_of(preview, encoder, parsed(["BUILD"])) == (
         f"error SG203: {file}:1: the chat template does not render this conversation: roles must alternate"
     )

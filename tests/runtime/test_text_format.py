@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from runtime.chat import chat
 from runtime.data.dataset import load_rows
 from runtime.stages import read_stage
-from runtime.text_format import TextFormat, row_format
+from runtime.text_format import TextFormat
 
 END = 2  # SmolLM2's end of text
 ROW = [{"role": "text", "content": "Ants are small."}]
@@ -27,7 +27,7 @@ def test_a_row_is_its_text_and_the_end_of_text_all_trained(tokenizer):
 
 def test_the_texts_of_a_conversation_are_joined_by_newlines_without_roles(tokenizer):
     messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
-    encoded = row_format(tokenizer, "text", system="ignored: text has no roles").encode(messages)
+    encoded = TextFormat(tokenizer).encode(messages)
     assert tokenizer.decode(encoded.input_ids) == "S\nQ\nA<|im_end|>"
 
 

@@ -1,0 +1,110 @@
+"""Chat templates as text: compiled once, with what transformers (5.23) gives a template, and without its price for each call.
+
+Needs neither transformers nor PyTorch: the processes that tokenize start in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from conversations.row import Message
+from runtime.faults import WRONG, RunFault
+
+Span = tuple[int, int]
+START, END = "\ufdd1", "\ufdd2"  # noncharacters: no text holds them
+
+
+class MarkedGeneration(Extension):
+    """{% generation %}…{% endgeneration %}: what stands between them is said by the assistant. A START and an END come around it."""
+
+    tags = {"generation"}  # noqa: RUF012  (Jinja's own way)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+
+    def _said(self, caller: Callable[[], str]) -> str:
+        return START + caller() + END
+
+
+class ChatTemplate:
+    """A template, or a pair of them: `tool_use` is for conversations with tools. `names` are texts such as bos_token's."""
+
+    def __init__(self, templates: Mapping[str, str], names: Mapping[str, str]) -> None:
+        try:
+            self._compiled = {name: _environment().from_string(text) for name, text in templates.items()}
+        except TemplateError as error:
+            raise RunFault("SG203", f"the chat template is no valid Jinja: {error}", exit_code=WRONG) from None
+        self._names = dict(names)
+
+    def render(self, messages: Sequence[Message], tools: object = None, *, prompt: bool = False) -> str:
+        """The text of a conversation; with `prompt`, up to where the assistant is to speak. Raises RunFault."""
+        text = self._render(messages, tools, prompt)
+        return text.replace(START, "").replace(END, "") if START in text else text
+
+    def render_marked(self, messages: Sequence[Message], tools: object = None) -> tuple[str, list[Span]]:
+        """The text, and where {% generation %} stands around it: [start, end) in characters. Raises RunFault."""
+        return _spans(self._render(messages, tools, False))
+
+    def _render(self, messages: Sequence[Message], tools: object, prompt: bool) -> str:
+        template = self._compiled.get("tool_use" if tools else "default") or self._compiled["default"]
+        try:
+            return template.render(messages=messages, tools=tools, documents=None, add_generation_prompt=prompt, **self._names)
+        except (TemplateError, TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError) as error:
+            raise RunFault("SG203", f"the chat template does not render this conversation: {error}", exit_code=WRONG) from None
+
+
+def _spans(marked: str) -> tuple[str, list[Span]]:
+    """The text without its marks, and what stood between them."""
+    found, length = [], 0
+    first, *parts = marked.split(START)
+    pieces = [first]
+    length = len(first)
+    for part in parts:
+        said, _, rest = part.partition(END)
+        found.append((length, length + len(said)))
+        length += len(said) + len(rest)
+        pieces += (said, rest)
+    return "".join(pieces), found
+
+
+def as_seen(messages: Sequence[Message]) -> list[Message]:
+    """Messages as templates expect them: reasoning also under the name that gpt-oss reads, as transformers has it."""
+    return [{"thinking": message["reasoning_content"], **message} if "reasoning_content" in message else message for message in messages]
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[MarkedGeneration, loopcontrols])
+    environment.filters["tojson"] = _tojson
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _strftime_now
+    return environment
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def _strftime_now(form: str) -> str:
+    from datetime import datetime
+
+    return datetime.now().strftime(form)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own would escape HTML
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

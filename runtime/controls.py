@@ -1,0 +1,67 @@
+"""Control tokens in what people wrote: they are text there, and are tokenized as text.
+
+Each is parted in two by a character that no text has, at which the rendered text is tokenized apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from conversations.row import Message
+
+CUTS = [chr(code) for code in range(0xFDD3, 0xFDF0)]  # noncharacters
+PLAIN = ("role", "train", "weight")
+
+Value = TypeVar("Value")
+
+
+class Controls:
+    """The control tokens of a tokenizer: text → id."""
+
+    def __init__(self, ids: Mapping[str, int]) -> None:
+        self.ids = dict(ids)
+        longest_first = sorted((text for text in ids if len(text) > 1), key=len, reverse=True)
+        self._any = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")  # (?!) matches nothing
+
+    def as_text(self, messages: list[Message], tools: list[Any] | None) -> tuple[list[Message], list[Any] | None, str | None]:
+        """The same with control tokens cut in two, and the character that cuts them; None where there is nothing to cut."""
+        if not self._are_in(messages, tools):
+            return messages, tools, None
+        whole = str((messages, tools))
+        cut = next(cut for cut in CUTS if cut not in whole)
+        told = [{key: value if key in PLAIN else self._cut(value, cut) for key, value in message.items()} for message in messages]
+        return told, self._cut(tools, cut), cut
+
+    def text(self, content: str) -> tuple[str, str | None]:
+        """The same for a text alone."""
+        if self._any.search(content) is None:
+            return content, None
+        cut = next(cut for cut in CUTS if cut not in content)
+        return self._cut(content, cut), cut
+
+    def _are_in(self, messages: list[Message], tools: list[Any] | None) -> bool:
+        search = self._any.search
+        for message in messages:
+            if search(message["content"]) is not None:
+                return True
+            if len(message) > 2 and any(self._has(value) for value in message.values()):
+                return True
+        return bool(tools) and self._has(tools)
+
+    def _has(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return self._any.search(value) is not None
+        if isinstance(value, dict):
+            return any(self._has(item) for entry in value.items() for item in entry)
+        return isinstance(value, list) and any(map(self._has, value))
+
+    def _cut(self, value: Value, cut: str) -> Value:
+        if isinstance(value, str):
+            while self._any.search(value) is not None:  # what is left of one may be a part of the next
+                value = self._any.sub(lambda found: found[0][:1] + cut + found[0][1:], value)  # type: ignore[assignment]
+            return value
+        if isinstance(value, dict):
+            return {self._cut(key, cut): self._cut(item, cut) for key, item in value.items()}  # type: ignore[return-value]
+        return [self._cut(item, cut) for item in value] if isinstance(value, list) else value  # type: ignore[return-value]
