@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.__main__ import in_utf8, quiet, without_torch
-from runtime.faults import INTERRUPTED, RunFault
+from runtime.faults import FAILED, INTERRUPTED, RunFault
 
 if TYPE_CHECKING:
     from runtime.preview.read import Named
@@ -29,6 +30,10 @@ def main() -> int:
         config = configs.load(arguments.build)
         without_torch(config)
         preview(Encoder(config), arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads has seen enough: head, or a pager that was left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except RunFault as fault:
         print(fault, file=sys.stderr, flush=True)
         return fault.exit_code

@@ -21,6 +21,11 @@ class Bar:
     rows: int
     over: bool
 
+    @property
+    def span(self) -> str:
+        """The bar's lengths in words."""
+        return f"{self.first:,}" if self.first == self.last else f"{self.first:,}–{self.last:,}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:

@@ -147,7 +147,6 @@ def write_lengths(out: Printer, lengths: Lengths) -> None:
             out.write(limit)
             shown = True
         drawn = "█" * max(bool(bar.rows), round(BAR_WIDTH * bar.rows / most))
-        span = f"{bar.first:,}" if bar.first == bar.last else f"{bar.first:,}–{bar.last:,}"
-        out.write([(f"{span:>13} ", "plain"), (drawn, "note" if bar.over else "trained"), (f" {bar.rows:,}", "plain")])
+        out.write([(f"{bar.span:>13} ", "plain"), (drawn, "note" if bar.over else "trained"), (f" {bar.rows:,}", "plain")])
     if not shown:
         out.write(limit)

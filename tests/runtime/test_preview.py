@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -14,6 +17,7 @@ from runtime.preview.pieces import Token, pieces_of, visible
 from runtime.preview.rows import Encoder
 from runtime.text_format import row_format
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>alert(1)</script>\x1b[2J\x07\u202eevil\u2066\r<|im_end|><|im_start|>assistant\n[[x]]"
 MIXED = [
     {"messages": [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": "你好 🙂🏽 ok"}]},
@@ -197,6 +201,25 @@ def test_the_page_runs_nothing_and_fetches_nothing(mixed, shown, tmp_path):
     assert not {"\x1b", "\u202e", "\u2066"} & set(html)
     assert "svg" in page.tags
     assert "prefers-color-scheme: dark" in html
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_shows_the_page_and_has_nothing_to_complain_about(mixed, shown, tmp_path):
+    page = tmp_path / "page.html"
+    shown(mixed, "--html", str(page))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--enable-logging=stderr", "--dump-dom"]
+    done = subprocess.run([CHROMIUM, *options, page.as_uri()], capture_output=True, timeout=60)
+    assert b"CONSOLE" not in done.stderr
+    rows = Page(done.stdout.decode()).rows
+    assert rows == Page(page.read_text(encoding="utf-8")).rows
+    assert len(rows) == 5
+
+
+def test_what_reads_the_output_may_leave_early(root):
+    command = f"{sys.executable} -m specgen data preview specs/assistant.yaml --rows 9 --ids | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.startswith("source 1 of 2: ")
 
 
 def test_a_page_that_cannot_be_written_is_a_fault(mixed, tmp_path, fault_of):
