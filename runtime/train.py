@@ -20,6 +20,7 @@ from runtime.faults import WRONG, Interrupted, RunFault
 from runtime.generate import Generator
 from runtime.loss import trained_positions_loss
 from runtime.model import load_model, load_tokenizer, pick_device, require_bitsandbytes
+from runtime.sampling import ByLength
 from runtime.text_format import row_format
 from runtime.trainable import autocasts, prepared, weights_dtype
 from runtime.watch import Watch, previous_metrics, previous_validation, stop_on_interrupt
@@ -59,6 +60,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             eval_dataset=held_out if len(held_out) else None,
             data_collator=collator,
             callbacks=[],
+            by_length=config.train.group_by_length,
         )
         watch = Watch(config, trainer, bar, out, Generator(tokenizer, form, config.chat), stop, before, previous_validation(out, resume))
         trainer.remove_callback(PrinterCallback)
@@ -119,14 +121,25 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
 
 
 class SpanTrainer(Trainer):
-    """Trainer with the loss over trained positions, normalised by their number over the whole optimizer step."""
+    """Trainer with the loss over trained positions, normalised by their number over the whole optimizer step.
+
+    With `by_length` rows of like length are in a batch: the training data are Rows then, not Packs.
+    """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, by_length: bool = False, **options: Any) -> None:
         super().__init__(**options)
+        self.by_length = by_length
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of all micro batches and processes
         self.tokens_seen = 0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
+        if not self.by_length:
+            sampler: torch.utils.data.Sampler[int] | None = super()._get_train_sampler(train_dataset)
+            return sampler
+        batch_size = self._train_batch_size * self.args.gradient_accumulation_steps
+        return ByLength(self.train_dataset.lengths, batch_size, seed=self.args.seed)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

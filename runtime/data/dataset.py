@@ -56,6 +56,13 @@ class Rows:
         return len(self.order)
 
     @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row, in order."""
+        bounds = self.arrays["bounds"]
+        lengths: list[int] = (bounds[self.order + 1] - bounds[self.order]).tolist()
+        return lengths
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest example of both splits."""
         bounds = self.arrays["bounds"]
