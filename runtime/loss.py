@@ -16,7 +16,7 @@ MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 
 def trained_positions_loss(model: nn.Module, output_layer: nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Summed cross entropy (float32, nats) of the labelled positions.
+    """Summed cross entropy (float32, nats) of the labelled positions, each times its weight where `inputs` have `weights` [B, T].
 
     `model` may be wrapped (DistributedDataParallel, DeepSpeed); its output layer selects rows by a hook on its input, so
     that any architecture with a linear output works unchanged. `inputs` holds input_ids, labels, and attention_mask (rows)
@@ -36,4 +36,14 @@ def trained_positions_loss(model: nn.Module, output_layer: nn.Module, inputs: di
     finally:
         hook.remove()
     logits_NV = outputs.logits.float()
-    return functional.cross_entropy(logits_NV, targets_BT[kept_BT], reduction="sum")
+    if "weights" not in inputs:
+        return functional.cross_entropy(logits_NV, targets_BT[kept_BT], reduction="sum")
+    weights_N = functional.pad(inputs["weights"], (0, 1))[:, 1:][kept_BT]
+    return (functional.cross_entropy(logits_NV, targets_BT[kept_BT], reduction="none") * weights_N).sum()
+
+
+def total_weight(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What the loss of a batch is divided by: its labels that something predicts, or their weights together."""
+    if "weights" in inputs:
+        return inputs["weights"][:, 1:].sum()
+    return (inputs["labels"][:, 1:] != IGNORED).sum()

@@ -18,7 +18,7 @@ from runtime.console import training_bar
 from runtime.data.dataset import collate, load_rows
 from runtime.faults import WRONG, Interrupted, RunFault
 from runtime.generate import Generator
-from runtime.loss import trained_positions_loss
+from runtime.loss import total_weight, trained_positions_loss
 from runtime.model import load_model, load_tokenizer, pick_device, require_bitsandbytes
 from runtime.sampling import ByLength
 from runtime.text_format import row_format
@@ -121,7 +121,8 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
 
 
 class SpanTrainer(Trainer):
-    """Trainer with the loss over trained positions, normalised by their number over the whole optimizer step.
+    """Trainer with the loss over trained positions, normalised by their number, or by their weights together, over the whole
+    optimizer step.
 
     With `by_length` rows of like length are in a batch: the training data are Rows then, not Packs.
     """
@@ -141,13 +142,22 @@ class SpanTrainer(Trainer):
         batch_size = self._train_batch_size * self.args.gradient_accumulation_steps
         return ByLength(self.train_dataset.lengths, batch_size, seed=self.args.seed)
 
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:
+        """What the summed losses of a whole optimizer step are divided by; Trainer's own counts labels."""
+        if not batch_samples or "weights" not in batch_samples[0]:
+            count: torch.Tensor | int | None = super()._get_num_items_in_batch(batch_samples, device)
+            return count
+        total = torch.stack([total_weight(batch) for batch in batch_samples]).sum().to(device)
+        return self.accelerator.gather(total).sum() if self.args.world_size > 1 else total
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
         output_layer = self.accelerator.unwrap_model(self.model).get_output_embeddings()
         summed = trained_positions_loss(model, output_layer, inputs)
         if num_items_in_batch is None:
-            loss = summed / (inputs["labels"][:, 1:] != -100).sum().clamp(min=1)
+            total = total_weight(inputs)
+            loss = summed / torch.where(total > 0, total, 1)
         else:
             # gradients are averaged over processes, and the count is over all of them
             loss = summed / num_items_in_batch * self.accelerator.num_processes

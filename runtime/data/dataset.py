@@ -1,14 +1,15 @@
 """Tokenized rows on disk and in batches.
 
-The file holds each distinct row once: flat ids and trained flags with row bounds, and the order in which rows count. Where
-rows are packed, it says which of that order go together.
+Flat arrays in files of their own, written as the rows come and mapped into memory when they are read: neither takes more
+memory for more rows. An example is on disk once; how often it counts is an order of numbers. Where rows are packed, `packs`
+says which places of that order go together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from runtime.chat_template import Encoded
 from runtime.data.packing import Packing
@@ -17,8 +18,69 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-TOKENS_FILE = "tokens.safetensors"
+    Array = np.ndarray[Any, Any]
+
+# Little-endian, without a header. `bounds` are E + 1 places in the first three, for E examples; `weights` are there only where
+# a trained token counts another weight than 1. `train` and `validation` are numbers of examples, repeated as they count;
+# `packs` are places in `train`, and `pack_bounds` places in `packs`.
+FILES = {
+    "input_ids": "<i4",
+    "trained": "u1",
+    "weights": "<f4",
+    "bounds": "<i8",
+    "train": "<i8",
+    "validation": "<i8",
+    "packs": "<i8",
+    "pack_bounds": "<i8",
+}
 IGNORED = -100  # the label that cross entropy leaves out
+BLOCK = 1 << 20
+
+
+class Writer:
+    """Writes examples into a folder as they come."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.tokens = folder, 0
+        self._files: dict[str, IO[bytes]] = {name: _file(folder, name).open("wb") for name in ("input_ids", "trained", "bounds")}
+        self._write("bounds", [0])
+
+    def add(self, input_ids: Array, trained: Array, weights: Array | None, lengths: Array) -> None:
+        """Examples, one behind another: `input_ids`, `trained` and `weights` [T] in all, `lengths` [E]."""
+        import numpy as np
+
+        if weights is not None and "weights" not in self._files:
+            self._begin_weights()
+        self._write("input_ids", input_ids)
+        self._write("trained", trained)
+        if "weights" in self._files:
+            self._write("weights", trained if weights is None else weights)
+        self._write("bounds", self.tokens + np.cumsum(lengths, dtype=np.int64))
+        self.tokens += len(input_ids)
+
+    def close(self, train: Array | Sequence[int], validation: Array | Sequence[int], packs: Packing | None) -> None:
+        """Writes what counts: numbers of examples, with repetitions, and what is packed of the first of the two."""
+        orders = {"train": train, "validation": validation}
+        if packs is not None:
+            orders |= {"packs": packs.rows, "pack_bounds": packs.bounds}
+        for name, order in orders.items():
+            self._files[name] = _file(self.folder, name).open("wb")
+            self._write(name, order)
+        for file in self._files.values():
+            file.close()
+
+    def _begin_weights(self) -> None:
+        """Every token so far counts 1 where it is trained."""
+        self._files["trained"].flush()
+        self._files["weights"] = _file(self.folder, "weights").open("wb")
+        with _file(self.folder, "trained").open("rb") as file:
+            while block := file.read(BLOCK):
+                self._write("weights", list(block))
+
+    def _write(self, name: str, values: Array | Sequence[int]) -> None:
+        import numpy as np
+
+        self._files[name].write(np.ascontiguousarray(values, dtype=FILES[name]).data)
 
 
 def save_rows(
@@ -32,25 +94,26 @@ def save_rows(
     """Writes rows, and the lists of row numbers (with repetitions) for training and validation; `packs` hold
     places in the training list."""
     import numpy as np
-    from safetensors.numpy import save_file
 
-    arrays = {
-        "input_ids": np.fromiter((token for row in rows for token in row.input_ids), dtype=np.int32),
-        "trained": np.fromiter((flag for row in rows for flag in row.trained), dtype=np.uint8),
-        "bounds": np.cumsum([0, *(len(row.input_ids) for row in rows)], dtype=np.int64),
-        "train": np.array(train, dtype=np.int64),
-        "validation": np.array(validation, dtype=np.int64),
-    }
-    if packs is not None:
-        arrays["packs"], arrays["pack_bounds"] = packs.rows, packs.bounds
-    save_file(arrays, folder / TOKENS_FILE)
+    writer = Writer(folder)
+    for row in rows:
+        weights = None if row.weights is None else np.array(row.weights)
+        writer.add(np.array(row.input_ids), np.array(row.trained), weights, np.array([len(row.input_ids)]))
+    writer.close(train, validation, packs)
 
 
 class Rows:
-    """A map-style data set of one split: `rows[i]` is {"input_ids": int32 [T], "trained": uint8 [T]}."""
+    """A map-style data set of one split: `rows[i]` is {"input_ids": int32 [T], "trained": uint8 [T]}, and "weights", float32
+    [T], if the data set has them. It holds no more than the mapped files, and is sent to other processes as their names."""
 
-    def __init__(self, arrays: dict[str, np.ndarray[Any, Any]], split: str) -> None:
-        self.arrays, self.order = arrays, arrays[split]
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder, self.split = folder, split
+        self.arrays = {name: _mapped(folder, name) for name in FILES if _file(folder, name).exists()}
+        self.order = self.arrays[split]
+        self._flat = [name for name in ("input_ids", "trained", "weights") if name in self.arrays]
+
+    def __reduce__(self) -> tuple[type[Rows], tuple[Path, str]]:
+        return Rows, (self.folder, self.split)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -68,10 +131,10 @@ class Rows:
         bounds = self.arrays["bounds"]
         return int((bounds[1:] - bounds[:-1]).max())
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+    def __getitem__(self, index: int) -> dict[str, Array]:
         row = self.order[index]
         start, end = self.arrays["bounds"][row], self.arrays["bounds"][row + 1]
-        return {"input_ids": self.arrays["input_ids"][start:end], "trained": self.arrays["trained"][start:end]}
+        return {name: self.arrays[name][start:end] for name in self._flat}
 
 
 class Packs:
@@ -84,6 +147,9 @@ class Packs:
         self.rows = rows
         self.places, self.bounds = rows.arrays["packs"], rows.arrays["pack_bounds"]
 
+    def __reduce__(self) -> tuple[type[Packs], tuple[Rows]]:
+        return Packs, (self.rows,)
+
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
@@ -95,31 +161,40 @@ class Packs:
         lengths = np.diff(self.rows.arrays["bounds"])[self.rows.order][self.places]
         return max(self.rows.longest, int(np.add.reduceat(lengths, self.bounds[:-1]).max()))
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+    def __getitem__(self, index: int) -> dict[str, Array]:
         import numpy as np
 
         rows = [self.rows[place] for place in self.places[self.bounds[index] : self.bounds[index + 1]]]
         lengths = [len(row["input_ids"]) for row in rows]
-        trained = np.concatenate([row["trained"] for row in rows])
-        trained[np.cumsum([0, *lengths[:-1]])] = 0
-        return {
-            "input_ids": np.concatenate([row["input_ids"] for row in rows]),
-            "trained": trained,
-            "position_ids": np.concatenate([np.arange(length) for length in lengths]),
-        }
+        pack = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        for name in pack.keys() - {"input_ids"}:
+            pack[name][np.cumsum([0, *lengths[:-1]])] = 0
+        return {**pack, "position_ids": np.concatenate([np.arange(length) for length in lengths])}
 
 
 def load_rows(folder: Path) -> tuple[Rows | Packs, Rows]:
     """The training rows, packed if they were, and the validation rows (maybe none) of a data stage's output."""
-    from safetensors.numpy import load_file
-
-    arrays = load_file(folder / TOKENS_FILE)
-    train = Rows(arrays, "train")
-    return Packs(train) if "packs" in arrays else train, Rows(arrays, "validation")
+    train = Rows(folder, "train")
+    return Packs(train) if "packs" in train.arrays else train, Rows(folder, "validation")
 
 
-def collate(rows: Sequence[dict[str, np.ndarray[Any, Any]]], *, pad_id: int, flat: bool = False) -> dict[str, torch.Tensor]:
-    """Rows as a right-padded batch: input_ids and labels, int64 [B, T], and the number of real tokens, int64 [B].
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.bin"
+
+
+def _mapped(folder: Path, name: str) -> Array:
+    import numpy as np
+
+    file = _file(folder, name)
+    if not file.stat().st_size:
+        return np.zeros(0, dtype=FILES[name])  # nothing cannot be mapped
+    # as a plain array: slices of a memmap cost several times as much
+    return np.asarray(np.memmap(file, dtype=FILES[name], mode="r"))
+
+
+def collate(rows: Sequence[dict[str, Array]], *, pad_id: int, flat: bool = False) -> dict[str, torch.Tensor]:
+    """Rows as a right-padded batch: input_ids and labels, int64 [B, T], the number of real tokens, int64 [B], and the weights
+    of the labels, float32 [B, T], if the rows have them.
 
     Padding is known by position, never by its id: where pad and end of turn are one token, the latter stays trained. Rows
     come with an attention_mask; packs with position_ids instead, in which the padding is a row of its own, or with `flat` one
@@ -143,11 +218,15 @@ def collate(rows: Sequence[dict[str, np.ndarray[Any, Any]]], *, pad_id: int, fla
         if "position_ids" in row:
             position_ids_BT[index, :length] = torch.as_tensor(row["position_ids"])
             position_ids_BT[index, length:] = torch.arange(max(lengths) - length)
-    apart = {"position_ids": position_ids_BT} if "position_ids" in rows[0] else {"attention_mask": attention_mask_BT}
-    return {"input_ids": input_ids_BT, **apart, "labels": labels_BT, "tokens": torch.tensor(lengths)}
+    batch = {"position_ids": position_ids_BT} if "position_ids" in rows[0] else {"attention_mask": attention_mask_BT}
+    if "weights" in rows[0]:
+        batch["weights"] = weights_BT = torch.zeros(input_ids_BT.shape)
+        for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            weights_BT[index, :length] = torch.tensor(row["weights"])
+    return {"input_ids": input_ids_BT, **batch, "labels": labels_BT, "tokens": torch.tensor(lengths)}
 
 
-def _one_line(packs: Sequence[dict[str, np.ndarray[Any, Any]]]) -> dict[str, np.ndarray[Any, Any]]:
+def _one_line(packs: Sequence[dict[str, Array]]) -> dict[str, Array]:
     import numpy as np
 
     return {name: np.concatenate([pack[name] for pack in packs]) for name in packs[0]}

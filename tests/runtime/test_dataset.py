@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
 from runtime.chat_template import ChatFormat, Encoded
-from runtime.data.dataset import IGNORED, TOKENS_FILE, collate, load_rows, save_rows
+from runtime.data.dataset import IGNORED, Writer, collate, load_rows, save_rows
+from runtime.data.packing import best_fit
 
 PAD = 2  # the end of turn, too, as in SmolLM2
 
@@ -64,5 +67,48 @@ def test_a_repeated_row_is_on_disk_once(tmp_path):
     sizes = []
     for repeat in (1, 1000):
         save_rows(rows, [0] * repeat, [], tmp_path)
-        sizes.append((tmp_path / TOKENS_FILE).stat().st_size)
-    assert sizes[1] - sizes[0] <= 999 * 8 + 64
+        sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+    assert sizes[1] - sizes[0] == 999 * 8
+
+
+def test_weights_are_on_disk_only_where_a_row_needs_them(tmp_path):
+    even = Encoded(input_ids=[5, 6, 7], trained=[False, True, True])
+    uneven = Encoded(input_ids=[8, 9], trained=[False, True], weights=[0.0, 0.5])
+    for number, rows in enumerate(([even], [even, uneven], [uneven, even, even])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        save_rows(rows, range(len(rows)), [], folder)
+        found = [row.get("weights", row["trained"]).tolist() for row in load_rows(folder)[0]]
+        assert found == [[0.0, 0.5] if row is uneven else [0, 1, 1] for row in rows]
+        assert (folder / "weights.bin").exists() == (uneven in rows)
+
+
+def test_rows_written_in_parts_are_rows_written_at_once(tmp_path):
+    parts = [([1, 2, 3], [0, 1, 1], [2, 1]), ([4, 5], [1, 1], [2]), ([], [], [])]
+    writer = Writer(tmp_path)
+    for input_ids, trained, lengths in parts:
+        writer.add(np.array(input_ids), np.array(trained), None, np.array(lengths))
+    writer.close([0, 1, 2], [], None)
+    assert [row["input_ids"].tolist() for row in load_rows(tmp_path)[0]] == [[1, 2], [3], [4, 5]]
+
+
+def test_rows_and_packs_are_sent_to_other_processes_as_the_names_of_their_files(tmp_path):
+    rows = [Encoded(input_ids=list(range(1000)), trained=[True] * 1000)]
+    save_rows(rows, [0] * 50, [0], tmp_path, packs=best_fit([1000] * 50, 2000))
+    for split in load_rows(tmp_path):
+        sent = pickle.dumps(split)
+        assert len(sent) < 500
+        assert pickle.loads(sent)[0]["input_ids"].tolist() == split[0]["input_ids"].tolist()
+
+
+def test_weights_of_a_batch_and_of_a_pack_are_those_of_their_rows(tmp_path):
+    rows = [
+        Encoded(input_ids=[5, 6, 7], trained=[False, True, True], weights=[0.0, 2.0, 2.0]),
+        Encoded(input_ids=[8, 9], trained=[True, True]),
+    ]
+    save_rows(rows, [0, 1], [1], tmp_path, packs=best_fit([3, 2], 5))
+    packs, alone = load_rows(tmp_path)
+    assert collate([packs[0]], pad_id=PAD)["weights"].tolist() == [[0, 2, 2, 0, 1]]
+    batch = collate([alone[0], {name: values[:1] for name, values in alone[0].items()}], pad_id=PAD)
+    assert batch["weights"].tolist() == [[1, 1], [1, 0]]
+    assert batch["weights"].dtype == torch.float32

@@ -6,10 +6,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from runtime.data.dataset import IGNORED
-from runtime.loss import trained_positions_loss
+from runtime.loss import total_weight, trained_positions_loss
+from runtime.train import SpanTrainer
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 
@@ -87,3 +88,69 @@ def test_the_model_gives_all_logits_again_after_a_failure(inputs):
     with pytest.raises(IndexError):
         trained_positions_loss(model, model.get_output_embeddings(), outside)
     assert model(input_ids=inputs["input_ids"]).logits.shape == (3, 12, 97)
+
+
+WEIGHTS = [[0.0] * 7 + [2.0] * 3 + [0.5] * 2, [4.0] + [0.0] * 5 + [0.5] * 3 + [0.0] * 3, [0.0] * 12]
+
+
+def plain_weighted(model, inputs):
+    """The reference: (sum of weight times cross entropy, sum of weights) over the labels that something predicts."""
+    logits_BTV = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+    losses_BT = functional.cross_entropy(logits_BTV[:, :-1].transpose(1, 2), inputs["labels"][:, 1:], reduction="none")
+    return (losses_BT * inputs["weights"][:, 1:]).sum(), inputs["weights"][:, 1:].sum()
+
+
+def test_weighted_loss_and_gradients_are_those_of_a_plain_sum(inputs):
+    inputs["weights"] = torch.tensor(WEIGHTS)
+    model = tiny(tied=False)
+    loss = trained_positions_loss(model, model.get_output_embeddings(), inputs)
+    expected, total = plain_weighted(model, inputs)
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-6)
+    assert total_weight(inputs) == total == 8.5
+    found, wanted = gradients(loss, model), gradients(expected, model)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-5)
+
+
+def test_a_weight_of_two_is_the_message_twice(inputs):
+    model = tiny(tied=False)
+    row = {name: tensor[:1] for name, tensor in inputs.items()}
+    twice = {name: tensor.repeat(2, 1) for name, tensor in row.items()}
+    weighted = row | {"weights": 2.0 * (row["labels"] != IGNORED)}
+    losses = [float(trained_positions_loss(model, model.get_output_embeddings(), batch)) for batch in (twice, weighted)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert total_weight(twice) == total_weight(weighted) == 10
+
+
+class Lines(torch.utils.data.Dataset):
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __len__(self):
+        return len(self.batch["labels"])
+
+    def __getitem__(self, index):
+        return {name: tensor[index] for name, tensor in self.batch.items()}
+
+
+@pytest.mark.parametrize("weights", [None, [[0.0] * 7 + [3.0] * 5, [0.0] * 6 + [0.5] * 6, [0.0] * 11 + [1.0]]], ids=["even", "weighted"])
+def test_a_step_is_that_of_the_weighted_mean_over_all_its_micro_batches(inputs, weights, tmp_path):
+    """Rows of 5, 3 and 1 trained tokens, one to a micro batch, three to a step of plain gradient descent."""
+    inputs["labels"][1] = torch.where(torch.arange(12) >= 6, inputs["input_ids"][1], IGNORED)
+    inputs["labels"][2, 11] = inputs["input_ids"][2, 11]
+    inputs["attention_mask"][:] = 1
+    inputs["tokens"] = torch.tensor([12, 12, 12])
+    even = (inputs["labels"] != IGNORED).float()
+    given = inputs if weights is None else inputs | {"weights": torch.tensor(weights)}
+    model, reference = tiny(tied=False), tiny(tied=False)
+    summed, total = plain_weighted(reference, {"weights": even, **given})
+    wanted = gradients(summed / total, reference)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    options = {"max_steps": 1, "learning_rate": 0.5, "lr_scheduler_type": "constant", "optim": "sgd", "max_grad_norm": 0.0}
+    arguments = TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=1, gradient_accumulation_steps=3, use_cpu=True, report_to=[], save_strategy="no",
+        disable_tqdm=True, remove_unused_columns=False, **options,
+    )  # fmt: skip
+    SpanTrainer(model=model, args=arguments, train_dataset=Lines(given), data_collator=torch.utils.data.default_collate).train()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(before[name] - parameter, 0.5 * wanted.get(name, torch.zeros(())), atol=1e-5, rtol=1e-4)
