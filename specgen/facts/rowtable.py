@@ -67,9 +67,9 @@ class RowTable:
     dialogues: list[Row] = field(default_factory=list)
     told: dict[str, list[str]] = field(default_factory=dict)
     alike: dict[str, str] = field(default_factory=dict)
-    _kinds: dict[str, Callable[[Row, list[str]], object]] = field(init=False)
-    _plain: dict[str, str] = field(init=False)
-    _longest: int = field(init=False)
+    _kinds: dict[str, Callable[[Row, list[str]], object]] = field(init=False, compare=False)
+    _plain: dict[str, str] = field(init=False, compare=False)
+    _longest: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         self._kinds = self.look.kinds

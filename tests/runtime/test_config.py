@@ -86,8 +86,7 @@ def test_an_unknown_variant_is_refused(refusal):
 
 
 def test_a_list_for_a_mapping_is_refused(refusal):
-    source = {"variables": [1], "repeat": 1, "messages": [], "rows": 0}
-    edit = lambda content: content["data"].update(sources=[{"synthetic": source}])  # noqa: E731
+    edit = lambda content: content["data"]["sources"][0]["synthetic"].update(variables=[1])  # noqa: E731
     assert refusal(edit) == "config.data.sources[0].synthetic.variables is no mapping"
 
 

@@ -103,18 +103,18 @@ def test_cuda_without_a_gpu_is_refused(fault_of):
 def test_a_base_without_a_chat_template_is_refused_and_one_of_the_spec_is_taken(tmp_path, with_template, fault_of):
     with_template(None).save_pretrained(tmp_path)
     model = model_of(LocalBase(path=str(tmp_path)))
-    tokenizer = load_tokenizer(model, TemplateConfig(name="tokenizer", jinja=None))
+    tokenizer = load_tokenizer(model, TemplateConfig(name="tokenizer", jinja=None, stop=()))
     assert fault_of(ChatFormat, tokenizer, system=None) == (
         "error SG221: the base model has no chat template of its own\n  hint: name one in the spec, for example template: chatml"
     )
-    assert load_tokenizer(model, TemplateConfig(name="inline", jinja="{{ messages }}")).chat_template == "{{ messages }}"
+    assert load_tokenizer(model, TemplateConfig(name="inline", jinja="{{ messages }}", stop=())).chat_template == "{{ messages }}"
 
 
 def test_a_tokenizer_without_padding_pads_with_its_end(tmp_path, tiny_base):
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     tokenizer.pad_token, tokenizer.eos_token = None, "<|endoftext|>"
     tokenizer.save_pretrained(tmp_path)
-    loaded = load_tokenizer(model_of(LocalBase(path=str(tmp_path))), TemplateConfig(name="tokenizer", jinja=None))
+    loaded = load_tokenizer(model_of(LocalBase(path=str(tmp_path))), TemplateConfig(name="tokenizer", jinja=None, stop=()))
     assert loaded.pad_token_id == 0
 
 
