@@ -40,7 +40,12 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 
 @pytest.mark.parametrize(
-    ("package", "forbidden"), [("specgen", {"torch", "transformers", "runtime", "peft", "numpy"}), ("runtime", {"specgen"})]
+    ("package", "forbidden"),
+    [
+        ("specgen", {"torch", "transformers", "runtime", "peft", "numpy"}),
+        ("runtime", {"specgen"}),
+        ("conversations", {"specgen", "runtime", "torch", "transformers", "numpy", "pyarrow", "datasets"}),
+    ],
 )
 def test_a_package_does_not_load_what_is_not_its_own(root, package, forbidden):
     done = subprocess.run([sys.executable, "-c", LIST, package], cwd=root, capture_output=True, text=True, check=True)
@@ -54,6 +59,10 @@ STAGE_CHANGES = [
     "template=chatml",
     "data.max_length=256",
     "data.system=Be kind.",
+    "data.train_on=all",
+    "data.on_bad_row=drop",
+    "data.near_duplicates={threshold: 0.9}",
+    "train.group_by_length=true",
     "adapter.lora.r=4",
     "train.learning_rate=1e-4",
     "train.seed=1",
