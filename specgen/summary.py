@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from specgen.facts.gather import Facts
-from specgen.facts.template import TRAINED, conversation, mark_trained, plain_text
+from specgen.facts.marking import TRAINED, marked, marking_of, plain_text
 from specgen.memory import MemoryPlan, memory_plan
 from specgen.plan import HubBase, PackageBase, Plan
 from specgen.rules.tokens import proven_stop
@@ -122,7 +122,7 @@ def samples(plan: Plan, facts: Facts) -> list[str]:
     if plan.train.objective == "text":
         texts = [TRAINED[0] + plain_text(row) + TRAINED[1] for row in rows]
     else:
-        texts = [] if template is None else [mark_trained(template, conversation(row, plan.data.system)) for row in rows]
+        texts = [] if template is None else [marked(template, row, marking_of(plan.data)) for row in rows]
     return [_shortened(text) for text in texts[:MOST_SAMPLES]]
 
 

@@ -11,8 +11,8 @@ from itertools import islice
 from specgen.compiler import Compiled
 from specgen.diff.stages import run_again
 from specgen.facts.gather import Facts, gather
+from specgen.facts.marking import marked, marking_of, plain_text
 from specgen.facts.rowtable import MOST_TEXTS
-from specgen.facts.template import conversation, mark_trained, plain_text
 from specgen.memory import memory_plan
 from specgen.plan import Plan
 from specgen.resolve import resolve
@@ -229,11 +229,11 @@ def _renders_otherwise(before: Compiled, after: Compiled) -> bool:
 
 
 def _rendering(compiled: Compiled) -> tuple[object, ...]:
-    return (compiled.facts.template_text, compiled.plan.data.system, compiled.plan.train.objective)
+    return (compiled.facts.template_text, marking_of(compiled.plan.data), compiled.plan.train.objective)
 
 
 def _rendered(row: str, compiled: Compiled) -> str | None:
     if compiled.plan.train.objective == "text":
         return plain_text(row)
     template = compiled.facts.template_text
-    return None if template is None else mark_trained(template, conversation(row, compiled.plan.data.system))
+    return None if template is None else marked(template, row, marking_of(compiled.plan.data))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
-from specgen.facts.template import TRAINED, conversation, mark_trained
+from specgen.facts.marking import TRAINED, marked, marking_in
 from specgen.rules.template import MOST_ROWS, learns_text
 from specgen.source import Node
 from specgen.validate import place_of
@@ -32,15 +32,14 @@ def so_much_can_be_trained(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     least, text = tree.real("data", "limits", "trained"), facts.template_text
     if not least or text is None or learns_text(tree) or not facts.survey.rows or facts.figures is not None:
         return
-    system = tree.children["data"].children["system"].value
     whole = trained = 0
     for row in facts.first_rows(MOST_ROWS):
         try:
-            marked = mark_trained(text, conversation(row, system if isinstance(system, str) else None))
+            shown = marked(text, row, marking_in(tree.children["data"].children))
         except Exception:  # told by template_renders_the_data
             return
-        trained += sum(len(part.partition(TRAINED[1])[0]) for part in marked.split(TRAINED[0])[1:])
-        whole += len(marked)
+        trained += sum(len(part.partition(TRAINED[1])[0]) for part in shown.split(TRAINED[0])[1:])
+        whole += len(shown)
     if least > min(1.0, MARGIN * trained / whole):
         yield Diagnostic(
             code="SG522",

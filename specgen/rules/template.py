@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 
+from conversations.row import conversation_of
 from specgen.diagnostics import Diagnostic, Place, printable
 from specgen.facts.gather import Facts
-from specgen.facts.template import conversation, mark_trained, render_chat
+from specgen.facts.marking import marked, marking_in, with_system
+from specgen.facts.template import render_chat
 from specgen.limits import told
 from specgen.source import Node
 from specgen.validate import place_of
@@ -58,10 +60,10 @@ def template_renders_the_data(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     text = facts.template_text
     if text is None or learns_text(tree) or any(template_renders(tree, facts)):
         return
-    system = tree.children["data"].children["system"].value
+    marking = marking_in(tree.children["data"].children)
     for row in facts.first_rows(MOST_ROWS):
         try:
-            mark_trained(text, conversation(row, system if isinstance(system, str) else None))
+            marked(text, row, marking)
         except Exception as error:  # a template may raise anything
             message = f"the chat template does not render a conversation of the data: {told(error)}"
             yield Diagnostic(code="SG203", message=message, place=template_place(tree))
@@ -141,8 +143,10 @@ def earlier_turns_stay(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     text = facts.template_text
     if text is None or learns_text(tree) or any(template_renders(tree, facts)):
         return
-    system = tree.children["data"].children["system"].value
-    rows = [conversation(row, system if isinstance(system, str) else None) for row in facts.survey.dialogues]
+    marking = marking_in(tree.children["data"].children)
+    if marking.last_only or marking.train_on == "all":
+        return
+    rows = [with_system(conversation_of(row), marking.system)["messages"] for row in facts.survey.dialogues]
     for messages in [PROBE, *rows]:
         try:
             kept = _turns_stay(text, messages)
@@ -155,7 +159,7 @@ def earlier_turns_stay(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
                 code="SG229",
                 message=f"the chat template {what if messages is PROBE else 'rewrites earlier turns'}{example}",
                 place=template_place(tree),
-                hint="use a template whose turns stay as they are, for example template: chatml; or give each answer a row of its own",
+                hint="use one whose turns stay as they are, such as template: chatml; or train_on: last_assistant, or unroll: true",
             )
             return
 
