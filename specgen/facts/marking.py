@@ -45,7 +45,7 @@ def marked(template: str, row: str, marking: Marking) -> str:
     """The rendered conversation. The assistant's contents and the end of their turns, up to the line break, are marked."""
     conversation = conversation_of(row)
     if "messages" not in conversation:
-        return TRAINED[0] + conversation["text"] + TRAINED[1]
+        return f"{TRAINED[0]}{conversation['text']}{TRAINED[1]}"
     conversation = with_system(conversation, marking.system)
     messages, tools = conversation["messages"], conversation.get("tools")
     text = render_chat(template, messages, add_generation_prompt=False, tools=tools)
