@@ -87,7 +87,8 @@ def pieces(tokens: int, room: int) -> list[int]:
 
 
 def _cut(encoded: Encoded, start: int, end: int) -> Encoded:
-    return Encoded(input_ids=encoded.input_ids[start:end], trained=encoded.trained[start:end])
+    weights = None if encoded.weights is None else encoded.weights[start:end]
+    return Encoded(input_ids=encoded.input_ids[start:end], trained=encoded.trained[start:end], weights=weights)
 
 
 def _split(conversation: Conversation, policy: Policy, encode: Encode) -> Fitted:

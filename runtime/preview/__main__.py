@@ -78,8 +78,7 @@ def _print_rows(arguments: argparse.Namespace, encoder: Encoder, sources: list[N
     out = Printer()
     first, max_length = arguments.row, encoder.config.data.max_length
     found = picked(sources, first=first, count=arguments.rows or 1, strict=arguments.source is not None)
-    for index, (source, row) in enumerate(found):
-        shown = encoder.shown(row, source)
+    for index, shown in enumerate(shown for source, row in found for shown in encoder.shown(row, source)):
         if arguments.format == "json":
             print(json.dumps(as_data(shown, max_length), ensure_ascii=False))
             continue

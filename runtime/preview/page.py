@@ -26,7 +26,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 def write_page(file: Path, encoder: Encoder, sources: Sequence[Named], *, first: int, count: int, sample: int, strict: bool) -> int:
     """Writes the page; returns how many rows it shows. Raises RunFault, also where the file cannot be written."""
     found = picked(sources, first=first, count=count, strict=strict)
-    rows = [encoder.shown(row, source) for source, row in found]
+    rows = [shown for source, row in found for shown in encoder.shown(row, source)]
     html = (
         _environment()
         .get_template("preview.html.j2")
@@ -49,12 +49,13 @@ def rows_for_report(config: Config) -> dict[str, Any]:
     most = max(1, SAMPLE // max(1, len(sources)))
     for source in sources:
         try:
-            rows += [encoder.shown(found, source) for source, found in picked([source], first=1, count=REPORT_ROWS, strict=True)]
+            found = picked([source], first=1, count=REPORT_ROWS, strict=True)
+            rows += [shown for _, row in found for shown in encoder.shown(row, source)]
             lengths.append(encoder.lengths(source, most))
         except RunFault as fault:
             faults.append(fault.message)
-    found = lengths_of(lengths, most=most, max_length=config.data.max_length)
-    return {"sources": by_source(rows, encoder), "lengths": found, "faults": faults}
+    figures = lengths_of(lengths, most=most, max_length=config.data.max_length)
+    return {"sources": by_source(rows, encoder), "lengths": figures, "faults": faults}
 
 
 def by_source(rows: Iterable[Shown], encoder: Encoder) -> list[tuple[str, list[dict[str, Any]]]]:

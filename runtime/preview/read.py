@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from conversations.row import Row, plain_row
+from conversations.files import Numbered, chunks, parse
+from conversations.formats import Shape, reader, shape_of
+from conversations.problems import BadFile
+from conversations.row import Row, canonical
 from runtime.config import Config, FileSource, HubSource, LlmSource, Source, SyntheticSource
-from runtime.data.formats import turns_of
 from runtime.data.hub import name_of as hub_name
 from runtime.data.hub import read_hub
 from runtime.data.sources import _synthetic
 from runtime.faults import WRONG, RunFault
+
+AT_ONCE = 100  # rows: a preview wants few
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +32,21 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A source, counted from 1, and how messages call it."""
+    """A source, counted from 1, and how messages call it. `skips_bad`: rows without their format are left out."""
 
     number: int
     name: str
     source: Source
+    skips_bad: bool
 
 
 def named_sources(config: Config) -> list[Named]:
     """The sources in the order of the spec."""
-    return [Named(number=number, name=_name(source), source=source) for number, source in enumerate(config.data.sources, start=1)]
+    skips_bad = config.data.on_bad_row == "drop"
+    return [
+        Named(number=number, name=_name(source), source=source, skips_bad=skips_bad)
+        for number, source in enumerate(config.data.sources, start=1)
+    ]
 
 
 def rows_of(named: Named) -> Iterator[Found]:
@@ -45,7 +54,7 @@ def rows_of(named: Named) -> Iterator[Found]:
     have the format."""
     source = named.source
     if isinstance(source, FileSource):
-        yield from _rows_of_files(source)
+        yield from _rows_of_files(source, skips_bad=named.skips_bad)
         return
     rows = _synthetic(source) if isinstance(source, SyntheticSource) else _hub(source)
     for number, row in enumerate(rows, start=1):
@@ -57,26 +66,34 @@ def _hub(source: HubSource | LlmSource) -> list[Row]:
     return read_hub(source)
 
 
-def _rows_of_files(source: FileSource) -> Iterator[Found]:
-    number = 0
+def _rows_of_files(source: FileSource, *, skips_bad: bool) -> Iterator[Found]:
+    read, count = reader(_shape(source)), itertools.count(1)
     for file in source.files:
         try:
-            with Path(file.path).open(encoding="utf-8-sig") as stream:
-                for line_number, line in enumerate(stream, start=1):
-                    if line.strip():
-                        number += 1
-                        place = f"{file.path}:{line_number}"
-                        yield Found(number=number, place=place, called=place, row=_row(line, source, place))
+            for line, row in _lines(file.path):
+                conversation, problems = read(row)
+                place = f"{file.path}:{line}"
+                if not problems:
+                    yield Found(number=next(count), place=place, called=place, row=canonical(conversation))
+                elif not skips_bad:
+                    raise RunFault("SG492", f"{place}: {'; '.join(problem.text for problem in problems)}", exit_code=WRONG)
         except OSError as error:
             hint = f"paths start at the working folder, {Path.cwd()}"
             raise RunFault("SG205", f"{file.path} cannot be read: {error.strerror}", hint, exit_code=WRONG) from None
+        except BadFile as error:
+            place = file.path if error.line is None else f"{file.path}:{error.line}"
+            raise RunFault("SG492", f"{place}: {error.text}", error.hint, exit_code=WRONG) from None
 
 
-def _row(line: str, source: FileSource, place: str) -> Row:
-    turns, problems = turns_of(json.loads(line), source.format)
-    if problems:
-        raise RunFault("SG492", f"{place}: {'; '.join(problems)}", exit_code=WRONG)
-    return plain_row(turns)
+def _lines(path: str) -> Iterator[Numbered]:
+    for chunk in chunks(path, rows=AT_ONCE):
+        yield from parse(chunk)
+
+
+def _shape(source: FileSource) -> Shape:
+    if isinstance(source.row, tuple):
+        return shape_of(source.format, source.fields, [{str(turn.role): turn.content} for turn in source.row])
+    return shape_of(source.format, source.fields, source.row)
 
 
 def _name(source: Source) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from conversations.row import messages_of
+from conversations.row import Conversation, conversation_of
+from runtime.chat_template import Encoded
 from runtime.config import Config
+from runtime.data.lengths import Policy, fit
 from runtime.faults import WRONG, RunFault
 from runtime.model import load_tokenizer
 from runtime.preview.lengths import Lengths, lengths_of
@@ -19,11 +21,15 @@ from runtime.text_format import RowFormat, row_format
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """An encoded row with where it comes from."""
+    """An encoded row with where it comes from. A row that is unrolled or split has several `parts`; `note` says what max_length
+    did to it."""
 
     source: Named
     number: int
     place: str | None
+    part: int
+    parts: int
+    note: str | None
     pieces: tuple[Piece, ...]
 
     @property
@@ -48,6 +54,13 @@ class Encoder:
         self.config, self.tokenizer = config, load_tokenizer(config.model, config.template)
         tokenizer = self.tokenizer
         self.form: RowFormat = row_format(tokenizer, config, system=config.data.system)
+        data = config.data
+        self.policy = Policy(
+            max_length=data.max_length,
+            overlong=data.overlong,
+            truncate_from=data.truncate_from,
+            learns_last=data.train_on == "last_assistant" or data.unroll,
+        )
         added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.controls = frozenset(added | set(tokenizer.all_special_ids))
 
@@ -56,28 +69,59 @@ class Encoder:
         """Id and text of the token that ends an answer; None where a text of several tokens does."""
         return self.form.end_of_turn, self.form.end_text
 
-    def tokens(self, found: Found) -> list[Token]:
-        """The tokens of a row. Raises RunFault that names the row where it cannot be encoded."""
-        try:
-            encoded = self.form.encode(self.form.with_system(messages_of(found.row)))
-        except RunFault as fault:
-            raise RunFault(fault.code, f"{found.called}: {fault.message}", fault.hint, exit_code=WRONG) from None
-        return [Token(id=index, weight=float(trained)) for index, trained in zip(encoded.input_ids, encoded.trained, strict=True)]
-
-    def shown(self, found: Found, source: Named) -> Shown:
-        """A row with the text of its tokens."""
-        pieces = pieces_of(self.tokens(found), self.decode, self.controls)
-        return Shown(source=source, number=found.number, place=found.place, pieces=tuple(pieces))
+    def shown(self, found: Found, source: Named) -> list[Shown]:
+        """What is made of a row, mostly itself. Raises RunFault that names the row where it cannot be encoded."""
+        made = [row for conversation in self._conversations(found) for row in self._fitted(found, conversation)]
+        return [
+            Shown(
+                source=source,
+                number=found.number,
+                place=found.place,
+                part=part,
+                parts=len(made),
+                pieces=tuple(pieces_of(_tokens(encoded), self.decode, self.controls)),
+                note=note,
+            )
+            for part, (encoded, note) in enumerate(made, start=1)
+        ]
 
     def lengths(self, source: Named, most: int) -> list[int]:
-        """Tokens of each of the first `most` rows of a source."""
-        return [len(self.tokens(found)) for found in itertools.islice(rows_of(source), most)]
+        """Tokens of what the first `most` rows of a source are before any is cut."""
+        rows = itertools.islice(rows_of(source), most)
+        return [len(self._encode(found, conversation).input_ids) for found in rows for conversation in self._conversations(found)]
+
+    def _conversations(self, found: Found) -> list[Conversation]:
+        return self.form.rows(conversation_of(found.row))
+
+    def _encode(self, found: Found, conversation: Conversation) -> Encoded:
+        try:
+            messages = conversation["messages"] if "messages" in conversation else [{"role": "text", "content": conversation["text"]}]
+            return self.form.encode(messages, conversation.get("tools"))
+        except RunFault as fault:
+            raise RunFault(fault.code, f"{found.called}: {fault.message}", fault.hint, exit_code=WRONG) from None
+
+    def _fitted(self, found: Found, conversation: Conversation) -> list[tuple[Encoded, str | None]]:
+        """What data.overlong makes of a row; one that is left out, or ends a run, as it is."""
+        encoded = self._encode(found, conversation)
+        fitted = fit(conversation, encoded, self.policy, lambda part: self._encode(found, part))
+        long = f"{len(encoded.input_ids):,} tokens are more than max_length"
+        if fitted.is_too_long or fitted.is_dropped:
+            return [(encoded, f"{long}: {'a run stops here' if fitted.is_too_long else 'the row is left out'}")]
+        if not any(encoded.trained):
+            return [(encoded, "nothing of it is trained: a run stops here")]
+        note = f"{long}: {'parted' if fitted.is_split else 'shortened'}" if fitted.is_split or fitted.is_truncated else None
+        return [(row, note) for row in fitted.rows]
 
     def decode(self, ids: list[int]) -> str:
         """Ids as text, control tokens too, with nothing tidied up."""
         text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
+
+
+def _tokens(encoded: Encoded) -> list[Token]:
+    weights = encoded.weights or [float(trained) for trained in encoded.trained]
+    return [Token(id=index, weight=weight) for index, weight in zip(encoded.input_ids, weights, strict=True)]
 
 
 def chosen(sources: Sequence[Named], wanted: str | None) -> list[Named]:

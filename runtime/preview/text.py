@@ -79,17 +79,19 @@ def head(row: Shown, encoder: Encoder) -> list[str]:
     """Where a row is from, its figures, what ends its turns, and what may be mistaken in it."""
     total, most = len(row.tokens), encoder.config.data.max_length
     where = f" · {visible(row.place)}" if row.place else ""
-    over = f", {total - most:,} over it" if total > most else ""
+    part = f" · part {row.part} of {row.parts}" if row.parts > 1 else ""
     token, text = encoder.end_of_turn
     endings = [piece.trained for piece in row.pieces if piece.control and piece.tokens[0].id == token]
     lines = [
-        f"source {row.source.number} of {len(encoder.config.data.sources)}: {visible(row.source.name)} · row {row.number}{where}",
-        f"{total:,} tokens of max_length {most:,}{over} · {row.trained:,} trained ({row.trained / max(1, total):.0%})"
+        f"source {row.source.number} of {len(encoder.config.data.sources)}: {visible(row.source.name)} · row {row.number}{where}{part}",
+        f"{total:,} tokens of max_length {most:,} · {row.trained:,} trained ({row.trained / max(1, total):.0%})"
         f" · {one_line(text)}"
         + ("" if token is None else f" ({token})")
         + " ends a turn"
         + ("" if token is None else f": trained {sum(endings)} of {len(endings)} times"),
     ]
+    if row.note:
+        lines.append(row.note)
     if alike := lookalikes(row):
         lines.append(f"text that looks like a control token, and is none: {', '.join(map(one_line, alike))}")
     return lines

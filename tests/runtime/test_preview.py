@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 import shutil
 import subprocess
@@ -79,11 +81,12 @@ def mixed(tmp_path_factory, configured, rows_file):
 def of_file(tmp_path, configured):
     """A preview of one file of these rows, which may be changed afterwards."""
 
-    def made(*rows, form="openai", **overrides):
+    def made(*rows, form="openai", train=None, **data):
         file = tmp_path / "rows.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         source = {"file": {"path": str(file), "format": form}}
-        return file, Encoder(configured(tmp_path, data={"sources": [source]}, **overrides))
+        sections = {"train": train, "smoke": []} if train else {}
+        return file, Encoder(configured(tmp_path, data={"sources": [source], **data}, **sections))
 
     return made
 
@@ -102,6 +105,15 @@ def shown(capsys, monkeypatch):
         return capsys.readouterr().out
 
     return run
+
+
+def talk(*texts, weights=None):
+    """A conversation of these texts, the user's first; `weights` are those of the answers."""
+    roles = itertools.cycle(["user", "assistant"])
+    messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+    for message, weight in zip(messages[1::2], weights or [], strict=False):
+        message["weight"] = weight
+    return {"messages": messages}
 
 
 def row_of(out):
@@ -255,8 +267,63 @@ def test_lengths_that_are_all_equal_are_one_bar():
 
 
 def test_text_is_shown_with_its_end(of_file, shown):
-    _, encoder = of_file({"text": "Once upon a time."}, form="text", train={"objective": "text"}, smoke=[])
+    _, encoder = of_file({"text": "Once upon a time."}, form="text", train={"objective": "text"})
     assert "\n[[Once upon a time.<|im_end|>]]\n" in shown(encoder)
+
+
+def test_a_weight_other_than_1_stands_behind_its_words(of_file, shown, tmp_path):
+    file, encoder = of_file(MIXED[0])
+    file.write_text(json.dumps(talk("a", "b", "c", "d", weights=[0.5, 1])), encoding="utf-8")
+    assert "[[b<|im_end|>]]×0.5\n" in shown(encoder)
+    assert "[[d<|im_end|>]]\n" in shown(encoder)
+    assert row_of(shown(encoder, "--format", "json"))["spans"][0]["weight"] == 0.5
+    shown(encoder, "--html", str(tmp_path / "page.html"))
+    assert "<sub>×0.5</sub>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_an_answer_that_is_not_to_be_learned_is_not_marked(of_file, shown):
+    file, encoder = of_file(MIXED[0])
+    file.write_text(json.dumps(talk("a", "b", "c", "d", weights=[0, 1])), encoding="utf-8")
+    assert shown(encoder).count("[[") == 1
+    assert "[[d<|im_end|>]]\n" in shown(encoder)
+
+
+def test_a_row_that_is_unrolled_is_shown_once_for_each_answer(of_file, shown):
+    _, encoder = of_file(talk("a", "b", "c", "d"), unroll=True)
+    found = [json.loads(line) for line in shown(encoder, "--format", "json").splitlines()]
+    assert [(row["row"], row["part"], row["parts"]) for row in found] == [(1, 1, 2), (1, 2, 2)]
+    assert [[span["text"] for span in row["spans"]] for row in found] == [["b<|im_end|>"], ["d<|im_end|>"]]
+    assert " · row 1 · " in shown(encoder)
+    assert " · part 2 of 2\n" in shown(encoder)
+
+
+@pytest.mark.parametrize(
+    ("overlong", "note", "tokens"),
+    [
+        ("drop", "the row is left out", [167]),
+        ("truncate", "shortened", [128]),
+        ("split", "parted", [94, 94]),
+    ],
+)
+def test_what_max_length_does_to_a_row_is_shown(of_file, shown, overlong, note, tokens):
+    _, encoder = of_file(
+        talk("word " * 60, "b", "word " * 60, "d"), talk("a", "b"), overlong=overlong, limits={"dropped": 1, "truncated": 1}
+    )
+    found = [json.loads(line) for line in shown(encoder, "--format", "json").splitlines()]
+    assert [len(row["input_ids"]) for row in found] == tokens
+    assert {row["note"] for row in found} == {f"167 tokens are more than max_length: {note}"}
+
+
+def test_packed_files_of_other_kinds_are_shown_too(of_file, shown, tmp_path):
+    file, encoder = of_file({"prompt": "a", "completion": "b"}, form="completion")
+    file.write_bytes(gzip.compress(b"prompt,completion\nWhat?,This.\nWho?,Me.\n"))
+    assert "[[Me.<|im_end|>]]" in shown(encoder, "--row", "2")
+
+
+def test_rows_that_are_left_out_are_not_counted(of_file, shown):
+    file, encoder = of_file(MIXED[0], on_bad_row="drop")
+    file.write_text('{"messages": []}\n' + json.dumps(MIXED[0]), encoding="utf-8")
+    assert shown(encoder).startswith(f"source 1 of 1: {file} · row 1 · {file}:2\n")
 
 
 def test_a_row_beyond_the_end_is_a_fault(mixed, fault_of):
