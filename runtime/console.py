@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,6 +55,19 @@ def training_bar(total: int, *, shown: bool) -> Iterator[TrainingBar]:
     columns = (TextColumn("train   "), BarColumn(24), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeElapsedColumn())
     with Progress(*columns) as progress:
         yield TrainingBar(total, time.monotonic(), progress, progress.add_task("train", total=total, figures=""))
+
+
+@contextmanager
+def counting_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar that is told how many of `total` are done; nothing where there is no terminal."""
+    if not sys.stdout.isatty():
+        yield lambda _done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), transient=True) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def clock(seconds: float) -> str:
