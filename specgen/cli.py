@@ -369,6 +369,8 @@ def data() -> None:
 @click.option("--rows", type=click.IntRange(min=1), metavar="K", help="So many of each source; default 1, --html 5, --lengths 2000.")
 @click.option("--ids", is_flag=True, help="A table of the tokens, too: id, weight, text.")
 @click.option("--lengths", is_flag=True, help="Instead: how long the rows are, beside max_length.")
+@click.option("--pack", type=click.IntRange(min=1), metavar="N", help="Instead: the rows of pack N of a run whose data stage is done.")
+@runs_option
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Instead: write a page of its own.")
 @short_format_option
 def preview(
@@ -380,6 +382,8 @@ def preview(
     rows: int | None,
     ids: bool,
     lengths: bool,
+    pack: int | None,
+    runs_dir: Path,
     html: Path | None,
     form: Literal["text", "json"],
 ) -> None:
@@ -388,7 +392,9 @@ def preview(
         raise click.UsageError("--lengths is about all rows: it goes neither with --row nor with --ids nor with --html, which has lengths")
     if html and (ids or form == "json"):
         raise click.UsageError("--html shows the ids by itself: it goes neither with --ids nor with --format json")
-    chosen = {"--source": source, "--row": row, "--rows": rows, "--html": html, "--format": form}
+    if pack and (source or row or rows or ids or lengths or html or form == "json"):
+        raise click.UsageError("--pack shows the rows of a pack as text: it goes with no other option but --runs-dir")
+    chosen = {"--pack": pack, "--runs-dir": runs_dir, "--source": source, "--row": row, "--rows": rows, "--html": html, "--format": form}
     words = [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
     words += [option for option, given in (("--ids", ids), ("--lengths", lengths)) if given]
     raise SystemExit(_start_with_build("runtime.preview", spec, profile, settings, words))

@@ -51,6 +51,8 @@ def parsed(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=None, help="so many rows of each source")
     parser.add_argument("--ids", action="store_true", help="the tokens in a table, too")
     parser.add_argument("--lengths", action="store_true", help="how long rows are, instead")
+    parser.add_argument("--pack", type=int, default=None, help="the rows of this pack of a run, instead")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are; default: runs")
     parser.add_argument("--html", type=Path, default=None, help="write a page, instead")
     parser.add_argument("--format", choices=["text", "json"], default="text")
     return parser.parse_args(words)
@@ -61,6 +63,9 @@ def preview(encoder: Encoder, arguments: argparse.Namespace) -> None:
     from runtime.preview.read import named_sources
     from runtime.preview.rows import chosen
 
+    if arguments.pack is not None:
+        _print_pack(arguments, encoder)
+        return
     sources = chosen(named_sources(encoder.config), arguments.source)
     if arguments.html is not None:
         _write_page(arguments, encoder, sources)
@@ -85,6 +90,13 @@ def _print_rows(arguments: argparse.Namespace, encoder: Encoder, sources: list[N
         if index:
             out.write([])
         write_row(out, shown, encoder, ids=arguments.ids)
+
+
+def _print_pack(arguments: argparse.Namespace, encoder: Encoder) -> None:
+    from runtime.preview.packs import read_pack
+    from runtime.preview.text import Printer, write_pack
+
+    write_pack(Printer(), read_pack(encoder.config, arguments.build, arguments.runs_dir, arguments.pack), encoder)
 
 
 def _print_lengths(arguments: argparse.Namespace, encoder: Encoder, sources: list[Named]) -> None:

@@ -56,14 +56,12 @@ def rows_of(named: Named) -> Iterator[Found]:
     if isinstance(source, FileSource):
         yield from _rows_of_files(source, skips_bad=named.skips_bad)
         return
-    rows = _synthetic(source) if isinstance(source, SyntheticSource) else _hub(source)
+    if isinstance(source, LlmSource):
+        hint = "specgen run SPEC --stage data makes them"
+        raise RunFault("SG492", f"{named.name}: another model writes these rows, when the data stage runs", hint, exit_code=WRONG)
+    rows = _synthetic(source) if isinstance(source, SyntheticSource) else read_hub(source)
     for number, row in enumerate(rows, start=1):
         yield Found(number=number, place=None, called=f"row {number} of {named.name}", row=row)
-
-
-def _hub(source: HubSource | LlmSource) -> list[Row]:
-    assert isinstance(source, HubSource), "not made yet"
-    return read_hub(source)
 
 
 def _rows_of_files(source: FileSource, *, skips_bad: bool) -> Iterator[Found]:

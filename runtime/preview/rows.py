@@ -79,11 +79,15 @@ class Encoder:
                 place=found.place,
                 part=part,
                 parts=len(made),
-                pieces=tuple(pieces_of(_tokens(encoded), self.decode, self.controls)),
+                pieces=tuple(self.pieces(_tokens(encoded))),
                 note=note,
             )
             for part, (encoded, note) in enumerate(made, start=1)
         ]
+
+    def pieces(self, tokens: Sequence[Token]) -> list[Piece]:
+        """Tokens with their text."""
+        return pieces_of(tokens, self.decode, self.controls)
 
     def lengths(self, source: Named, most: int) -> list[int]:
         """Tokens of what the first `most` rows of a source are before any is cut."""

@@ -19,6 +19,8 @@ from runtime.preview.spans import Span, spans_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from runtime.preview.packs import Pack
+
 Style = Literal["head", "trained", "untrained", "control", "trained_control", "note", "plain"]
 Part = tuple[str, Style]
 
@@ -69,10 +71,30 @@ def write_row(out: Printer, row: Shown, encoder: Encoder, *, ids: bool) -> None:
     """A row: where it is from, its figures, its text, and with `ids` its tokens in a table."""
     for line in head(row, encoder):
         out.write([(line, "head")])
-    out.write(_without_last_break([part for span in spans_of(row.pieces) for part in _span(span, *out.marks)]))
+    write_text(out, row.pieces)
     if ids:
         out.write([])
         write_tokens(out, row)
+
+
+def write_text(out: Printer, pieces: Sequence[Piece]) -> None:
+    """The text of a row, with what is trained."""
+    out.write(_without_last_break([part for span in spans_of(pieces) for part in _span(span, *out.marks)]))
+
+
+def write_pack(out: Printer, pack: Pack, encoder: Encoder) -> None:
+    """The rows of a pack, each with its place in it."""
+    total, most = sum(map(len, pack.rows)), encoder.config.data.max_length
+    trained = sum(token.trained for row in pack.rows for token in row)
+    rows = f"{len(pack.rows):,} row{'s' if len(pack.rows) != 1 else ''}"
+    figures = f"{total:,} tokens of max_length {most:,} ({total / most:.1%} full), {trained:,} trained"
+    out.write([(f"pack {pack.number:,} of {pack.packs:,}: {rows}, {figures}", "head")])
+    begin = 0
+    for number, row in enumerate(pack.rows, start=1):
+        out.write([])
+        out.write([(f"row {number} in the pack: tokens {begin:,} to {begin + len(row) - 1:,}", "head")])
+        write_text(out, encoder.pieces(row))
+        begin += len(row)
 
 
 def head(row: Shown, encoder: Encoder) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.text import Text
 
+from runtime import config as configs
 from runtime.preview.__main__ import parsed, preview
 from runtime.preview.lengths import lengths_of
 from runtime.preview.pieces import Token, pieces_of, visible
@@ -95,13 +97,13 @@ def of_file(tmp_path, configured):
 def shown(capsys, monkeypatch):
     """What a preview prints."""
 
-    def run(encoder, *words, colour=False):
+    def run(encoder, *words, colour=False, build="BUILD"):
         monkeypatch.setenv("NO_COLOR", "" if colour else "1")
         if colour:
             monkeypatch.setenv("FORCE_COLOR", "1")
             monkeypatch.setenv("TERM", "xterm-256color")
         capsys.readouterr()
-        preview(encoder, parsed(["BUILD", *words]))
+        preview(encoder, parsed([str(build), *words]))
         return capsys.readouterr().out
 
     return run
@@ -381,6 +383,35 @@ def test_tokens_that_never_become_characters_are_shown_all_the_same():
     pieces = pieces_of(tokens, decode, frozenset())
     assert [piece.text for piece in pieces] == ["a", "🙂", "\ufffd"]
     assert sum(len(piece.tokens) for piece in pieces) == len(tokens)
+
+
+def test_a_pack_shows_its_rows_one_after_another(compiled, carried_out, tmp_path, shown, fault_of):
+    build = compiled(tmp_path, data={"packing": True})
+    encoder = Encoder(configs.load(build))
+    words = ["--runs-dir", str(tmp_path / "runs"), "--pack"]
+    asked = parsed([str(build), *words, "1"])
+    assert fault_of(preview, encoder, asked) == (
+        f"error SG491: the packs of these data are not made yet in {tmp_path / 'runs' / 'tiny'}\n"
+        "  hint: specgen run SPEC --stage data makes them"
+    )
+    carried_out(build, tmp_path / "runs", "data")
+    out = shown(encoder, *words, "1", build=build)
+    assert out.startswith("pack 1 of 2: 3 rows, 123 tokens of max_length 128 (96.1% full), 18 trained\n")
+    assert re.findall(r"row \d in the pack: tokens .*", out) == [
+        "row 1 in the pack: tokens 0 to 40",
+        "row 2 in the pack: tokens 41 to 81",
+        "row 3 in the pack: tokens 82 to 122",
+    ]
+    assert out.count("<|im_end|>]]") == 3
+    assert fault_of(preview, encoder, parsed([str(build), *words, "3"])) == (
+        "error SG491: there are 2 packs; there is no pack 3\n  hint: packs are counted from 1: --pack 1 to --pack 2"
+    )
+
+
+def test_data_that_are_not_packed_have_no_packs(mixed, fault_of):
+    assert fault_of(preview, mixed, parsed(["BUILD", "--pack", "1"])) == (
+        "error SG491: there are no packs: data.packing is false\n  hint: write data.packing: true"
+    )
 
 
 def test_options_that_exclude_each_other_are_refused(cli, root):
