@@ -129,7 +129,7 @@ def _last_alone(messages: Sequence[Message]) -> list[Message]:
     """The messages with `train: false` on all answers but the last: it is the last of the conversation, not of each part."""
     last = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
     return [
-        {"train": False, **message} if message["role"] == "assistant" and index != last else message
+        {**message, "train": False} if message["role"] == "assistant" and index != last else message
         for index, message in enumerate(messages)
     ]
 
