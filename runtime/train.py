@@ -18,6 +18,7 @@ from runtime.console import training_bar
 from runtime.data.dataset import collate, load_rows
 from runtime.faults import WRONG, Interrupted, RunFault
 from runtime.generate import Generator
+from runtime.isolation import prove_apart
 from runtime.loss import total_weight, trained_positions_loss
 from runtime.model import load_model, load_tokenizer, pick_device, require_bitsandbytes
 from runtime.sampling import ByLength
@@ -75,6 +76,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     return watch.summary(len(rows)) | {
         "attention": chosen,
         "device": str(arguments.device),
+        "packed_difference": trainer.packed_difference,
     }
 
 
@@ -124,7 +126,8 @@ class SpanTrainer(Trainer):
     """Trainer with the loss over trained positions, normalised by their number, or by their weights together, over the whole
     optimizer step.
 
-    With `by_length` rows of like length are in a batch: the training data are Rows then, not Packs.
+    With `by_length` rows of like length are in a batch: the training data are Rows then, not Packs. With Packs,
+    `packed_difference` tells how well the model keeps rows apart (isolation.py); None if nothing was packed.
     """
 
     loss_is_scaled_for_ga = True
@@ -132,6 +135,7 @@ class SpanTrainer(Trainer):
     def __init__(self, *, by_length: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.by_length = by_length
+        self.packed_difference: float | None = None
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of all micro batches and processes
         self.tokens_seen = 0
 
@@ -153,7 +157,10 @@ class SpanTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        output_layer = self.accelerator.unwrap_model(self.model).get_output_embeddings()
+        plain = self.accelerator.unwrap_model(self.model)
+        if "position_ids" in inputs and self.packed_difference is None:
+            self.packed_difference = prove_apart(model, plain.config._attn_implementation)
+        output_layer = plain.get_output_embeddings()
         summed = trained_positions_loss(model, output_layer, inputs)
         if num_items_in_batch is None:
             total = total_weight(inputs)
