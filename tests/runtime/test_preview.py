@@ -12,7 +12,10 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.text import Text
+from tokenizers import Tokenizer, decoders, models
 
 from runtime import config as configs
 from runtime.preview.__main__ import parsed, preview
@@ -412,6 +415,26 @@ def test_data_that_are_not_packed_have_no_packs(mixed, fault_of):
     assert fault_of(preview, mixed, parsed(["BUILD", "--pack", "1"])) == (
         "error SG491: there are no packs: data.packing is false\n  hint: write data.packing: true"
     )
+
+
+@given(text=st.text(max_size=40))
+def test_the_pieces_of_any_text_are_that_text(mixed, text):
+    ids = mixed.tokenizer(text, add_special_tokens=False)["input_ids"]
+    pieces = mixed.pieces([Token(id=index, weight=0) for index in ids])
+    assert "".join(piece.text for piece in pieces) == mixed.decode(ids)
+    assert [token.id for piece in pieces for token in piece.tokens] == ids
+
+
+def test_blanks_and_bytes_of_sentencepiece_are_put_together():
+    # the decoder of Llama 2's tokenizer.json
+    tokens = ["<unk>", "<s>", "</s>", "▁Hello", "▁world", "<0xE4>", "<0xBD>", "<0xA0>"]
+    tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(parts)
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    row = [Token(id=index, weight=0) for index in (1, 3, 4, 5, 6, 7, 2)]
+    pieces = pieces_of(row, lambda ids: tokenizer.decode(ids, skip_special_tokens=False), frozenset({1, 2}))
+    assert [piece.text for piece in pieces] == ["<s>", " Hello", " world", "你", "</s>"]
 
 
 def test_options_that_exclude_each_other_are_refused(cli, root):
