@@ -26,6 +26,7 @@ Path = tuple[str | int, ...]  # from the rule to one of its parts
 
 DRAWING = ("choice", "shuffle", "random")
 MOST_TOLD = 200  # characters
+MOST_CHARACTERS = 1_000_000
 
 
 def conversations_of(rule: Mapping[str, Any], *, seed: int, rows_of: RowsOf) -> Iterator[Conversation]:
@@ -121,6 +122,9 @@ class _Turn:
             text = self.texts[place] if render is None else render(values)
         except Exception as error:  # a template may raise anything
             raise _render_fault(error, self._paths[place], values) from error
+        if len(text) > MOST_CHARACTERS:
+            problem = f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are allowed"
+            raise RuleFault("render", self._paths[place], problem)
         if self.role == "assistant" and not text.strip():
             raise RuleFault("empty answer", self._paths[place], "an assistant text is empty, so there is nothing to learn")
         return text

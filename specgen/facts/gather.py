@@ -17,7 +17,7 @@ from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_
 from specgen.facts.rows import FileRows, fitting_format, matching_files, read_rows
 from specgen.facts.rowtable import Look, RowTable
 from specgen.facts.survey import Counted, Survey, survey
-from specgen.facts.synthetic import render_rows
+from specgen.facts.synthetic import Rules, file_variables
 from specgen.facts.template import shipped_templates
 from specgen.limits import TooMuch, limited
 from specgen.plan import DataFile, FileVariable, HubBase, LocalBase, PackageBase, TemplatePlan
@@ -113,13 +113,14 @@ class Facts:
 
 def gather(tree: Node) -> tuple[Facts, list[Diagnostic]]:
     """Facts of a complete tree. With diagnostics, the facts are what could be had."""
-    gatherer = _Gatherer()
+    gatherer = _Gatherer(rules=Rules(seed=tree.number("train", "seed")))
     facts = gatherer.facts(tree)
     return facts, gatherer.faults
 
 
 @dataclass(slots=True)
 class _Gatherer:
+    rules: Rules
     faults: list[Diagnostic] = field(default_factory=list)
     look: Look = field(default_factory=Look)
 
@@ -184,12 +185,11 @@ class _Gatherer:
             return self.files(settings)
         if kind != "synthetic":
             return SourceFacts(table=None)
-        rows, faults = render_rows(settings)
-        self.faults += faults
         table = RowTable(self.look)
-        for row in rows:
-            table.add(conversation_of(row))
-        return SourceFacts(table=table, own_rows=len(table))
+        if faults := self.rules.read(settings, table.add):
+            self.faults += faults
+            return SourceFacts(table=RowTable(self.look), own_rows=0)
+        return SourceFacts(table=table, own_rows=len(table), variables=file_variables(settings))
 
     def files(self, node: Node) -> SourceFacts:
         pattern = node.children["path"]

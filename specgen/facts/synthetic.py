@@ -1,137 +1,153 @@
-"""Synthetic rules: the messages once for every combination of the variables, rendered with sandboxed Jinja."""
+"""Synthetic rules (conversations/rules.py) as the compiler meets them: bounded in time and size, faults with their places."""
 
 from __future__ import annotations
 
-import difflib
-import itertools
-import math
+import hashlib
 from collections.abc import Callable, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from conversations.row import Row, plain_row
+from conversations.row import Conversation
+from conversations.rules import RuleFault, Writer, names_in, rows_of_rules, written
+from conversations.values import file_values
+from conversations.variables import Combinations, combinations, values_of
 from specgen.diagnostics import Diagnostic
 from specgen.limits import TooMuch, limited, told
+from specgen.plan import FileVariable
+from specgen.reading import regular
 from specgen.source import Node
-
-if TYPE_CHECKING:
-    from jinja2.sandbox import SandboxedEnvironment
 
 MOST_COMBINATIONS = 200_000
 LONGEST_COMPILING = 0.5  # seconds
 ROWS_A_SECOND = 5_000  # far fewer than any honest rule makes
-MOST_CHARACTERS = 1_000_000
+
+CODES = {
+    "file": "SG205",
+    "empty variable": "SG586",
+    "zip": "SG587",
+    "sample": "SG587",
+    "too many": "SG209",
+    "syntax": "SG204",
+    "render": "SG204",
+    "empty answer": "SG209",
+    "equal": "SG589",
+}
 
 
-def render_rows(synthetic: Node) -> tuple[list[Row], list[Diagnostic]]:
-    """The rows of one rule, one for each combination (before `repeat`), or the faults in its texts."""
-    variables = {name: [item.plain() for item in node.items] for name, node in synthetic.children["variables"].children.items()}
-    combinations = math.prod(len(values) for values in variables.values())
-    if combinations > MOST_COMBINATIONS:
-        node = synthetic.children["variables"]
-        message = f"the variables have {combinations:,} combinations; at most {MOST_COMBINATIONS:,} are allowed"
-        return [], [Diagnostic(code="SG209", message=message, place=node.key or node.place)]
-    messages = [next(iter(message.children.items())) for message in synthetic.children["messages"].items]
-    if not any(role == "assistant" for role, _ in messages):
-        node = synthetic.children["messages"]
-        hint = 'add - assistant: "…"'
-        return [], [
-            Diagnostic(
-                code="SG209",
-                message="no message is from the assistant, so there is nothing to learn",
-                place=node.key or node.place,
-                hint=hint,
-            )
-        ]
-    texts, faults = _compiled(messages)
-    if faults:
-        return [], faults
-    rows: list[Row] = []
-    with limited(1 + combinations / ROWS_A_SECOND):
-        for values in itertools.product(*variables.values()):
-            row, fault = _render(texts, dict(zip(variables, values, strict=True)))
-            if fault:
-                return [], [fault]
-            rows.append(plain_row(row))
-    return rows, []
+@dataclass(slots=True)
+class Rules:
+    """The synthetic rules of a spec, met one after the other: a rule may take its values from those before it."""
+
+    seed: int
+    _named: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def read(self, node: Node, add: Callable[[Conversation], None]) -> list[Diagnostic]:
+        """Hands on the conversations of one rule, one for each combination (before `repeat`). With faults, some or none."""
+        rule = plain_rule(node)
+        if not any(message["role"] == "assistant" for message in rule["messages"]):
+            return [_without_assistant(node.children["messages"])]
+        if not self.names_known(node):
+            return []
+        try:
+            self._read(rule, add)
+        except RuleFault as fault:
+            return [placed(fault, node)]
+        except (TooMuch, MemoryError) as error:
+            messages = node.children["messages"]
+            return [Diagnostic(code="SG204", message=f"the texts do not render: {told(error)}", place=messages.key or messages.place)]
+        if rule["name"] is not None:
+            self._named.setdefault(rule["name"], rule)
+        return []
+
+    def names_known(self, node: Node) -> bool:
+        """Whether the variables name sound rules further up; where one does not, that is told elsewhere."""
+        variables = node.children["variables"].children.values()
+        return all(variable.text("rule") in self._named for variable in variables if "rule" in variable.children)
+
+    def combined(self, settings: Mapping[str, Any]) -> Combinations:
+        """The combinations of the variables that a source asks for. Raises RuleFault."""
+        for name, variable in settings["variables"].items():
+            _regular_file(name, variable)
+        values = values_of(settings["variables"], rows_of=rows_of_rules(self._named, seed=self.seed))
+        combine, sample = settings["combine"], settings["sample"]
+        return combinations(values, combine=combine, sample=sample, seed=self.seed, at_most=MOST_COMBINATIONS)
+
+    def _read(self, rule: dict[str, Any], add: Callable[[Conversation], None]) -> None:
+        found = self.combined(rule)
+        with limited(LONGEST_COMPILING):  # constant expressions are worked out here
+            writer = Writer(rule["messages"], self.seed)
+        with limited(1 + len(found) / ROWS_A_SECOND):
+            writer.try_all(found.at(found.indices[0]))
+            for conversation in written(writer, found, unique=rule["unique"]):
+                add(conversation)
+
+
+def plain_rule(node: Node) -> dict[str, Any]:
+    """A rule of the spec, or the variables of another source, as config.yaml has them."""
+    settings = {name: child.plain() for name, child in node.children.items()}
+    variables = node.children["variables"].children.items()
+    settings["variables"] = {name: _variable(variable.plain()) for name, variable in variables}
+    messages = [next(iter(message.children.items())) for message in node.children["messages"].items] if "messages" in settings else []
+    return {**settings, "messages": [{"role": role, "content": text.plain()} for role, text in messages]}
+
+
+def file_variables(node: Node) -> dict[str, FileVariable]:
+    """The files that the variables of a source take their values from."""
+    paths = {name: variable.at("file", "path") for name, variable in node.children["variables"].children.items()}
+    return {name: _file_variable(str(path.value)) for name, path in paths.items() if path}
+
+
+def placed(fault: RuleFault, node: Node) -> Diagnostic:
+    """A rule's fault as a diagnostic, at the part of the rule that has it."""
+    found = node
+    for step in fault.path:
+        found = found.child(step) or found
+        if isinstance(step, int) and found.children:  # a message is one role and its text
+            found = next(iter(found.children.values()))
+    place = found.key or found.place if fault.kind == "too many" else found.place or found.key
+    return Diagnostic(code=CODES[fault.kind], message=fault.text, place=place, hint=fault.hint)
 
 
 def unused_variables(synthetic: Node) -> list[str]:
     """The variables that no message names. Empty where a message does not render."""
-    from jinja2 import meta
-
     names = list(synthetic.children["variables"].children)
     if not names:
         return []
-    texts = [str(node.value) for message in synthetic.children["messages"].items for node in message.children.values()]
+    texts = [text for message in synthetic.children["messages"].items for node in message.children.values() for text in _texts(node)]
     try:
-        named = {name for text in texts if "{" in text for name in meta.find_undeclared_variables(_environment().parse(text))}
+        named = {name for text in texts for name in names_in(text)}
     except Exception:  # told where it is rendered
         return []
     return [name for name in names if name not in named] if named <= set(names) else []  # else one of them is misspelled
 
 
-Render = Callable[[Mapping[str, Any]], str]
+def _texts(node: Node) -> list[str]:
+    return [str(item.value) for item in node.items] or [str(node.value)]
 
 
-def _compiled(messages: list[tuple[str, Node]]) -> tuple[list[tuple[str, Node, Render]], list[Diagnostic]]:
-    texts: list[tuple[str, Node, Render]] = []
-    faults: list[Diagnostic] = []
-    for role, node in messages:
-        text = str(node.value)
-        if "{" not in text:
-            texts.append((role, node, lambda _values, text=text: text))  # type: ignore[misc]
-            continue
-        from jinja2 import TemplateSyntaxError
+def _variable(variable: Any) -> Any:
+    return {"rule": {"name": variable["rule"]}} if isinstance(variable, dict) and "rule" in variable else variable
 
+
+def _regular_file(name: str, variable: Any) -> None:
+    if isinstance(variable, dict) and "file" in variable:
+        path = variable["file"]["path"]
         try:
-            with limited(LONGEST_COMPILING):  # constant expressions are worked out here
-                texts.append((role, node, _environment().from_string(text).render))
-        except (MemoryError, TooMuch) as error:
-            faults.append(_render_fault(error, node, {}))
-        except TemplateSyntaxError as error:
-            faults.append(
-                Diagnostic(
-                    code="SG204",
-                    message=f"the text does not render: {error.message}",
-                    place=node.place,
-                    hint="{{ name }} stands for a variable",
-                )
-            )
-    return texts, faults
+            regular(Path(path))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RuleFault("file", ("variables", name), f"{path} cannot be read: {reason}") from None
 
 
-def _render(texts: list[tuple[str, Node, Render]], values: dict[str, Any]) -> tuple[list[tuple[str, str]], Diagnostic | None]:
-    row: list[tuple[str, str]] = []
-    for role, node, render in texts:
-        try:
-            text = render(values)
-        except Exception as error:  # a template may raise anything
-            return [], _render_fault(error, node, values)
-        if len(text) > MOST_CHARACTERS:
-            message = f"the text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are allowed"
-            return [], Diagnostic(code="SG204", message=message, place=node.place)
-        if role == "assistant" and not text.strip():
-            return [], Diagnostic(code="SG209", message="an assistant text is empty, so there is nothing to learn", place=node.place)
-        row.append((role, text))
-    return row, None
+def _file_variable(path: str) -> FileVariable:
+    return FileVariable(path=path, rows=len(file_values(path)), sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
-def _render_fault(error: Exception, node: Node, values: dict[str, Any]) -> Diagnostic:
-    from jinja2 import UndefinedError
-
-    problem = told(error)
-    hint = None
-    if isinstance(error, UndefinedError):
-        missing = problem.split("'")[1] if problem.startswith("'") else ""
-        near = difflib.get_close_matches(missing, values, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"the variables are {', '.join(values) or 'none'}"
-    return Diagnostic(code="SG204", message=f"the text does not render: {problem}", place=node.place, hint=hint)
-
-
-@cache
-def _environment() -> SandboxedEnvironment:
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+def _without_assistant(messages: Node) -> Diagnostic:
+    return Diagnostic(
+        code="SG209",
+        message="no message is from the assistant, so there is nothing to learn",
+        place=messages.key or messages.place,
+        hint='add - assistant: "…"',
+    )
