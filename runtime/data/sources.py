@@ -5,19 +5,19 @@ The compiler has checked every row of a file, which is read only while its SHA-2
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from conversations.row import Row, plain_row
+from conversations.mixing import Mix, held_out, number_held_out, totals
+from conversations.mixing import counts as counts_of_rows
+from conversations.row import Row, canonical, digest, plain_row
+from conversations.rules import RowsOf
 from runtime.config import DataConfig, FileSource, Format, HubSource, Source, SyntheticSource
 from runtime.data.formats import turns_of
 from runtime.data.hub import read_hub
-from runtime.faults import WRONG, RunFault
+from runtime.data.synthetic import rules_of, synthetic_rows, unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,76 +32,51 @@ class Gathered:
 
 def read_sources(data: DataConfig, *, seed: int) -> Gathered:
     """The rows of all sources. Raises RunFault where one is not to be had."""
-    counts: Counter[Row] = Counter()
-    by_source = []
-    for source in data.sources:
-        found = _rows_of(source, seed)
-        counts.update(found)
-        by_source.append(found.total())
-    held: list[Row] = []
-    if data.validation is not None and counts:
-        number = data.validation.count or max(1, round((data.validation.fraction or 0) * len(counts)))
-        held = sorted(counts, key=lambda row: _rank(row, seed))[:number]
-    return Gathered(counts=counts, held=frozenset(held), by_source=tuple(by_source))
+    rows_of = rules_of(data, seed=seed)
+    found = _mixed(data.sources, seed, rows_of)
+    counts = sum(found, Counter())
+    validation = data.validation
+    if validation is None or not counts:
+        held: set[Row] = set()
+    elif validation.sources:
+        held = set(sum(_mixed(validation.sources, seed, rows_of), Counter()))
+    else:
+        number = number_held_out(len(counts), fraction=validation.fraction, count=validation.count)
+        digests = held_out(map(digest, counts), number, seed)
+        held = {row for row in counts if digest(row) in digests}
+    return Gathered(counts=counts, held=frozenset(held), by_source=tuple(source.total() for source in found))
 
 
-def _rows_of(source: Source, seed: int) -> Counter[Row]:
+def _mixed(sources: Sequence[Source], seed: int, rows_of: RowsOf) -> list[Counter[Row]]:
+    """How often each row of each source counts, after limit, weight and share."""
+    rows = [list(_rows_of(source, seed, rows_of)) for source in sources]
+    mixes = [_mix(source, len(own)) for source, own in zip(sources, rows, strict=True)]
+    found = []
+    for own, mix, total in zip(rows, mixes, totals(mixes), strict=True):
+        often: Counter[Row] = Counter()
+        for row, count in zip(own, counts_of_rows(mix.rows, total, seed, mix.limit), strict=True):
+            often[row] += count
+        found.append(+often)
+    return found
+
+
+def _mix(source: Source, rows: int) -> Mix:
+    weight = source.repeat if isinstance(source, SyntheticSource) else source.weight
+    return Mix(rows=rows, weight=weight, share=source.share, limit=source.limit)
+
+
+def _rows_of(source: Source, seed: int, rows_of: RowsOf) -> Iterable[Row]:
     if isinstance(source, SyntheticSource):
-        return _synthetic(source)
+        return map(canonical, synthetic_rows(source, seed=seed, rows_of=rows_of))
     if isinstance(source, HubSource):
-        return weighted(read_hub(source), source.weight, seed)
+        return read_hub(source)
     assert isinstance(source, FileSource), "not made yet"
-    rows = [row for file in source.files for row in _file(file.path, file.sha256, source.format)]
-    return weighted(rows, source.weight, seed)
-
-
-def _synthetic(source: SyntheticSource) -> Counter[Row]:
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-    # as the compiler does: Jinja would change line ends of a text that asks nothing of it
-    texts = [
-        (
-            message.role,
-            environment.from_string(str(message.content)).render if "{" in message.content else lambda _values, text=message.content: text,
-        )
-        for message in source.messages
-    ]
-    counts: Counter[Row] = Counter()
-    lists = [values for values in source.variables.values() if isinstance(values, tuple)]
-    for values in itertools.product(*lists):
-        named = dict(zip(source.variables, values, strict=True))
-        counts[plain_row([(role, render(named)) for role, render in texts])] += source.repeat
-    return counts
-
-
-def weighted(rows: Sequence[Row], weight: float, seed: int) -> Counter[Row]:
-    """How often each row counts: all of them floor(weight) times, and the rest of weight by the seed, whole rows."""
-    whole = int(weight)
-    extra = round((weight - whole) * len(rows))
-    by_seed = sorted(range(len(rows)), key=lambda index: _rank(f"{index}", seed)) if extra else []
-    counts: Counter[Row] = Counter()
-    for row in rows:
-        counts[row] += whole
-    counts.update(rows[index] for index in by_seed[:extra])
-    return +counts
+    return (row for file in source.files for row in _file(file.path, file.sha256, source.format))
 
 
 def _file(path: str, sha256: str, form: Format) -> Iterator[Row]:
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        hint = f"paths start at the working folder, {Path.cwd()}"
-        raise RunFault("SG205", f"{path} cannot be read: {error.strerror}", hint, exit_code=WRONG) from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise RunFault("SG423", f"{path} has changed since the spec was compiled", "compile the spec again", exit_code=WRONG)
-    for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+    for line in unchanged(path, sha256).removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         if line.strip():
             turns, problems = turns_of(json.loads(line), form)
             assert not problems, problems  # these very bytes have passed the compiler
             yield plain_row(turns)
-
-
-def _rank(text: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}:{text}".encode()).digest()

@@ -14,7 +14,7 @@ from conversations.row import Row, canonical
 from runtime.config import Config, FileSource, HubSource, LlmSource, Source, SyntheticSource
 from runtime.data.hub import name_of as hub_name
 from runtime.data.hub import read_hub
-from runtime.data.sources import _synthetic
+from runtime.data.synthetic import rules_of, synthetic_rows
 from runtime.faults import WRONG, RunFault
 
 AT_ONCE = 100  # rows: a preview wants few
@@ -37,16 +37,13 @@ class Named:
     number: int
     name: str
     source: Source
-    skips_bad: bool
+    config: Config
 
 
 def named_sources(config: Config) -> list[Named]:
     """The sources in the order of the spec."""
-    skips_bad = config.data.on_bad_row == "drop"
-    return [
-        Named(number=number, name=_name(source), source=source, skips_bad=skips_bad)
-        for number, source in enumerate(config.data.sources, start=1)
-    ]
+    numbered = enumerate(config.data.sources, start=1)
+    return [Named(number=number, name=_name(source), source=source, config=config) for number, source in numbered]
 
 
 def rows_of(named: Named) -> Iterator[Found]:
@@ -54,14 +51,19 @@ def rows_of(named: Named) -> Iterator[Found]:
     have the format."""
     source = named.source
     if isinstance(source, FileSource):
-        yield from _rows_of_files(source, skips_bad=named.skips_bad)
+        yield from _rows_of_files(source, skips_bad=named.config.data.on_bad_row == "drop")
         return
     if isinstance(source, LlmSource):
         hint = "specgen run SPEC --stage data makes them"
         raise RunFault("SG492", f"{named.name}: another model writes these rows, when the data stage runs", hint, exit_code=WRONG)
-    rows = _synthetic(source) if isinstance(source, SyntheticSource) else read_hub(source)
+    rows = _synthetic(source, named.config) if isinstance(source, SyntheticSource) else read_hub(source)
     for number, row in enumerate(rows, start=1):
         yield Found(number=number, place=None, called=f"row {number} of {named.name}", row=row)
+
+
+def _synthetic(source: SyntheticSource, config: Config) -> Iterator[Row]:
+    seed = config.train.seed
+    return map(canonical, synthetic_rows(source, seed=seed, rows_of=rules_of(config.data, seed=seed)))
 
 
 def _rows_of_files(source: FileSource, *, skips_bad: bool) -> Iterator[Found]:
