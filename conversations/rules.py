@@ -61,18 +61,25 @@ def written(writer: Writer, found: Combinations, *, unique: bool) -> Iterator[Co
 
 
 class Writer:
-    """The turns of a rule. Raises RuleFault where a text's Jinja is wrong."""
+    """The turns of a rule. Raises RuleFault where the Jinja of texts is wrong."""
 
     def __init__(self, messages: Sequence[Mapping[str, Any]], seed: int) -> None:
         self._seed, self._chance = seed, Chance()
         environment = _environment(self._chance)
         ordinals: dict[str, int] = {}
         self._turns: list[_Turn] = []
+        faults: list[RuleFault] = []
         for place, message in enumerate(messages):
             role = message["role"]
             ordinals[role] = ordinals.get(role, 0) + 1  # a turn more of another role changes nothing in this one
             label = f"{role} {ordinals[role]}"
-            self._turns.append(_Turn(environment, role, message["content"], path=("messages", place), label=label))
+            try:
+                self._turns.append(_Turn(environment, role, message["content"], path=("messages", place), label=label))
+            except RuleFault as fault:
+                faults.append(fault)
+        if faults:
+            faults[0].others = tuple(faults[1:])
+            raise faults[0]
         self._by_chance = any(turn.by_chance for turn in self._turns)
 
     def write(self, values: Mapping[str, Any]) -> Conversation:

@@ -19,7 +19,9 @@ ROLES = ("system", "user", "assistant")
 
 class RuleFault(Exception):
     """What is wrong with a rule. `path` leads from the rule to the part; `kind` is one of file, empty variable, zip, sample,
-    syntax, render, empty answer, equal."""
+    too many, syntax, render, empty answer, equal. `others` are the faults of other texts, where several are known at once."""
+
+    others: tuple[RuleFault, ...] = ()
 
     def __init__(self, kind: str, path: tuple[str | int, ...], text: str, hint: str | None = None) -> None:
         super().__init__(text)
@@ -54,20 +56,24 @@ def _values(name: str, variable: Any, rows_of: RowsOf) -> Sequence[Any]:
 
 
 def numbers(*, start: float, stop: float, step: float, path: tuple[str | int, ...] = ()) -> Sequence[int] | Sequence[float]:
-    """From start to stop, stop included if the steps meet it. Whole numbers where all three are, else the nearest floats of the
-    exact decimals: 0, 0.1, 0.2, 0.3. Raises RuleFault where there are none, or too many to count."""
+    """From start to stop, stop included if the steps meet it. Integers where all three are whole, else the nearest floats of the
+    exact decimals: 0.0, 0.1, 0.2, 0.3. Raises RuleFault where there are none, or too many to count."""
     first, last, by = (Fraction(str(number)) for number in (start, stop, step))
     if not by:
         raise RuleFault("empty variable", path, "the range has the step 0")
     number = math.floor((last - first) / by) + 1
     if number < 1:
-        wrong = f"no number from {start} to {stop} by steps of {step}"
-        raise RuleFault("empty variable", path, f"the range has {wrong}", f"write step: {-step:g}" if last != first else None)
+        wrong = f"no number from {_written(first)} to {_written(last)} by steps of {_written(by)}"
+        raise RuleFault("empty variable", path, f"the range has {wrong}", f"write step: {_written(-by)}")
     if number > sys.maxsize:
         raise RuleFault("empty variable", path, "the range has more numbers than can be counted")
-    if all(isinstance(value, int) for value in (start, stop, step)):
-        return range(int(start), int(stop) + (1 if by > 0 else -1), int(step))
+    if all(value.denominator == 1 for value in (first, last, by)):
+        return range(int(first), int(last) + (1 if by > 0 else -1), int(by))
     return _Decimals(first, by, number)
+
+
+def _written(number: Fraction) -> str:
+    return str(int(number)) if number.denominator == 1 else f"{float(number):g}"
 
 
 @dataclass(frozen=True, slots=True)

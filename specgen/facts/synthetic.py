@@ -52,7 +52,7 @@ class Rules:
         try:
             self._read(rule, add)
         except RuleFault as fault:
-            return [placed(fault, node)]
+            return [placed(one, node) for one in (fault, *fault.others)]
         except (TooMuch, MemoryError) as error:
             messages = node.children["messages"]
             return [Diagnostic(code="SG204", message=f"the texts do not render: {told(error)}", place=messages.key or messages.place)]

@@ -38,11 +38,13 @@ def rows_are_left_for_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]
         )
     for index, source in enumerate(facts.sources):
         if source.rows == 0 and source.own_rows:
+            kind, settings = next(iter(tree.children["data"].children["sources"].items[index].children.items()))
+            name = "weight" if settings.children["share"].value is None else "share"
             yield Diagnostic(
                 code="SG231",
-                message="the weight is so small that no row of this source is left",
-                place=place_of(tree, "data", "sources", index, "file", "weight"),
-                hint="give a larger weight",
+                message=f"the {name} is so small that no row of this source is left",
+                place=place_of(tree, "data", "sources", index, kind, name),
+                hint=f"give a larger {name}",
             )
 
 

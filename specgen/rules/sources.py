@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
-from specgen.facts.synthetic import unused_variables
-from specgen.plan import HubBase
+from specgen.plan import DataFile, FileVariable, HubBase
 from specgen.source import Node
 from specgen.validate import place_of
 
@@ -19,8 +18,11 @@ SMALL_SHARE, MANY_ROWS = 0.01, 1000
 def paths_stay_inside(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A spec is reviewed and run from its repository: what lies outside of it is not there on another machine."""
     sources = tree.children["data"].children["sources"].items
-    nodes = [(source.at("file", "path"), found.files) for source, found in zip(sources, facts.sources, strict=True)]
-    for node, files in [*nodes, (tree.at("template", "file"), ())]:
+    nodes: list[tuple[Node | None, Sequence[DataFile | FileVariable]]] = [(tree.at("template", "file"), ())]
+    for source, found in zip(sources, facts.sources, strict=True):
+        nodes.append((source.at("file", "path"), found.files))
+        nodes += [(settings_of(source).at("variables", name, "file", "path"), (file,)) for name, file in found.variables.items()]
+    for node, files in nodes:
         if node is None:
             continue
         path = str(node.value)
@@ -61,34 +63,18 @@ def files_are_read_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def sources_carry_weight(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """A source that is hardly there is hardly learned."""
+    """A source that is hardly there is hardly learned. A share says that it is meant."""
     if facts.rows is None or facts.rows < MANY_ROWS:
         return
     for index, source in enumerate(facts.sources):
         rows = source.rows or 0
-        if 0 < rows < SMALL_SHARE * facts.rows:
+        if 0 < rows < SMALL_SHARE * facts.rows and _share(tree.children["data"].children["sources"].items[index]).value is None:
             yield Diagnostic(
                 code="SG215",
                 severity="note",
                 message=f"this source has {rows:,} of {facts.rows:,} rows, {rows / facts.rows:.1%}: little of it will be learned",
                 place=place_of(tree, "data", "sources", index),
                 hint="raise its weight or repeat, or lower the others'",
-            )
-
-
-def variables_are_used(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """A variable that no text names only multiplies the rows."""
-    for source in tree.children["data"].children["sources"].items:
-        rule = source.children.get("synthetic")
-        for name in unused_variables(rule) if rule else ():
-            node = rule.children["variables"].children[name] if rule else source
-            times = f", and makes {len(node.items)} times as many rows" if len(node.items) > 1 else ""
-            yield Diagnostic(
-                code="SG515",
-                severity="warning",
-                message=f"no message names the variable {name}{times}",
-                place=node.key or node.place,
-                hint=f"write {{{{ {name} }}}} in a message; repeat makes more rows",
             )
 
 
@@ -110,3 +96,18 @@ def _unpinned(repo: str, tree: Node, *path: str | int) -> Diagnostic:
         place=place_of(tree, *path),
         hint="specgen lock writes the commit down beside the spec, and a run takes that",
     )
+
+
+def settings_of(source: Node) -> Node:
+    """What stands under the kind of a source."""
+    return next(iter(source.children.values()))
+
+
+def _share(source: Node) -> Node:
+    return settings_of(source).children["share"]
+
+
+def source_lists(tree: Node) -> tuple[list[Node], list[Node]]:
+    """The sources of training, and those of validation."""
+    own = tree.at("data", "validation", "sources")
+    return tree.children["data"].children["sources"].items, own.items if own else []

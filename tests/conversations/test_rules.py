@@ -103,6 +103,11 @@ def test_a_range_includes_its_stop():
     assert list(numbers(start=5, stop=5, step=1)) == [5]
 
 
+def test_whole_numbers_are_integers_however_they_are_written():
+    assert [repr(number) for number in numbers(start=1.0, stop=2.0, step=1)] == ["1", "2"]
+    assert [repr(number) for number in numbers(start=1, stop=2, step=0.5)] == ["1.0", "1.5", "2.0"]
+
+
 def test_a_range_of_decimals_is_exact():
     assert list(numbers(start=0, stop=0.5, step=0.1)) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     assert list(numbers(start=1.5, stop=0, step=-0.5)) == [1.5, 1.0, 0.5, 0.0]
@@ -124,7 +129,7 @@ def test_a_range_is_pythons_with_its_stop(start, stop, step):
     [
         ((1, 10, 0), "the range has the step 0", None),
         ((1, 10, -1), "the range has no number from 1 to 10 by steps of -1", "write step: 1"),
-        ((2, 1, 0.5), "the range has no number from 2 to 1 by steps of 0.5", "write step: -0.5"),
+        ((2.0, 1, 0.5), "the range has no number from 2 to 1 by steps of 0.5", "write step: -0.5"),
         ((0, 10**30, 1), "the range has more numbers than can be counted", None),
     ],
 )
