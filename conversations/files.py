@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from conversations.json_values import row_of_line, values_of
 from conversations.kinds import UTF_8_MARK, Compression, Kind, delimiter_of, describe, opened, pyarrow_for, seekable
-from conversations.problems import BadFile, Problem
+from conversations.problems import BadFile, unread
 
 END_OF_DOCUMENT = b"<|endoftext|>"  # on a line of its own between the documents of one text file, as the dumps of GPT-2's time have it
 LONGEST_DOCUMENT = 1 << 26  # bytes
@@ -118,7 +118,7 @@ def _records(stream: BinaryIO) -> Iterator[Numbered]:
             yield number, {name: field for name, field in zip(names, record, strict=True) if name}
         else:
             fields = f"{len(record)} field{'s' if len(record) > 1 else ''}"
-            yield number, Problem("another number of fields", "", f"the row has {fields}, and the header {len(names)}")
+            yield number, unread("another number of fields", f"the row has {fields}, and the header {len(names)}")
 
 
 def _names(header: str, delimiter: str) -> list[str]:
@@ -191,7 +191,7 @@ def _arrow_rows(chunk: Chunk) -> list[object]:
         rows = chunk.rows.to_pylist(maps_as_pydicts="strict")
     except (ValueError, TypeError, KeyError, NotImplementedError, OverflowError) as error:
         reason = str(error).partition("\n")[0].strip('".')
-        problem = Problem("a value that cannot be read", "", f"the row cannot be read: {reason}")
+        problem = unread("a value that cannot be read", f"the row cannot be read: {reason}")
         if chunk.rows.num_rows == 1:
             return [problem]
         singles = (Chunk(chunk.kind, chunk.first + index, chunk.rows.slice(index, 1)) for index in range(chunk.rows.num_rows))

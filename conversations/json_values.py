@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import BinaryIO, NoReturn
 
-from conversations.problems import BadFile, Problem
+from conversations.problems import BadFile, Problem, unread
 
 BLOCK = 1 << 20
 SURE = 1 << 12  # a fault so far before the end of what has been read is no value that goes on
@@ -29,12 +29,12 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise NotJson(Problem("a key twice", "", f"an object has the key {json.dumps(twice, ensure_ascii=False)} twice"))
+        raise NotJson(unread("a key twice", f"an object has the key {json.dumps(twice, ensure_ascii=False)} twice"))
     return found
 
 
 def _constant(name: str) -> NoReturn:
-    raise NotJson(Problem("not JSON", "", f"{name} is no JSON number"))
+    raise NotJson(unread("not JSON", f"{name} is no JSON number"))
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
@@ -48,14 +48,14 @@ def row_of_line(line: bytes) -> object | Problem:
     except NotJson as error:
         return error.problem
     except UnicodeDecodeError as error:
-        return Problem("not UTF-8", "", f"the line is not UTF-8: byte 0x{line[error.start]:02x} at column {error.start + 1}")
+        return unread("not UTF-8", f"the line is not UTF-8: byte 0x{line[error.start]:02x} at column {error.start + 1}")
     except json.JSONDecodeError as error:
-        more = ": a second value on the line" if error.msg == "Extra data" else f": {_reason(error)}"
-        return Problem("not JSON", "", f"the line is not JSON{more} at column {error.colno}")
+        reason = "a second value on the line" if error.msg == "Extra data" else _reason(error)
+        return unread("not JSON", f"the line is not JSON: {reason}", error.colno)
     except RecursionError:
-        return Problem("nested too deeply", "", "the line is nested too deeply")
+        return unread("nested too deeply", "the line is nested too deeply")
     except ValueError:  # what Python's int() says of more than 4,300 digits
-        return Problem("a number of too many digits", "", "a number in the line has too many digits")
+        return unread("a number of too many digits", "a number in the line has too many digits")
     return row
 
 

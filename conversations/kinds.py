@@ -79,11 +79,11 @@ def kind_of_head(head: bytes, name: str) -> Kind:
     if head.startswith((ARROW_FILE, ARROW_STREAM)):
         return "arrow"
     if wide := WIDE_MARKS.get(head[:2]):
-        raise BadFile("encoding", f"it is {wide}", line=1, hint=f"write it as UTF-8: iconv -f {wide} -t UTF-8")
+        raise BadFile("encoding", f"the file is {wide}", line=1, hint=f"write it as UTF-8: iconv -f {wide} -t UTF-8")
     if b"\0" in head:
         wide = "UTF-16 without a byte order mark" if head[1::2].count(0) > len(head) // 4 or head[::2].count(0) > len(head) // 4 else None
         hint = "write it as UTF-8" if wide else "JSON, JSON Lines, CSV, Parquet, Arrow and text are read, each also as .gz or .zst"
-        raise BadFile("encoding", f"it is {wide or 'no text, and no data file that is known'}", line=1, hint=hint)
+        raise BadFile("encoding", f"the file is {wide or 'no text, and no data file that is known'}", line=1, hint=hint)
     text = head.removeprefix(UTF_8_MARK).decode("utf-8", errors="replace")
     suffix = suffix_of(name)
     if (found := text.lstrip()[:1]) in ("{", "["):

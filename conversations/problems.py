@@ -8,11 +8,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A fault of one row. `kind` groups like faults; `path` is where in the row; `text` is the whole sentence."""
+    """A fault of one row. `kind` groups like faults; `path` is where in the row; `text` is the whole sentence.
+
+    `unread` says that no row could be made of the line at all; `column` is where in the line, from 1.
+    """
 
     kind: str
     path: str
     text: str
+    unread: bool = False
+    column: int = 1
+
+
+def unread(kind: str, text: str, column: int = 1) -> Problem:
+    """The fault of a line of which no row can be made."""
+    return Problem(kind, "", text, unread=True, column=column)
 
 
 class BadFile(Exception):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Iterator
 
+from conversations.chat_formats import LISTS
 from conversations.files import Chunk, chunks, parse
 from conversations.formats import FORMATS, Shape, reader
 from conversations.problems import Problem
@@ -37,3 +39,28 @@ def fitting_format(rows: list[object], form: str) -> str | None:
     """Another format, that all of these rows have without a fault; None where there is no such one."""
     others = [other for other in FORMATS if other != form]
     return next((other for other in others if rows and not any(reader(Shape(other))(row)[1] for row in rows)), None)
+
+
+def missing_column(rows: list[object], shape: Shape) -> tuple[str, list[str], str | None] | None:
+    """A column that the format needs and none of these rows has: its name, the columns that there are, and the one that may be
+    meant. None where there is no such column, or a row template names the columns."""
+    objects = [row for row in rows if isinstance(row, dict)]
+    if not objects or len(objects) < len(rows) or shape.row is not None:
+        return None
+    names = dict(shape.fields)
+    columns = list(dict.fromkeys(str(column) for row in objects for column in row))
+    for needed in FORMATS[shape.format].needs:
+        name = names.get(needed, needed)
+        if name not in columns:
+            used = {names.get(other, other) for other in FORMATS[shape.format].needs}
+            return name, columns, _meant(name, [column for column in columns if column not in used], objects[0])
+    return None
+
+
+def _meant(name: str, columns: list[str], row: dict[str, object]) -> str | None:
+    """A column of nearly that name; or, for a list of messages, the only one that is a list of objects."""
+    lower = {column.lower(): column for column in columns}
+    if near := difflib.get_close_matches(name.lower(), lower, n=1):
+        return lower[near[0]]
+    lists = [column for column in columns if isinstance(value := row.get(column), list) and value and isinstance(value[0], dict)]
+    return lists[0] if name in LISTS and len(lists) == 1 else None

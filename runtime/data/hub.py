@@ -1,4 +1,4 @@
-"""Rows of a data set on the Hugging Face hub, through `datasets`, checked by the same rules as the rows of files.
+"""Rows of a data set on the Hugging Face hub, through `datasets`, read and checked as the rows of files are.
 
 `datasets` is imported only here, and only where a spec names the hub: it takes more than a second.
 """
@@ -6,45 +6,100 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from conversations.row import Row, plain_row
-from runtime.config import HubSource
-from runtime.data.formats import turns_of
+from conversations.files import without_nulls
+from conversations.formats import Shape, reader, shape_of
+from conversations.problems import Problem
+from conversations.row import Conversation, Row, canonical
+from conversations.rows import FIRST, fitting_format, missing_column
+from runtime.config import FileSource, HubSource
 from runtime.faults import WRONG, RunFault
 
-MOST_FAULTS = 20
-NAMED = {"role", "content", "from", "value"}  # null in one of these is a fault of the row; in others it is Arrow's "not there"
+MOST_FAULTS = 20  # of each kind
+TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{6,}")
 
 
-def read_hub(source: HubSource) -> list[Row]:
+def read_hub(source: HubSource, *, drop: bool = False) -> list[Row]:
     """All rows of a split. Raises RunFault where it is not to be had, or for rows that do not have the format."""
-    return checked(_load(source), source)
+    return [canonical(row) for row in conversations_of(source, drop=drop)]
 
 
-def checked(found: Iterable[dict[str, Any]], source: HubSource) -> list[Row]:
-    """The rows as conversations. Raises RunFault that lists those that do not have the format."""
-    rows: list[Row] = []
-    faults: list[str] = []
-    for index, row in enumerate(found):
-        turns, problems = turns_of(_without_nulls(row), source.format)
-        faults += [f"  row {index}: {problem}" for problem in problems]
-        rows.append(plain_row(turns))
-    if not rows:
+def conversations_of(source: HubSource, *, drop: bool = False) -> Iterator[Conversation]:
+    """The same one by one: with `streaming: true` none but those that are asked for are fetched."""
+    return checked(_load(source), source, drop=drop)
+
+
+def checked(found: Iterable[dict[str, Any]], source: HubSource, *, drop: bool = False) -> Iterator[Conversation]:
+    """The rows as conversations; with `drop`, without those that do not have the format.
+
+    Raises RunFault after the last row, for there may be more faults, and lists them all: of each kind 20 and the number of the rest.
+    """
+    read, faults, good, first_rows = reader(shape_of_source(source)), _Faults(), 0, list[object]()
+    for number, row in enumerate(found, start=1):
+        columns = {name: without_nulls(value) for name, value in row.items()}
+        if number <= FIRST:
+            first_rows.append(columns)
+        conversation, problems = read(columns)
+        if problems:
+            faults.add(number, problems)
+        else:
+            good += 1
+            yield conversation
+    if not good and not faults.rows:
         raise RunFault("SG418", f"the split {source.split} of {name_of(source)} holds no rows", exit_code=WRONG)
-    if faults:
-        shown = faults[:MOST_FAULTS]
-        if len(faults) > MOST_FAULTS:
-            shown.append(f"  and {len(faults) - MOST_FAULTS:,} more like these")
-        message = f"rows of {name_of(source)} do not have the format {source.format}"
-        raise RunFault("SG418", "\n".join([message, *shown]), "name the right format, or another data set", exit_code=WRONG)
-    return rows
+    if faults.rows and not (drop and good):
+        what = f"rows of {name_of(source)} do not have the format {source.format}"
+        raise RunFault("SG418", "\n".join([what, *faults.lines()]), _hint(first_rows, source), exit_code=WRONG)
+
+
+def shape_of_source(source: FileSource | HubSource) -> Shape:
+    """How the rows of a source are read."""
+    row: str | list[dict[str, str]] | None
+    row = source.row if source.row is None or isinstance(source.row, str) else [{str(turn.role): turn.content} for turn in source.row]
+    return shape_of(source.format, source.fields, row)
 
 
 def name_of(source: HubSource) -> str:
     """How the data set is called in messages: OWNER/NAME@REVISION, and its subset."""
     return f"{source.repo}@{source.revision or 'main'}" + (f" ({source.subset})" if source.subset else "")
+
+
+@dataclass(slots=True)
+class _Faults:
+    """Faults of rows by their kinds: the lines that are shown, and how many there are."""
+
+    rows: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    shown: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, number: int, problems: list[Problem]) -> None:
+        self.rows += 1
+        for problem in problems:
+            self.counts[problem.kind] = self.counts.get(problem.kind, 0) + 1
+            lines = self.shown.setdefault(problem.kind, [])
+            if len(lines) < MOST_FAULTS:
+                lines.append(f"  row {number}: {problem.text}")
+
+    def lines(self) -> Iterator[str]:
+        for kind, lines in self.shown.items():
+            yield from lines
+            if self.counts[kind] > MOST_FAULTS:
+                yield f"  and {self.counts[kind] - MOST_FAULTS:,} more of this kind: {kind}"
+
+
+def _hint(first: list[object], source: HubSource) -> str:
+    shape = shape_of_source(source)
+    if shape.row is None and (other := fitting_format(first, shape.format)):
+        return f"write format: {other}"
+    lacking = missing_column(first, shape)
+    if lacking and lacking[2]:
+        return f"write fields: {{{lacking[0]}: {lacking[2]}}}"
+    return f"its columns are {', '.join(lacking[1])}" if lacking else "name the right format, or another data set"
 
 
 def _load(source: HubSource) -> Iterable[dict[str, Any]]:
@@ -53,26 +108,36 @@ def _load(source: HubSource) -> Iterable[dict[str, Any]]:
             "SG416", "data sets on the hub need `datasets`, which is not installed", "pip install 'specgen[train]'", exit_code=WRONG
         )
     import datasets
-    from datasets.exceptions import DatasetNotFoundError
 
     datasets.disable_progress_bars()
+    wanted = {"name": source.subset, "split": source.split, "revision": source.revision, "streaming": source.streaming}
+    with _telling(source):
+        found: Iterable[dict[str, Any]] = datasets.load_dataset(source.repo, **wanted)
+    return _told(found, source)
+
+
+def _told(found: Iterable[dict[str, Any]], source: HubSource) -> Iterator[dict[str, Any]]:
+    """The rows; what fails while they come is told as what fails before."""
+    rows = iter(found)
+    while True:
+        with _telling(source):
+            row = next(rows, None)
+        if row is None:
+            return
+        yield row
+
+
+@contextmanager
+def _telling(source: HubSource) -> Iterator[None]:
+    """Whatever `datasets` and the network raise becomes a RunFault."""
+    from datasets.exceptions import DatasetNotFoundError
+
+    name = name_of(source)
     try:
-        found: Iterable[dict[str, Any]] = datasets.load_dataset(
-            source.repo, name=source.subset, split=source.split, revision=source.revision
-        )
+        yield
     except DatasetNotFoundError:
         hint = "check name and revision; for a private or gated data set set HF_TOKEN"
-        raise RunFault("SG417", f"the hub has no data set {name_of(source)}, or not for you", hint, exit_code=WRONG) from None
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise RunFault("SG417", f"{name_of(source)} is not to be had: {reason}", "see data.sources of the spec") from None
-    return found
-
-
-def _without_nulls(value: Any) -> Any:
-    """A row without the keys that Arrow fills in with null because other rows have them."""
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None or key in NAMED}
-    return value
+        raise RunFault("SG417", f"the hub has no data set {name}, or not for you", hint, exit_code=WRONG) from None
+    except Exception as error:  # the libraries below have errors of many kinds
+        reason = TOKEN.sub("********", str(error).partition("\n")[0])
+        raise RunFault("SG417", f"{name} is not to be had: {reason}", "see data.sources of the spec") from None

@@ -5,19 +5,21 @@ The compiler has checked every row of a file, which is read only while its SHA-2
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from conversations.formats import Shape
 from conversations.mixing import Mix, held_out, number_held_out, totals
 from conversations.mixing import counts as counts_of_rows
-from conversations.row import Row, canonical, digest, plain_row
+from conversations.problems import BadFile
+from conversations.row import Row, canonical, digest
+from conversations.rows import rows_of as rows_of_file
 from conversations.rules import RowsOf
-from runtime.config import DataConfig, FileSource, Format, HubSource, Source, SyntheticSource
-from runtime.data.formats import turns_of
-from runtime.data.hub import read_hub
+from runtime.config import DataConfig, FileSource, HubSource, Source, SyntheticSource
+from runtime.data.hub import read_hub, shape_of_source
 from runtime.data.synthetic import rules_of, synthetic_rows, unchanged
+from runtime.faults import WRONG, RunFault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +73,13 @@ def _rows_of(source: Source, seed: int, rows_of: RowsOf) -> Iterable[Row]:
     if isinstance(source, HubSource):
         return read_hub(source)
     assert isinstance(source, FileSource), "not made yet"
-    return (row for file in source.files for row in _file(file.path, file.sha256, source.format))
+    shape = shape_of_source(source)
+    return (row for file in source.files for row in _file(file.path, file.sha256, shape))
 
 
-def _file(path: str, sha256: str, form: Format) -> Iterator[Row]:
-    for line in unchanged(path, sha256).removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        if line.strip():
-            turns, problems = turns_of(json.loads(line), form)
-            assert not problems, problems  # these very bytes have passed the compiler
-            yield plain_row(turns)
+def _file(path: str, sha256: str, shape: Shape) -> Iterator[Row]:
+    unchanged(path, sha256)
+    try:  # the compiler has told the faults of these very bytes; where rows may be left out, it has counted them
+        yield from (canonical(row) for _, row in rows_of_file(path, shape) if not isinstance(row, list))
+    except BadFile as error:  # pyarrow may be on another machine only
+        raise RunFault("SG205", f"{path}: {error.text}", error.hint, exit_code=WRONG) from None

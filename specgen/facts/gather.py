@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from conversations.mixing import Mix, counts, held_out, number_held_out, shares_fault, totals
-from conversations.row import Row, conversation_of
+from conversations.row import Row
 from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
-from specgen.facts.rows import FileRows, fitting_format, matching_files, read_rows
+from specgen.facts.rows import matching_files, read_rows, shape_faults
 from specgen.facts.rowtable import Look, RowTable
 from specgen.facts.survey import Counted, Survey, survey
 from specgen.facts.synthetic import Rules, file_variables
@@ -123,6 +123,7 @@ class _Gatherer:
     rules: Rules
     faults: list[Diagnostic] = field(default_factory=list)
     look: Look = field(default_factory=Look)
+    drops: bool = False
 
     def facts(self, tree: Node) -> Facts:
         base, model = self.model(tree.children["model"].children["base"])
@@ -130,6 +131,7 @@ class _Gatherer:
         template = self.template(tree.children["template"])
         data = tree.children["data"].children
         validation = data["validation"].children.get("sources")
+        self.drops = data["on_bad_row"].value == "drop"
         facts = Facts(
             base=base,
             model=model,
@@ -181,6 +183,9 @@ class _Gatherer:
 
     def source(self, node: Node) -> SourceFacts:
         kind, settings = next(iter(node.children.items()))
+        if kind in ("file", "hub") and (wrong := list(shape_faults(settings))):
+            self.faults += wrong
+            return SourceFacts(table=None)
         if kind == "file":
             return self.files(settings)
         if kind != "synthetic":
@@ -207,25 +212,13 @@ class _Gatherer:
         files: list[DataFile] = []
         for path in paths:
             try:
-                found = read_rows(path, node.text("format"))
+                found = read_rows(path, node, drop=self.drops, take=table.add)
             except OSError as error:
                 self.fault("SG205", pattern, f"{path} cannot be read: {error.strerror}")
                 continue
-            self.faults += self.of_another_format(node, found) or found.faults
-            for row in found.rows:
-                table.add(conversation_of(row))
+            self.faults += found.faults
             files.append(found.file)
         return SourceFacts(table=table, files=tuple(files), own_rows=len(table))
-
-    def of_another_format(self, node: Node, found: FileRows) -> list[Diagnostic]:
-        """One fault instead of one for each row, where no row has the format of the spec and all have another one."""
-        path, form = found.file.path, node.children["format"]
-        other = fitting_format(path, str(form.value)) if found.faults and not found.rows else None
-        if other is None:
-            return []
-        message = f"the rows of {path} have the format {other}, not {form.value}"
-        place = form.place or node.children["path"].place
-        return [Diagnostic(code="SG517", message=message, place=place, hint=f"write format: {other}")]
 
     def fault(self, code: str, node: Node, message: str, hint: str | None = None) -> None:
         self.faults.append(Diagnostic(code=code, message=message, place=node.place or node.key, hint=hint))

@@ -1,89 +1,157 @@
-"""The rows of the data, read and checked before anything is paid for: files line by line, synthetic rules rendered."""
+"""The rows of data files, read and checked before anything is paid for. What is wrong with them becomes diagnostics here."""
 
 from __future__ import annotations
 
-import glob
+import difflib
 import hashlib
-import json
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from conversations.row import Row, plain_row
-from specgen.diagnostics import Diagnostic, Place
-from specgen.facts.formats import READERS, turns_of
+from conversations.files import matching_files
+from conversations.formats import FORMATS, Shape, shape_of, wrong_fields
+from conversations.kinds import describe
+from conversations.problems import BadFile, Problem
+from conversations.row import Conversation
+from conversations.row_templates import syntax_fault
+from conversations.rows import first_rows, fitting_format, missing_column, rows_of
+from specgen.diagnostics import Diagnostic, Place, printable
 from specgen.plan import DataFile
+from specgen.source import Node
 
-MOST_FAULTS = 20
+__all__ = ["FileRows", "matching_files", "read_rows", "shape_faults", "shape_in"]
+
+MOST_FAULTS = 20  # of each kind
+MOST_COLUMNS = 12
+BAD_FILES = {"syntax": "SG207", "damaged": "SG570", "encoding": "SG571", "library": "SG572", "shape": "SG573"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRows:
-    """One data file: its rows in order, or what is wrong with them."""
+    """One data file, and what is wrong with it."""
 
     file: DataFile
-    rows: tuple[Row, ...]
     faults: tuple[Diagnostic, ...]
 
 
-def matching_files(pattern: str) -> list[str]:
-    """The files that a path or a pattern names, sorted; relative to the working folder."""
-    if Path(pattern).is_file():
-        return [pattern]
-    return sorted(match for match in glob.glob(pattern, recursive=True) if Path(match).is_file())  # noqa: PTH207  (absolute too)
+def shape_in(node: Node) -> Shape:
+    """How the rows of a source of files or of the hub are read, as the spec says it."""
+    settings = node.plain()
+    assert isinstance(settings, dict), settings
+    return shape_of(settings["format"], settings["fields"], settings["row"])
 
 
-def read_rows(path: str, form: str) -> FileRows:
-    """Reads a JSON Lines file whose rows have one of the formats of formats.py.
+def shape_faults(node: Node) -> Iterator[Diagnostic]:
+    """What is wrong with `fields` and `row` whatever the rows are."""
+    shape = shape_in(node)
+    for column in wrong_fields(shape):
+        form, key = FORMATS[shape.format], node.children["fields"].children[column]
+        known = [*form.needs, *form.may]
+        near = difflib.get_close_matches(column, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"its columns are {', '.join(known)}"
+        yield _told("SG574", key, f"the format {shape.format} has no column {printable(column)}", hint)
+    if shape.row is None:
+        return
+    if shape.fields:
+        hint = "the template names the columns itself: leave fields out"
+        yield _told("SG574", node.children["fields"], "fields has no effect beside row", hint)
+    if fault := syntax_fault(shape.row):
+        index, reason = fault
+        row = node.children["row"]
+        yield _told("SG575", row if index is None else row.items[index], f"row is no Jinja template: {reason}")
 
-    Byte order marks, CRLF and blank lines are no part of a row. Raises OSError where the file cannot be read.
+
+def read_rows(path: str, node: Node, *, drop: bool, take: Callable[[Conversation], None]) -> FileRows:
+    """Reads a file of the source `node`, whose rows `take` is called with. With `drop`, rows with faults are only counted.
+
+    Raises OSError where the file cannot be read.
     """
-    content = Path(path).read_bytes()
-    rows: list[Row] = []
-    faults: list[Diagnostic] = []
-    for line, text in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not text.strip():
-            continue
-        row = _read_row(text, path, line, form)
-        if isinstance(row, str):
-            rows.append(row)
-        else:
-            faults += row
-    if not rows and not faults:
-        faults.append(Diagnostic(code="SG206", message=f"{path} holds no rows"))
-    if len(faults) > MOST_FAULTS:
-        rest = Diagnostic(code="SG208", message=f"{path} has {len(faults) - MOST_FAULTS} more faults like these")
-        faults = [*faults[:MOST_FAULTS], rest]
-    file = DataFile(path=path, rows=len(rows), bad_rows=0, sha256=hashlib.sha256(content).hexdigest())
-    return FileRows(file=file, rows=tuple(rows), faults=tuple(faults))
-
-
-def fitting_format(path: str, form: str) -> str | None:
-    """Another format, that the first rows of a file have without a fault; None where there is no such one."""
-    rows: list[object] = []
-    for text in Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        if text.strip() and len(rows) < MOST_FAULTS:
-            try:
-                rows.append(json.loads(text))
-            except (ValueError, RecursionError):
-                return None
-    others = [other for other in READERS if other != form]
-    return next((other for other in others if rows and not any(turns_of(row, other)[1] for row in rows)), None)
-
-
-def _read_row(text: bytes, path: str, line: int, form: str) -> Row | list[Diagnostic]:
+    with Path(path).open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    faults, rows = _Faults(path), 0
     try:
-        row = json.loads(text)
-    except UnicodeDecodeError:
-        return [Diagnostic(code="SG207", message="the line is not UTF-8", place=Place(file=path, line=line, column=1))]
-    except (ValueError, RecursionError) as error:  # a plain ValueError is about digits
-        other = "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
-        column, problem = getattr(error, "colno", 1), getattr(error, "msg", other)
-        hint = "a row is one JSON object on one line"
-        return [
-            Diagnostic(
-                code="SG207", message=f"the line is not JSON: {problem}", place=Place(file=path, line=line, column=column), hint=hint
-            )
-        ]
-    place = Place(file=path, line=line, column=1)
-    turns, problems = turns_of(row, form)
-    return [Diagnostic(code="SG208", message=problem, place=place) for problem in problems] or plain_row(turns)
+        for line, found in rows_of(path, shape_in(node)):
+            if isinstance(found, list):
+                faults.add(line, found)
+            else:
+                rows += 1
+                take(found)
+    except BadFile as error:
+        told = [_of_bad_file(path, error)]
+    else:
+        told = _of_whole_file(path, node, faults) if not rows else list(faults.left_out(rows) if drop else faults.diagnostics())
+    bad_rows = faults.rows if drop else 0
+    return FileRows(file=DataFile(path=path, rows=rows, bad_rows=bad_rows, sha256=sha256), faults=tuple(told))
+
+
+@dataclass(slots=True)
+class _Faults:
+    """The faults of a file's rows by their kinds; of each kind those that are shown, and how many there are."""
+
+    path: str
+    rows: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    shown: list[Diagnostic] = field(default_factory=list)
+    next: dict[str, Diagnostic] = field(default_factory=dict)
+
+    def add(self, line: int, problems: list[Problem]) -> None:
+        self.rows += 1
+        for problem in problems:
+            number = self.counts[problem.kind] = self.counts.get(problem.kind, 0) + 1
+            if number <= MOST_FAULTS:
+                self.shown.append(self.diagnostic(line, problem))
+            elif number == MOST_FAULTS + 1:
+                self.next[problem.kind] = self.diagnostic(line, problem)
+
+    def diagnostic(self, line: int, problem: Problem) -> Diagnostic:
+        hint = "a row is one JSON object on one line" if problem.kind == "not JSON" else None
+        place = Place(file=self.path, line=line, column=problem.column)
+        return Diagnostic(code="SG207" if problem.unread else "SG208", message=printable(problem.text), place=place, hint=hint)
+
+    def left_out(self, good_rows: int) -> Iterator[Diagnostic]:
+        """What is told where rows with faults are left out."""
+        if self.rows:
+            first = self.shown[0]
+            message = f"{self.rows:,} of {self.rows + good_rows:,} rows are left out for faults; here {first.message}"
+            yield Diagnostic(code="SG577", severity="note", message=message, place=first.place)
+
+    def diagnostics(self) -> Iterator[Diagnostic]:
+        yield from self.shown
+        for kind, following in self.next.items():
+            more = self.counts[kind] - MOST_FAULTS
+            yield replace(following, message=f"{more:,} more fault{'s' if more > 1 else ''} of this kind: {kind}", hint=None)
+
+
+def _of_bad_file(path: str, error: BadFile) -> Diagnostic:
+    place = Place(file=path, line=error.line, column=1) if error.line is not None else None
+    message = error.text if place else f"{path}: {error.text}"
+    return Diagnostic(code=BAD_FILES[error.what], message=printable(message), place=place, hint=error.hint)
+
+
+def _of_whole_file(path: str, node: Node, faults: _Faults) -> list[Diagnostic]:
+    """One fault instead of one for each row, where no row has the format of the spec for one and the same reason."""
+    if not faults.rows:
+        return [Diagnostic(code="SG206", message=f"{path} holds no rows")]
+    shape, rows = shape_in(node), first_rows(path)
+    if shape.row is None and (other := fitting_format(rows, shape.format)):
+        message = f"the rows of {path} have the format {other}, not {shape.format}"
+        return [_told("SG517", _format_node(node), message, f"write format: {other}")]
+    if lacking := missing_column(rows, shape):
+        missing, columns, near = lacking
+        shown = ", ".join(columns[:MOST_COLUMNS]) + (", …" if len(columns) > MOST_COLUMNS else "")
+        message = f"{path} has no column {missing}, which the format {shape.format} needs; it has {shown or 'none'}"
+        hint = f"write fields: {{{missing}: {near or 'NAME'}}}" if missing in FORMATS[shape.format].needs else f"fields names {missing}"
+        if len(columns) == 1 and describe(path)[0] == "csv":
+            hint = "columns are told apart by a comma, a semicolon, a tab or |, whichever the header has"
+        return [_told("SG576", _format_node(node), printable(message), printable(hint))]
+    return list(faults.diagnostics())
+
+
+def _format_node(node: Node) -> Node:
+    """Where the spec says the format, or else the path."""
+    form = node.children["format"]
+    return form if form.place else node.children["path"]
+
+
+def _told(code: str, node: Node, message: str, hint: str | None = None) -> Diagnostic:
+    return Diagnostic(code=code, message=message, place=node.place or node.key, hint=hint)

@@ -56,6 +56,7 @@ RULES: tuple[Rule, ...] = (
     data.text_rows_have_no_turns,
     sources.paths_stay_inside,
     sources.files_are_read_once,
+    sources.few_rows_are_left_out,
     sources.sources_carry_weight,
     sources.the_hub_is_pinned,
     mixing.shares_go_together,

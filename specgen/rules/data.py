@@ -54,6 +54,8 @@ def limits_go_with_the_policy(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     limits = tree.children["data"].children["limits"].children
     for what, does in (("dropped", "drop"), ("truncated", "truncate")):
         node = limits[what]
+        if what == "dropped" and tree.text("data", "on_bad_row") == "drop":
+            continue
         if node.place and node.value != 0 and policy not in (does, "truncate" if what == "dropped" else does):
             yield Diagnostic(
                 code="SG512",

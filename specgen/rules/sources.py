@@ -62,6 +62,21 @@ def files_are_read_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
                 )
 
 
+def few_rows_are_left_out(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """on_bad_row: drop leaves rows out, up to data.limits.dropped."""
+    files = [file for source in (*facts.sources, *facts.validation_sources) for file in source.files]
+    bad_rows, rows = sum(file.bad_rows for file in files), sum(file.rows for file in files)
+    most = tree.real("data", "limits", "dropped")
+    if bad_rows > most * (bad_rows + rows):
+        yield Diagnostic(
+            code="SG234",
+            message=f"{bad_rows / (bad_rows + rows):.1%} of the rows of files are left out for faults;"
+            f" data.limits.dropped allows {most:.1%}",
+            place=place_of(tree, "data", "limits", "dropped"),
+            hint="mend the rows, or raise data.limits.dropped",
+        )
+
+
 def sources_carry_weight(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A source that is hardly there is hardly learned. A share says that it is meant."""
     if facts.rows is None or facts.rows < MANY_ROWS:

@@ -13,7 +13,7 @@ from pyarrow import ipc, parquet
 
 from conversations.files import chunks, matching_files, parse, text_lines
 from conversations.kinds import describe
-from conversations.problems import BadFile, Problem
+from conversations.problems import BadFile, Problem, unread
 
 CASES = Path(__file__).parents[1] / "cases"
 ROWS = [{"q": f"question {number}", "a": f"answer {number}"} for number in range(5)]
@@ -29,7 +29,7 @@ def problem(path):
     """The only row's problem, as `number: text`."""
     ((number, row),) = read(path)
     assert isinstance(row, Problem), row
-    return f"{number}: {row.text}"
+    return f"{number}:{row.column}: {row.text}"
 
 
 def bad(path):
@@ -132,15 +132,15 @@ def test_an_array_is_read_as_it_goes(written, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ('{"a": 1,}', "1: the line is not JSON: Expecting property name enclosed in double quotes at column 9"),
-        ('{"a": 1} {"a": 2}', "1: the line is not JSON: a second value on the line at column 10"),
-        ('{"a": NaN}', "1: NaN is no JSON number"),
-        ('{"a": -Infinity}', "1: -Infinity is no JSON number"),
-        ('{"a": {"role": 1, "role": 2}}', "1: an object has the key \"role\" twice"),
-        ('{"a": "cut of', "1: the line is not JSON: Unterminated string starting at column 7"),
-        ('{"a": ' + "9" * 5000 + "}", "1: a number in the line has too many digits"),
-        ('{"a": ' + "[" * 100000, "1: the line is nested too deeply"),
-        (b'{"a": "caf\xe9"}', "1: the line is not UTF-8: byte 0xe9 at column 11"),
+        ('{"a": 1,}', "1:9: the line is not JSON: Expecting property name enclosed in double quotes"),
+        ('{"a": 1} {"a": 2}', "1:10: the line is not JSON: a second value on the line"),
+        ('{"a": NaN}', "1:1: NaN is no JSON number"),
+        ('{"a": -Infinity}', "1:1: -Infinity is no JSON number"),
+        ('{"a": {"role": 1, "role": 2}}', "1:1: an object has the key \"role\" twice"),
+        ('{"a": "cut of', "1:7: the line is not JSON: Unterminated string starting"),
+        ('{"a": ' + "9" * 5000 + "}", "1:1: a number in the line has too many digits"),
+        ('{"a": ' + "[" * 100000, "1:1: the line is nested too deeply"),
+        (b'{"a": "caf\xe9"}', "1:1: the line is not UTF-8: byte 0xe9 at column 11"),
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_json_says_why_and_the_next_is_read(line, text, written):
@@ -163,7 +163,7 @@ def test_o02_a_trailing_comma_names_its_line():
 
 
 def test_o02_two_objects_on_a_line_are_not_one_row():
-    assert problem(CASES / "o02_two_objects_one_line.jsonl") == "1: the line is not JSON: a second value on the line at column 146"
+    assert problem(CASES / "o02_two_objects_one_line.jsonl") == "1:146: the line is not JSON: a second value on the line"
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_an_element_that_json_forbids_is_one_fault_and_the_others_are_read(writt
     found = read(written('[{"a": 1},\n{"a": 1, "a": 2},\n{"a": NaN}, {"a": 3}]'))
     assert found == [
         (1, {"a": 1}),
-        (2, Problem("a key twice", "", 'an object has the key "a" twice')),
-        (3, Problem("not JSON", "", "NaN is no JSON number")),
+        (2, unread("a key twice", 'an object has the key "a" twice')),
+        (3, unread("not JSON", "NaN is no JSON number")),
         (3, {"a": 3}),
     ]
 
@@ -214,7 +214,7 @@ def test_the_delimiter_is_the_headers(delimiter, written):
 
 def test_a_csv_row_of_another_length_is_a_fault_of_that_row(written):
     found = read(written("q,a\nx,y,z\nu,v\n", "a.csv"))
-    assert found == [(2, Problem("another number of fields", "", "the row has 3 fields, and the header 2")), (3, {"q": "u", "a": "v"})]
+    assert found == [(2, unread("another number of fields", "the row has 3 fields, and the header 2")), (3, {"q": "u", "a": "v"})]
 
 
 def test_a_column_without_a_name_is_no_column(written):
@@ -314,13 +314,13 @@ def test_patterns_name_files_in_order(written, tmp_path):
 def test_another_encoding_is_named(wide, written):
     what, line, said, hint = bad(written('{"a": "text"}\n'.encode(wide)))
     assert (what, line) == ("encoding", 1)
-    assert said == ("it is UTF-16" if wide == "utf-16" else "it is UTF-16 without a byte order mark")
+    assert said == ("the file is UTF-16" if wide == "utf-16" else "the file is UTF-16 without a byte order mark")
     assert hint.startswith("write it as UTF-8")
 
 
 def test_a_file_that_is_no_data_is_named(written):
     assert bad(written(b"\x7fELF\0\0\1\2\3")) == (
-        "encoding", 1, "it is no text, and no data file that is known",
+        "encoding", 1, "the file is no text, and no data file that is known",
         "JSON, JSON Lines, CSV, Parquet, Arrow and text are read, each also as .gz or .zst",
     )  # fmt: skip
 

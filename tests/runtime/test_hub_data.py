@@ -9,10 +9,9 @@ import sys
 
 import pytest
 
-from conversations.row import plain_row
-from runtime.config import HubSource
+from runtime.config import HubSource, TurnRule
 from runtime.data.dataset import load_rows
-from runtime.data.hub import checked, read_hub
+from runtime.data.hub import checked, conversations_of, read_hub
 from runtime.stages import read_stage
 from tests.hub_stand_in import COMMIT, NEWER, Hub, Repo
 
@@ -25,8 +24,13 @@ def jsonl(rows):
 
 
 def source(**changed):
-    settings = {"repo": "team/rows", "revision": None, "subset": None, "split": "train", "format": "alpaca", "weight": 1.0, "rows": None}
+    settings = {"name": None, "repo": "team/rows", "revision": None, "subset": None, "split": "train", "streaming": False}
+    settings |= {"format": "alpaca", "fields": {}, "row": None, "weight": 1.0, "share": None, "limit": None, "rows": None}
     return HubSource(**{**settings, **changed})
+
+
+def rows(found, of, **how):
+    return list(checked(found, of, **how))
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +99,44 @@ def test_what_is_not_on_the_hub_is_named(data_stage, named, said):
     assert "Traceback" not in done.stderr
 
 
-def test_faulty_rows_are_listed_with_their_index_and_the_rest_counted(fault_of):
-    rows = [{"instruction": "a", "output": "b"}, {"instruction": None, "output": "b"}, *({"output": "b"} for _ in range(30))]
-    text = fault_of(checked, rows, source())
-    lines = text.splitlines()
-    assert lines[:3] == [
+def test_faulty_rows_are_listed_by_kind_and_the_rest_counted(fault_of):
+    found = [{"instruction": "a", "output": "b"}, {"instruction": None, "output": "b"}, *({"output": "b"} for _ in range(30))]
+    lines = fault_of(rows, found, source()).splitlines()
+    assert lines[:4] == [
         "error SG418: rows of team/rows@main do not have the format alpaca",
-        "  row 1: the row has no instruction",
-        "  row 2: the row has no instruction",
+        "  row 2: instruction is null; it has to be text",
+        "  row 3: the row has no instruction",
+        "  row 4: the row has no instruction",
     ]
-    assert lines[-2:] == ["  and 11 more like these", "  hint: name the right format, or another data set"]
-    assert len(lines) == 1 + 20 + 2
+    assert lines[-2:] == ["  and 10 more of this kind: no column instruction", "  hint: name the right format, or another data set"]
+    assert len(lines) == 1 + 1 + 20 + 2
+
+
+def test_the_format_or_the_column_that_is_meant_is_named(fault_of):
+    assert fault_of(rows, CHATS, source()).splitlines()[-1] == "  hint: write format: openai"
+    found = [{"dialog": CHATS[0]["messages"], "id": 1}]
+    assert fault_of(rows, found, source(format="openai")).splitlines()[-1] == "  hint: write format: sharegpt"
+    found = [{"exchange": CHATS[0]["messages"], "id": 1}]
+    assert fault_of(rows, found, source(format="openai")).splitlines()[-1] == "  hint: write fields: {messages: exchange}"
+    assert fault_of(rows, [{"a": "x"}], source()).splitlines()[-1] == "  hint: its columns are a"
+
+
+def test_rows_without_their_format_may_be_left_out(fault_of):
+    faulty = {"messages": [{"role": "user", "content": None}]}
+    assert rows([*CHATS, faulty], source(format="openai"), drop=True) == CHATS
+    assert fault_of(rows, [faulty], source(format="openai"), drop=True).startswith("error SG418: ")
+
+
+def test_columns_are_renamed_and_rows_are_made_by_a_template():
+    found = [{"dialog": CHATS[0]["messages"]}]
+    assert rows(found, source(format="openai", fields={"messages": "dialog"})) == CHATS
+    template = (TurnRule(role="user", content="{{ q }}"), TurnRule(role="assistant", content="{{ a }}"))
+    assert rows([{"q": "Hi", "a": "Hello."}], source(row=template)) == CHATS
+    assert rows([{"q": "Hi", "a": "Hello."}], source(row='{"instruction": {{ q | tojson }}, "output": {{ a | tojson }}}')) == CHATS
 
 
 def test_a_split_without_rows_is_refused(fault_of):
-    assert fault_of(checked, [], source()) == "error SG418: the split train of team/rows@main holds no rows"
+    assert fault_of(rows, [], source()) == "error SG418: the split train of team/rows@main holds no rows"
 
 
 def test_nulls_that_arrow_fills_in_are_no_keys_of_a_row():
@@ -117,12 +144,35 @@ def test_nulls_that_arrow_fills_in_are_no_keys_of_a_row():
         "messages": [{"role": "user", "content": "Hi", "tool_calls": None}, {**CHATS[0]["messages"][1], "tool_calls": None}],
         "id": None,
     }
-    assert checked([filled], source(format="openai")) == [plain_row([("user", "Hi"), ("assistant", "Hello.")])]
+    assert rows([filled], source(format="openai")) == CHATS
 
 
 def test_a_null_that_is_a_text_is_a_fault(fault_of):
     row = {"messages": [{"role": "user", "content": None}, {"role": "assistant", "content": "Hello."}]}
-    assert "  row 0: messages[0].content is null; it has to be text" in fault_of(checked, [row], source(format="openai"))
+    assert "  row 1: messages[0].content is null; it has to be text" in fault_of(rows, [row], source(format="openai"))
+
+
+def test_what_is_streamed_is_fetched_as_far_as_it_is_read(tmp_path, hub):
+    """Of a stream the first row is there before the second is asked for; and a token in a message is hidden."""
+    code = (
+        "import itertools; from runtime.data import hub; from runtime.faults import RunFault\n"
+        "from tests.runtime.test_hub_data import source\n"
+        "of = source(streaming=True)\n"
+        "print(list(itertools.islice(hub.conversations_of(of), 1))[0]['messages'][0]['content'], len(hub.read_hub(of)))\n"
+        "try: hub.read_hub(source(split='hf_abcdefghijklmnop', streaming=True))\n"
+        "except RunFault as fault: print(fault.code, 'hf_abc' in fault.message.replace('split', ''), sep=' ')\n"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["Count 0. 6", "SG417 False"], done.stderr
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_is_a_data_set_too(tmp_path, streaming):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.jsonl").write_bytes(jsonl(ALPACA))
+    of = source(repo=str(tmp_path / "rows"), streaming=streaming)
+    assert [row["messages"][1]["content"] for row in conversations_of(of)] == [row["output"] for row in ALPACA]
 
 
 def test_datasets_that_is_not_installed_is_named(monkeypatch, fault_of):

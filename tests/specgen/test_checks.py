@@ -17,6 +17,7 @@ PASSING = sorted(GOOD.iterdir())
 
 
 OF_THE_CALL = {"SG001", "SG109", "SG110"}  # no spec, --profile, --set: tests/specgen/test_cli.py
+OF_THE_MACHINE = {"SG572"}  # a library that is not installed: tests/specgen/test_rows.py
 
 
 def checked_codes():
@@ -26,7 +27,7 @@ def checked_codes():
     files += [file for folder in ("rules", "facts") for file in (package / folder).rglob("*.py")]
     sources = [file.read_text(encoding="utf-8") for file in files]
     named = {code for text in sources for code in re.findall(r'"(SG\d{3})"', text)}
-    return sorted((named | {conflict.code for conflict in matrix().conflicts}) - OF_THE_CALL)
+    return sorted((named | {conflict.code for conflict in matrix().conflicts}) - OF_THE_CALL - OF_THE_MACHINE)
 
 
 def failing():

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from conversations.formats import Shape
+from conversations.rows import rows_of
 from specgen.facts.model import read_model_facts
-from specgen.facts.rows import read_rows
 from specgen.limits import TooMuch, limited
 from specgen.plan import LocalBase
 
@@ -178,8 +179,8 @@ def test_a_model_file_without_bottom_is_told(name, tmp_path):
 def test_a_row_with_an_endless_number_is_told(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text(f'{{"messages": {"1" * 5000}}}\n')
-    (fault,) = read_rows(str(file), "openai").faults
-    assert (fault.code, fault.message) == ("SG207", "the line is not JSON: a number has too many digits")
+    ((line, (fault,)),) = rows_of(str(file), Shape("openai"))
+    assert (line, fault.text) == (1, "a number in the line has too many digits")
 
 
 def test_a_search_that_the_system_works_for_ends_too():
