@@ -6,33 +6,18 @@ Needs neither transformers nor PyTorch: the processes that tokenize start in a f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
+from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from conversations.generation_tag import END, START, MarkedGeneration, spans
 from conversations.row import Message
 from runtime.faults import WRONG, RunFault
 
 Span = tuple[int, int]
-START, END = "\ufdd1", "\ufdd2"  # noncharacters: no text holds them
-
-
-class MarkedGeneration(Extension):
-    """{% generation %}…{% endgeneration %}: what stands between them is said by the assistant. A START and an END come around it."""
-
-    tags = {"generation"}  # noqa: RUF012  (Jinja's own way)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
-
-    def _said(self, caller: Callable[[], str]) -> str:
-        return START + caller() + END
 
 
 class ChatTemplate:
@@ -52,7 +37,7 @@ class ChatTemplate:
 
     def render_marked(self, messages: Sequence[Message], tools: object = None) -> tuple[str, list[Span]]:
         """The text, and where {% generation %} stands around it: [start, end) in characters. Raises RunFault."""
-        return _spans(self._render(messages, tools, False))
+        return spans(self._render(messages, tools, False))
 
     def _render(self, messages: Sequence[Message], tools: object, prompt: bool) -> str:
         template = self._compiled.get("tool_use" if tools else "default") or self._compiled["default"]
@@ -60,20 +45,6 @@ class ChatTemplate:
             return template.render(messages=messages, tools=tools, documents=None, add_generation_prompt=prompt, **self._names)
         except (TemplateError, TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError) as error:
             raise RunFault("SG203", f"the chat template does not render this conversation: {error}", exit_code=WRONG) from None
-
-
-def _spans(marked: str) -> tuple[str, list[Span]]:
-    """The text without its marks, and what stood between them."""
-    found, length = [], 0
-    first, *parts = marked.split(START)
-    pieces = [first]
-    length = len(first)
-    for part in parts:
-        said, _, rest = part.partition(END)
-        found.append((length, length + len(said)))
-        length += len(said) + len(rest)
-        pieces += (said, rest)
-    return "".join(pieces), found
 
 
 def as_seen(messages: Sequence[Message]) -> list[Message]:

@@ -27,6 +27,7 @@ from runtime.generate import generation_config
 from runtime.model import load_tokenizer, pick_device, torch_dtype
 from runtime.proof import farthest, limit, logits, probe_ids, require_equal
 from runtime.text_format import row_format
+from runtime.tokenizer import save_tokenizer
 
 WEIGHTS = "model.safetensors"
 INDEX = WEIGHTS + ".index.json"
@@ -62,7 +63,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     form = row_format(tokenizer, config, system=config.chat.system)
     for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
         _link(folder / "convert" / file, out / file)
-    tokenizer.save_pretrained(str(out))
+    save_tokenizer(tokenizer, out)
     (out / "README.md").write_text(model_card(config, folder, merged=True), encoding="utf-8")
 
     model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).to(device).eval()

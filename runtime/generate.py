@@ -11,6 +11,7 @@ from tokenizers.decoders import DecodeStream
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from conversations.row import Message
+from runtime.chat_template import ChatFormat
 from runtime.config import ChatConfig
 from runtime.text_format import RowFormat
 
@@ -92,7 +93,7 @@ class Generator:
                 pieces.append(piece)
                 show(piece)
 
-        stream = TextStream(self.tokenizer, self.chat.stop)
+        stream = TextStream(self.tokenizer, (*self.chat.stop, *template_stops(self.form)))
         feeder = _Feeder(stream, take)  # no streamer: transformers calls that after the criteria, a token late
         torch.manual_seed(self.chat.seed)
         input_ids = torch.tensor([prompt], device=model.device)
@@ -127,9 +128,21 @@ def generation_config(
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, form: RowFormat, base: GenerationConfig | None) -> list[int]:
-    """Every id that ends an answer."""
+    """Every id that ends an answer: those of the template's stop texts that are one token, too."""
     ids = {*_as_list(form.end_of_turn), *_as_list(base.eos_token_id if base else None), *_as_list(tokenizer.eos_token_id)}
+    ids |= {token for text in template_stops(form) if (token := _token(tokenizer, text)) is not None}
     return sorted(ids)
+
+
+def template_stops(form: RowFormat) -> tuple[str, ...]:
+    """The texts that end an answer by the chat template."""
+    return form.masks.stop if isinstance(form, ChatFormat) else ()
+
+
+def _token(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:
+    """The id of a text that is a token of its own; None where it is several."""
+    token = tokenizer.convert_tokens_to_ids(text)
+    return int(token) if token is not None and tokenizer.convert_ids_to_tokens(token) == text else None
 
 
 def _as_list(ids: int | list[int] | None) -> list[int]:

@@ -19,6 +19,7 @@ from runtime.generate import generation_config
 from runtime.model import load_model, load_tokenizer, pick_device, torch_dtype
 from runtime.proof import farthest, limit, logits, probe_ids, require_equal
 from runtime.text_format import RowFormat, row_format
+from runtime.tokenizer import save_tokenizer
 from runtime.train import FINAL
 
 
@@ -40,7 +41,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     merged = model.merge_and_unload().to(dtype)  # added in float32, rounded once
     prepare_export(merged, config, tokenizer, form)
     merged.save_pretrained(str(out), max_shard_size=config.export.merged.max_shard_size)
-    tokenizer.save_pretrained(str(out))
+    save_tokenizer(tokenizer, out)
     (out / "README.md").write_text(model_card(config, folder, merged=True), encoding="utf-8")
     del model, merged, base
     gc.collect()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import gguf
 from runtime.config import HubBase, LocalBase, ModelConfig, Nf4Quantization, PackageBase, TemplateConfig
 from runtime.faults import WRONG, RunFault
+from runtime.tokenizer import begin_conversations
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +113,7 @@ def _download(base: HubBase, patterns: list[str]) -> Path:
 
 
 def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, with the chat template of the config."""
+    """The base model's tokenizer, with the chat template of the config, beginning as the tokenizer begins a text."""
     from transformers import AutoTokenizer
 
     path = locate(model.base, weights=False)
@@ -120,6 +121,7 @@ def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTo
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     if template.jinja is not None:
         tokenizer.chat_template = template.jinja
+    begin_conversations(tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked by position, never by this id
     return tokenizer

@@ -143,10 +143,19 @@ def check(specs: tuple[Path, ...], builds: Path, form: Format) -> None:
     "--method", type=click.Choice(["full", "lora", "qlora", "text"]), help="Only specs of this method; text: continued pretraining."
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How they are printed.")
-def list_command(patterns: tuple[str, ...], model: str | None, method: str | None, form: str) -> None:
-    """Show the specs that come along; of those that have every PATTERN somewhere."""
+@click.option("--templates", is_flag=True, help="The chat templates instead, for `template: NAME`.")
+def list_command(patterns: tuple[str, ...], model: str | None, method: str | None, form: str, templates: bool) -> None:
+    """Show the specs that come along, or the chat templates; of those that have every PATTERN somewhere."""
     from specgen.commands.library import as_json, as_table, matching
 
+    if templates:
+        from specgen.commands import templates as library
+
+        if model or method:
+            raise click.UsageError("--model and --method choose specs; a pattern finds a template by its name or models")
+        chosen = library.matching(patterns)
+        click.echo(library.as_json(chosen) if form == "json" else library.as_table(chosen) or "no chat template has all of that")
+        return
     found = matching(patterns, model, method)
     if form == "json":
         click.echo(as_json(found))

@@ -1,4 +1,4 @@
-"""The reference pages, from the schema and the explanations: `python -m specgen.reference` writes them into docs/reference."""
+"""The reference pages, from the schema, the explanations and the chat templates: `python -m specgen.reference` writes them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from specgen.diagnostics import Explanation, explanations
 from specgen.schema import Schema, is_variant, keys, spec_schema, types
+from specgen.templates_page import page as templates_page
 from specgen.validate import TYPE_NAMES
 
 RANGES = {"minimum": "at least", "exclusiveMinimum": "greater than", "maximum": "at most", "exclusiveMaximum": "less than"}
@@ -101,11 +102,12 @@ def _check(entry: Explanation) -> Iterator[str]:
 
 
 def main() -> None:
-    """Writes both pages into the folder that the call names."""
+    """Writes the pages into the folder that the call names."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spec.md").write_text(spec_page(), encoding="utf-8")
     (folder / "checks.md").write_text(checks_page(), encoding="utf-8")
+    (folder / "templates.md").write_text(templates_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

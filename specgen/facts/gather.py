@@ -11,6 +11,7 @@ from pathlib import Path
 
 from conversations.mixing import Mix, counts, held_out, number_held_out, shares_fault, totals
 from conversations.row import Row
+from conversations.templates import library
 from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
@@ -18,7 +19,7 @@ from specgen.facts.rows import matching_files, read_rows, shape_faults
 from specgen.facts.rowtable import Look, RowTable
 from specgen.facts.survey import Counted, Survey, survey
 from specgen.facts.synthetic import Rules, file_variables
-from specgen.facts.template import shipped_templates
+from specgen.facts.template import in_use
 from specgen.limits import TooMuch, limited
 from specgen.plan import DataFile, FileVariable, HubBase, LocalBase, PackageBase, TemplatePlan
 from specgen.reading import regular
@@ -104,11 +105,19 @@ class Facts:
         return "output" if self.model and self.model.model_type == "internlm2" else "lm_head"
 
     @property
-    def template_text(self) -> str | None:
+    def template_written(self) -> str | None:
         """The chat template's Jinja text, where it can be known."""
         if self.template.name != "tokenizer":
             return self.template.jinja
         return self.model.chat_template if self.model else None
+
+    @property
+    def template_text(self) -> str | None:
+        """The same as it is used: with the begin of text that the tokenizer puts before every text."""
+        text, tokenizer = self.template_written, self.model.tokenizer if self.model else None
+        if text is None or tokenizer is None:
+            return text
+        return in_use(text, bos=tokenizer.names.get("bos_token"), adds_bos=tokenizer.adds_bos)
 
 
 def gather(tree: Node) -> tuple[Facts, list[Diagnostic]]:
@@ -161,13 +170,14 @@ class _Gatherer:
 
     def template(self, node: Node) -> TemplatePlan:
         if isinstance(node.value, str):
-            shipped = shipped_templates()
-            if node.value != "tokenizer" and node.value not in shipped:
-                known = ["tokenizer", *shipped]
-                near = difflib.get_close_matches(node.value, known, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"the names are {', '.join(known)}; or {{file: PATH}}"
-                self.fault("SG201", node, f"there is no template named '{node.value}'", hint)
-            return TemplatePlan(name=node.value, jinja=shipped.get(node.value), stop=())
+            if node.value == "tokenizer":
+                return TemplatePlan(name=node.value, jinja=None, stop=())
+            if (found := library().get(node.value)) is not None:
+                return TemplatePlan(name=node.value, jinja=found.jinja, stop=found.stop)
+            near = " or ".join(f"'{name}'" for name in difflib.get_close_matches(node.value, ["tokenizer", *library()]))
+            hint = f"did you mean {near}?" if near else "specgen list --templates shows those that come along; or write {file: PATH}"
+            self.fault("SG201", node, f"there is no template named '{node.value}'", hint)
+            return TemplatePlan(name=node.value, jinja=None, stop=())
         kind, inner = next(iter(node.children.items()))
         if kind == "jinja":
             return TemplatePlan(name="inline", jinja=str(inner.value), stop=())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conversations.row import Conversation, Message, conversation_of, messages_of
-from specgen.facts.template import render_chat
+from specgen.facts.template import render_chat, render_spoken
 from specgen.plan import DataPlan
 from specgen.source import Node
 
@@ -48,20 +48,27 @@ def marked(template: str, row: str, marking: Marking) -> str:
         return f"{TRAINED[0]}{conversation['text']}{TRAINED[1]}"
     conversation = with_system(conversation, marking.system)
     messages, tools = conversation["messages"], conversation.get("tools")
-    text = render_chat(template, messages, add_generation_prompt=False, tools=tools)
+    text, said = render_spoken(template, messages, tools=tools)
     if marking.train_on == "all":
         return TRAINED[0] + text.rstrip("\n") + TRAINED[1]
     answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    places = dict(zip(answers, said, strict=True)) if len(said) == len(answers) else {}
     for index in reversed(answers[-1:] if marking.last_only else answers):
         if messages[index].get("train") is False or messages[index].get("weight") == 0:
             continue
-        start = len(render_chat(template, messages[:index], add_generation_prompt=True, tools=tools))
-        end = len(render_chat(template, messages[: index + 1], add_generation_prompt=False, tools=tools))
+        start, end = places.get(index) or _turn(template, messages, index, tools)
         answer = text[start:end].rstrip("\n")
         if not marking.end_of_turn:
             answer = _words(answer, str(messages[index]["content"]))
         text = text[:start] + TRAINED[0] + answer + TRAINED[1] + text[start + len(answer) :]
     return text.rstrip("\n")
+
+
+def _turn(template: str, messages: list[Message], index: int, tools: list[Any] | None) -> tuple[int, int]:
+    """Where an answer stands in a template that does not mark it: between what is rendered before it and with it."""
+    start = render_chat(template, messages[:index], add_generation_prompt=True, tools=tools)
+    end = render_chat(template, messages[: index + 1], add_generation_prompt=False, tools=tools)
+    return len(start), len(end)
 
 
 def _words(answer: str, content: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from conversations import begin_of_text
 from conversations.row import Message
 from specgen.limits import TooMuch, limited
-from specgen.places import data_folder
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 LONGEST_RENDERING = 0.5  # seconds
 # stand for control tokens whose texts only the tokenizer knows
 NAMES = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
-
-
-def shipped_templates() -> dict[str, str]:
-    """Name → Jinja text of the chat templates that come with specgen."""
-    folder = data_folder("chat_templates")
-    return {file.stem: file.read_text(encoding="utf-8").rstrip("\n") for file in sorted(folder.glob("*.jinja"))}
 
 
 def render_chat(
@@ -38,10 +32,23 @@ def render_chat(
 
     `names` are the texts of bos_token and its like. Raises jinja2.TemplateError, or whatever the template raises.
     """
+    return _spoken(template, messages, add_generation_prompt, names, tools)[0]
+
+
+def render_spoken(template: str, messages: list[Message], *, tools: list[Any] | None = None) -> tuple[str, list[tuple[int, int]]]:
+    """The same of a whole conversation, and where in it {% generation %} stands around the text: [start, end) in characters."""
+    return _spoken(template, messages, False, NAMES, tools)
+
+
+def _spoken(
+    template: str, messages: list[Message], add_generation_prompt: bool, names: Mapping[str, str], tools: list[Any] | None
+) -> tuple[str, list[tuple[int, int]]]:
     if template in _refused:
         raise _refused[template]
     try:
-        return _rendered(template, messages, add_generation_prompt, names, tools)
+        from conversations.generation_tag import spans
+
+        return spans(_rendered(template, messages, add_generation_prompt, names, tools))
     except (TooMuch, MemoryError) as error:
         _refused[template] = error
         raise
@@ -60,6 +67,17 @@ def _rendered(
 
 
 @cache
+def in_use(template: str, *, bos: str | None, adds_bos: bool) -> str:
+    """The template as the runtime uses it with a tokenizer that has this bos_token (conversations/begin_of_text.py)."""
+    turns: list[Message] = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    try:
+        text = render_chat(template, turns, add_generation_prompt=False, names={**NAMES, "bos_token": bos or ""})
+    except Exception:  # a template may raise anything, which is told elsewhere
+        return template
+    return begin_of_text.in_use(template, adds_bos=bool(bos) and adds_bos, begins=text.startswith(bos or ""))
+
+
+@cache
 def _compiled(template: str) -> Template:
     return _environment().from_string(template)
 
@@ -70,6 +88,8 @@ def _environment() -> SandboxedEnvironment:
     from jinja2.ext import loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    from conversations.generation_tag import MarkedGeneration
+
     def raise_exception(message: str) -> NoReturn:
         raise TemplateError(message)
 
@@ -79,7 +99,7 @@ def _environment() -> SandboxedEnvironment:
     def tojson(value: Any, indent: int | None = None) -> str:
         return json.dumps(value, ensure_ascii=False, indent=indent)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[MarkedGeneration, loopcontrols])
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = strftime_now

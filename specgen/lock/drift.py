@@ -64,7 +64,7 @@ def _template(lock: Lock, facts: Facts) -> Iterator[str]:
     if facts.template.name != lock.template.name:
         yield f"template {lock.template.name} → {facts.template.name}"
     elif not (facts.template.name == "tokenizer" and isinstance(facts.base, HubBase)):
-        text = facts.template_text
+        text = facts.template_written
         now = None if text is None else hashlib.sha256(text.encode()).hexdigest()
         if now != lock.template.sha256:
             yield f"{lock.template.name} {_short(lock.template.sha256)} → {_short(now)}"

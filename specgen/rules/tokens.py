@@ -135,16 +135,15 @@ def a_text_begins_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def a_text_begins(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """The runtime tokenizes what the template renders and adds nothing, so a begin of text has to be in the template."""
-    text, tokenizer = _probe(tree, facts), _tokenizer(facts)
-    bos = tokenizer.names.get("bos_token") if tokenizer else None
-    if text and tokenizer and bos and tokenizer.adds_bos and not text.startswith(bos):
+    """Where the tokenizer begins every text with a token and the template does not, the token is put in front: the user is told."""
+    tokenizer = _tokenizer(facts)
+    if tokenizer and _probe(tree, facts) and facts.template_text != facts.template_written and tokenizer.adds_bos:
         yield Diagnostic(
             code="SG542",
-            severity="warning",
-            message=f"the tokenizer begins every text with {bos}, and the chat template does not: the model would see none",
+            severity="note",
+            message=f"the tokenizer begins every text with {tokenizer.names['bos_token']}, which is put in front of the chat template, too",
             place=template_place(tree),
-            hint="write {{ bos_token }} at the start of the template",
+            hint="a template of your own may write {{ bos_token }} itself",
         )
 
 

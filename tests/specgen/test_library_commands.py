@@ -95,3 +95,19 @@ def test_what_cannot_be_begun_is_told(cli, tmp_path, arguments, message):
     assert ran.code == 2
     assert ran.err.startswith(message)
     assert (tmp_path / "there.yaml").read_text() == "mine"
+
+
+def test_chat_templates_are_listed_by_name_and_models(cli):
+    listed = [line.split()[0] for line in cli("list", "--templates").out.splitlines()]
+    assert {"default", "internlm2_chat", "chatml", "qwen3", "gemma3"} <= set(listed)
+    found = cli("list", "--templates", "internlm2", "chatml").out.splitlines()
+    assert [line.split()[0] for line in found] == ["internlm2", "internlm2_chat"]
+    (entry,) = json.loads(cli("list", "--templates", "moss", "--format", "json").out)
+    assert entry["stop"] == ["<eoc>", "<eom>"]
+    assert cli("list", "--templates", "no such thing").out == "no chat template has all of that\n"
+
+
+def test_a_template_has_no_method(cli):
+    ran = cli("list", "--templates", "--method", "lora")
+    assert ran.code == 2
+    assert "--model and --method choose specs; a pattern finds a template by its name or models" in ran.err

@@ -11,7 +11,8 @@ def test_an_installed_wheel_compiles_a_spec_elsewhere(root, tmp_path):
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path / "dist", root], check=True, stderr=subprocess.DEVNULL)
     (wheel,) = (tmp_path / "dist").glob("specgen-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"specgen/schemas/spec.schema.json", "specgen/specs/assistant.yaml", "specgen/chat_templates/chatml.jinja"} <= names
+    assert {"specgen/schemas/spec.schema.json", "specgen/specs/assistant.yaml", "conversations/chat_templates/chatml.jinja"} <= names
+    assert "conversations/chat_templates/index.yaml" in names
     assert "specgen/facts/published/meta-llama--Llama-3.1-8B.json" in names
     assert {"specgen/specs/data/custom_sft.jsonl", "runtime/templates/report.html.j2"} <= names
 
