@@ -32,7 +32,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A source, counted from 1, and how messages call it. `skips_bad`: rows without their format are left out."""
+    """A source of a config, counted from 1, and how messages call it."""
 
     number: int
     name: str
