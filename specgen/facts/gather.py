@@ -14,6 +14,7 @@ from conversations.row import Row
 from conversations.templates import library
 from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.figures import DataFigures
+from specgen.facts.llm import llm_facts
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
 from specgen.facts.rows import matching_files, read_rows, shape_faults
 from specgen.facts.rowtable import Look, RowTable
@@ -198,6 +199,10 @@ class _Gatherer:
             return SourceFacts(table=None)
         if kind == "file":
             return self.files(settings)
+        if kind == "llm":
+            found, faults = llm_facts(settings, self.rules)
+            self.faults += faults
+            return SourceFacts(table=None, requests=found.requests, variables=found.variables)
         if kind != "synthetic":
             return SourceFacts(table=None)
         table = RowTable(self.look)

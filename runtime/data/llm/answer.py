@@ -28,9 +28,10 @@ def answer_of(reply: Reply, schema: dict[str, Any] | None) -> Any:
         raise Misfit("it is no JSON") from None
     from jsonschema import validators
     from jsonschema.exceptions import best_match
+    from referencing import Registry
 
     checker = validators.validator_for(schema, default=validators.Draft202012Validator)
-    if error := best_match(checker(schema).iter_errors(answer)):
+    if error := best_match(checker(schema, registry=Registry()).iter_errors(answer)):  # the registry: nothing is fetched
         raise Misfit(f"it does not fit the schema: {error.json_path}: {error.message}")
     return answer
 

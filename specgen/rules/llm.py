@@ -1,0 +1,272 @@
+"""Rules about sources that another model writes: whatever would be noticed only after the answers are paid for."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from conversations.rules import names_in
+from specgen.diagnostics import Diagnostic
+from specgen.facts.gather import Facts, SourceFacts
+from specgen.facts.llm import CONVERSATION, turn_texts
+from specgen.source import Node
+
+OF_AN_ENDPOINT = ("base_url", "api_key_env", "timeout_s")
+INSIDE = ("localhost", "local", "internal", "lan", "svc", "test")  # last labels of names that only a network of one's own has
+
+
+def rows_hold_the_answer(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A row that does not name the answer is the same whatever the model writes."""
+    for source, _ in llm_sources(tree, facts):
+        row = source.children["row"]
+        if "answer" not in _named(row):
+            yield Diagnostic(
+                code="SG590",
+                message="no text of row names answer: what the model writes goes nowhere",
+                place=row.key or row.place,
+                hint='write {{ answer }}, as in - assistant: "{{ answer }}"',
+            )
+
+
+def the_schema_is_one(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A JSON Schema with a mistake accepts nothing, or anything."""
+    from jsonschema import validators
+    from jsonschema.exceptions import best_match
+
+    for source, _ in llm_sources(tree, facts):
+        node = source.children["schema"]
+        if not isinstance(schema := node.plain(), dict):
+            continue
+        checker = validators.validator_for(schema, default=validators.Draft202012Validator)
+        if error := best_match(checker(checker.META_SCHEMA).iter_errors(schema)):
+            at = _nearest(node, list(error.absolute_path))
+            message = f"schema is no JSON Schema: {error.json_path}: {error.message}"
+            yield Diagnostic(code="SG591", message=message, place=at.place or at.key)
+            continue
+        for ref in _unresolved(schema):
+            hint = "only what is in the schema itself can be referred to: '#/$defs/NAME'"
+            yield Diagnostic(code="SG591", message=f"schema refers to {ref}, which is not there", place=node.key or node.place, hint=hint)
+
+
+def rows_take_parts_that_are_there(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """answer.question needs a schema that asks for a question."""
+    for source, _ in llm_sources(tree, facts):
+        schema = source.children["schema"].plain()
+        for text in turn_texts(source.children["row"]):
+            for part in _parts(str(text.value)):
+                if found := _part(part, schema, str(text.value)):
+                    yield Diagnostic(code="SG592", severity=found[0], message=found[1], place=text.place, hint=found[2])  # type: ignore[arg-type]
+
+
+def the_budget_is_enough(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A budget that is smaller than what is to be asked ends the run on the way."""
+    for source, found in llm_sources(tree, facts):
+        judged = bool(source.children["judge"].children)
+        needed = found.requests * (2 if judged else 1)
+        budget = source.children["budget"].children["requests"]
+        if needed > int(str(budget.value)):
+            yield Diagnostic(
+                code="SG593",
+                severity="warning",
+                message=f"{found.requests:,} prompts{' and their judgements' if judged else ''} are at least {needed:,} requests, "
+                f"and the budget is {budget.value:,}: the run will stop on the way",
+                place=budget.place or source.children["prompt"].key,
+                hint=f"budget: {{requests: {needed + needed // 10}}}; answers that are kept from earlier runs count for nothing",
+            )
+
+
+def samples_differ(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """At temperature 0 a model gives one answer, however often it is asked."""
+    for source, _ in llm_sources(tree, facts):
+        samples = source.children["samples"]
+        if samples.value != 1 and source.real("temperature") == 0:
+            yield Diagnostic(
+                code="SG501",
+                severity="warning",
+                message=f"samples: {samples.value} at temperature 0 are {samples.value} times the same answer",
+                place=samples.place,
+                hint="temperature: 0.8, or samples: 1",
+            )
+
+
+def the_endpoint_is_an_address(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """base_url is what stands before /chat/completions."""
+    for source, _ in llm_sources(tree, facts):
+        url = source.children["base_url"]
+        if source.children["local"].value:
+            for name in OF_AN_ENDPOINT:
+                if source.children[name].place:
+                    message = f"{name} is for an endpoint, and local: true asks none"
+                    yield Diagnostic(code="SG594", message=message, place=source.children[name].key, hint=f"leave out {name}, or local")
+            continue
+        try:
+            parts = urlsplit(str(url.value))
+            wrong = (
+                "holds a user or a password" if "@" in parts.netloc
+                else "has a query" if parts.query or parts.fragment
+                else "names no host" if not parts.hostname
+                else "ends with /chat/completions, which is added to it" if parts.path.rstrip("/").endswith("/chat/completions")
+                else "has a port that is none" if parts.port == 0
+                else None
+            )  # fmt: skip
+        except ValueError:
+            wrong = "is no address"
+        if wrong:
+            hint = "write the part before /chat/completions, as in https://api.openai.com/v1; keys are read from the environment (api_key_env)"
+            yield Diagnostic(code="SG594", message=f"base_url {wrong}", place=url.place, hint=hint)
+
+
+def the_key_is_set(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """The machine that runs the spec needs the key; this one may be another."""
+    for source, _ in llm_sources(tree, facts):
+        name = source.children["api_key_env"]
+        if isinstance(name.value, str) and not source.children["local"].value and not os.environ.get(name.value, "").strip():
+            yield Diagnostic(
+                code="SG595",
+                severity="note",
+                message=f"the environment variable {name.value} is not set here; the run needs it to ask {source.text('model')}",
+                place=name.place,
+                hint=f"export {name.value}=… on the machine that runs; answers that are kept need no key",
+            )
+
+
+def the_key_travels_hidden(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Over plain HTTP everybody on the way reads the key."""
+    for source, _ in llm_sources(tree, facts):
+        url = source.children["base_url"]
+        if source.children["api_key_env"].value is None or source.children["local"].value:
+            continue
+        try:
+            parts = urlsplit(str(url.value))
+            public = parts.scheme == "http" and _public(parts.hostname or "localhost")
+        except ValueError:
+            continue
+        if public:
+            yield Diagnostic(
+                code="SG596",
+                severity="warning",
+                message=f"the key goes to {parts.hostname} unencrypted",
+                place=url.place,
+                hint=f"write https://{parts.netloc}{parts.path}",
+            )
+
+
+def judges_see_the_conversation(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A judge that is not shown the answer gives every conversation the same mark."""
+    for source, _ in llm_sources(tree, facts):
+        judge = source.children["judge"].children
+        if judge and not _named(judge["prompt"]) & {"assistant", "messages"}:
+            yield Diagnostic(
+                code="SG597",
+                message="the judge is not shown the answer: its prompt names neither assistant nor messages",
+                place=judge["prompt"].key or judge["prompt"].place,
+                hint=f"a judge's prompt may name {', '.join(CONVERSATION)}",
+            )
+
+
+def variables_are_asked(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A variable that neither the prompt nor the row names only multiplies what is paid for."""
+    for source, _ in llm_sources(tree, facts):
+        variables = source.children["variables"].children
+        named = _named(source.children["prompt"]) | _named(source.children["row"])
+        for name, node in variables.items():
+            if name not in named and named <= {*variables, "answer"}:  # else one of them is misspelled
+                times = f", and makes {len(node.items)} times as many requests" if len(node.items) > 1 else ""
+                message = f"neither prompt nor row names the variable {name}{times}"
+                hint = f"write {{{{ {name} }}}} in the prompt; samples asks for more answers"
+                yield Diagnostic(code="SG515", severity="warning", message=message, place=node.key or node.place, hint=hint)
+
+
+def llm_sources(tree: Node, facts: Facts) -> Iterator[tuple[Node, SourceFacts]]:
+    """The sources that another model writes, those of validation among them."""
+    data = tree.children["data"].children
+    validation = data["validation"].children.get("sources")
+    for nodes, found in ((data["sources"].items, facts.sources), (validation.items if validation else [], facts.validation_sources)):
+        for node, source in zip(nodes, found, strict=True):
+            if "llm" in node.children:
+                yield node.children["llm"], source
+
+
+def _named(turns: Node) -> set[str]:
+    """The names in the texts of turns. Empty where one is no Jinja, which is told elsewhere."""
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        return {name for text in turn_texts(turns) for name in names_in(str(text.value))}
+    except TemplateSyntaxError:
+        return set()
+
+
+def _parts(text: str) -> list[str]:
+    """The parts of the answer that a text takes, as in answer.question or answer['question']."""
+    from jinja2 import Environment, TemplateSyntaxError, nodes
+
+    try:
+        parsed = Environment().parse(text)  # noqa: S701  (parsed only)
+    except TemplateSyntaxError:
+        return []
+    found: list[str] = []
+    for node in parsed.find_all((nodes.Getattr, nodes.Getitem)):
+        if isinstance(node.node, nodes.Name) and node.node.name == "answer":
+            key = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+            found += [key] if isinstance(key, str) else []
+    return list(dict.fromkeys(found))
+
+
+def _part(part: str, schema: Any, text: str) -> tuple[str, str, str] | None:
+    """What is wrong with taking a part of the answer: severity, message, hint."""
+    if schema is None:
+        return "error", f"answer is a text and has no part {part}: there is no schema", "give a schema, or write {{ answer }}"
+    properties = schema.get("properties")
+    if not isinstance(properties, dict) or any(word in schema for word in ("$ref", "allOf", "anyOf", "oneOf")):
+        return None
+    if part not in properties:
+        near = difflib.get_close_matches(part, properties, n=1)
+        hint = f"did you mean 'answer.{near[0]}'?" if near else f"the schema has {', '.join(properties)}"
+        return "error", f"answer.{part} is not in the schema", hint
+    if part not in schema.get("required", ()) and "default" not in text and "defined" not in text:
+        return "warning", f"the model may leave out answer.{part}: the schema does not require it", f"required: [{part}] in the schema"
+    return None
+
+
+def _nearest(node: Node, path: list[str | int]) -> Node:
+    for step in path:
+        node = node.child(step) or node
+    return node
+
+
+def _unresolved(schema: dict[str, Any]) -> Iterator[str]:
+    """References of a schema that lead nowhere, or out of it: nothing is fetched."""
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    root: Any = Registry().with_resource("", DRAFT202012.create_resource(schema))
+    for ref in dict.fromkeys(_refs(schema)):
+        try:
+            root.resolver().lookup(ref)
+        except (Unresolvable, ValueError):
+            yield ref
+
+
+def _refs(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for inner in value.values():
+            yield from _refs(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _refs(inner)
+
+
+def _public(host: str) -> bool:
+    """Whether a host may be reached through networks of others."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." in host and host.rpartition(".")[2] not in INSIDE
