@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
 from conversations.row import digest
-from runtime.config import LlmSource
-from runtime.data.llm.texts import turns
+from conversations.rules import RowsOf, Writer
+from conversations.variables import combinations, values_of
+from runtime.config import LlmSource, TurnRule
+from runtime.data.synthetic import plain_variables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,16 +25,22 @@ class Prompt:
     sample: int
 
 
-def prompts_of(source: LlmSource, *, seed: int) -> Iterator[Prompt]:
-    """All prompts, in the order of their rows."""
-    render = turns(source.prompt)
+def prompts_of(source: LlmSource, *, seed: int, rows_of: RowsOf) -> Iterator[Prompt]:
+    """All prompts, in the order of their rows. Raises RunFault for a file that has changed since the spec was compiled."""
+    values_by_name = values_of(plain_variables(source.variables), rows_of=rows_of)
+    writer = writer_of(source.prompt, seed=seed)
     asked: Counter[int] = Counter()
-    for values in _combinations(source, seed=seed):
-        messages = tuple(render(values))
+    for values in combinations(values_by_name, combine=source.combine, sample=source.sample, seed=seed):
+        messages = tuple(writer.write(values)["messages"])
         name = digest(json.dumps(messages, ensure_ascii=False))
         for _ in range(source.samples):
             yield Prompt(values=values, messages=messages, sample=asked[name])
             asked[name] += 1
+
+
+def writer_of(turns: Sequence[TurnRule], *, seed: int) -> Writer:
+    """What renders turns: of a prompt, a row or a judge's prompt."""
+    return Writer([{"role": turn.role, "content": turn.content} for turn in turns], seed)
 
 
 def derived_seed(messages: tuple[dict[str, str], ...], sample: int, attempt: int) -> int:
@@ -41,11 +48,3 @@ def derived_seed(messages: tuple[dict[str, str], ...], sample: int, attempt: int
     train.seed asks nothing again."""
     text = json.dumps([messages, sample, attempt], ensure_ascii=False)
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest(), "little") >> 1
-
-
-def _combinations(source: LlmSource, *, seed: int) -> Iterator[dict[str, Any]]:
-    assert source.sample is None and all(isinstance(values, tuple) for values in source.variables.values()), "not made yet"
-    lists = [values for values in source.variables.values() if isinstance(values, tuple)]
-    together = itertools.product(*lists) if source.combine == "product" else zip(*lists, strict=True)
-    for values in together:
-        yield dict(zip(source.variables, values, strict=True))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from conversations.row import Conversation, canonical, digest
+from conversations.row import Conversation, Row, canonical, digest
+from conversations.rules import RowsOf, RuleFault, Writer
 from runtime import console
 from runtime.config import LlmSource
 from runtime.data.llm.answer import Misfit, answer_of, mark_of
 from runtime.data.llm.budget import Meter, UsedUp
 from runtime.data.llm.cache import Cache
 from runtime.data.llm.endpoint import Endpoint
-from runtime.data.llm.prompts import Prompt, derived_seed, prompts_of
+from runtime.data.llm.prompts import Prompt, derived_seed, prompts_of, writer_of
 from runtime.data.llm.request import Reply, Request
-from runtime.data.llm.texts import turns
 from runtime.faults import RunFault
 
 MOST_REFUSED = 0.1  # share of the answers
@@ -60,13 +60,20 @@ class Made:
     misfit: str | None = None
 
 
-def rows(source: LlmSource, *, seed: int, cache: Path, say: Say = console.say) -> Iterator[Conversation]:
-    """Conversations, one after the other. Raises RunFault where the model, its answers or the budget end it before its end; what was
-    answered until then is in `cache`."""
+def no_rules(name: str) -> Sequence[Row]:
+    """For a source whose variables name no rule."""
+    raise KeyError(name)
+
+
+def rows(source: LlmSource, *, seed: int, cache: Path, say: Say = console.say, rows_of: RowsOf = no_rules) -> Iterator[Conversation]:
+    """Conversations, one after the other; `rows_of` gives those of the synthetic sources that variables name.
+
+    Raises RunFault where the model, its answers or the budget end it before its end; what was answered until then is in `cache`.
+    """
     with asyncio.Runner() as runner:
-        maker = runner.run(_maker(source, Cache(cache)))
+        maker = runner.run(_maker(source, Cache(cache), seed))
         counts, met, work = maker.counts, set[int](), deque[asyncio.Task[Made]]()
-        prompts = prompts_of(source, seed=seed)
+        prompts = prompts_of(source, seed=seed, rows_of=rows_of)
         with console.counting_bar(f"llm {name_of(source)}", source.requests) as bar:
             try:
                 while True:
@@ -118,6 +125,8 @@ class Maker:
     cache: Cache
     model: Model
     meter: Meter
+    row: Writer
+    judge: Writer | None
     counts: Counts = field(default_factory=Counts)
     _under_way: dict[str, asyncio.Task[Reply]] = field(default_factory=dict)
 
@@ -128,22 +137,18 @@ class Maker:
 
     async def made(self, prompt: Prompt) -> Made:
         """Asks until an answer fits and, where there is a judge, until that gives a mark. Raises RunFault and UsedUp."""
-        from jinja2 import TemplateError
-
-        render = turns(self.source.row)
 
         def row(reply: Reply) -> Conversation:
-            answer = answer_of(reply, self.source.schema)
             try:
-                return _conversation(render({**prompt.values, "answer": answer}))
-            except TemplateError as error:  # a part that the schema does not ask for
-                raise Misfit(f"it makes no row: {error.message}") from None
+                return self.row.write({**prompt.values, "answer": answer_of(reply, self.source.schema)})
+            except RuleFault as fault:
+                raise Misfit(f"it makes no row: {fault.text.removeprefix('the text does not render: ')}") from None
 
         try:
             conversation = await self._fitting(prompt.messages, prompt.sample, row, judging=False)
-            if self.source.judge is None:
+            if self.judge is None or self.source.judge is None:
                 return Made(conversation=conversation)
-            messages = tuple(turns(self.source.judge.prompt)(_judged(conversation)))
+            messages = tuple(self.judge.write(_judged(conversation))["messages"])
             mark = await self._fitting(messages, 0, mark_of, judging=True)
         except Misfit as misfit:
             return Made(conversation=None, misfit=str(misfit))
@@ -191,13 +196,18 @@ class Maker:
         return reply
 
 
-async def _maker(source: LlmSource, cache: Cache) -> Maker:
+async def _maker(source: LlmSource, cache: Cache, seed: int) -> Maker:
     meter = Meter(source.budget)
-    if source.local:
-        from runtime.data.llm.local import LocalModel
+    judge = writer_of(source.judge.prompt, seed=seed) if source.judge else None
+    return Maker(source, cache, _model(source, meter), meter, writer_of(source.row, seed=seed), judge)
 
-        return Maker(source, cache, LocalModel(source, meter), meter)
-    return Maker(source, cache, Endpoint(source, meter), meter)
+
+def _model(source: LlmSource, meter: Meter) -> Model:
+    if not source.local:
+        return Endpoint(source, meter)
+    from runtime.data.llm.local import LocalModel
+
+    return LocalModel(source, meter)
 
 
 async def _wait(task: asyncio.Task[Made]) -> Made:
@@ -229,12 +239,6 @@ def _counted(made: Made, maker: Maker, met: set[int]) -> Conversation | None:
         met.add(name)
     counts.rows += 1
     return made.conversation
-
-
-def _conversation(messages: list[dict[str, str]]) -> Conversation:
-    if any(message["role"] == "assistant" and not message["content"].strip() for message in messages):
-        raise Misfit("the assistant's text is empty")
-    return {"messages": messages}
 
 
 def _judged(conversation: Conversation) -> dict[str, Any]:
