@@ -227,12 +227,13 @@ class _Gatherer:
         files: list[DataFile] = []
         for path in paths:
             try:
-                found = read_rows(path, node, drop=self.drops, take=table.add)
+                found = read_rows(path, node, self.look, drop=self.drops)
             except OSError as error:
                 self.fault("SG205", pattern, f"{path} cannot be read: {error.strerror}")
                 continue
             self.faults += found.faults
             files.append(found.file)
+            table.extend(found.table)
         return SourceFacts(table=table, files=tuple(files), own_rows=len(table))
 
     def fault(self, code: str, node: Node, message: str, hint: str | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from conversations.files import matching_files
 from conversations.formats import FORMATS, Shape, shape_of, wrong_fields
 from conversations.kinds import describe
 from conversations.problems import BadFile, Problem
-from conversations.row import Conversation
 from conversations.row_templates import syntax_fault
 from conversations.rows import first_rows, fitting_format, missing_column, rows_of
 from specgen.diagnostics import Diagnostic, Place, printable
+from specgen.facts import tablecache
+from specgen.facts.rowtable import Look, RowTable
 from specgen.plan import DataFile
 from specgen.source import Node
 
@@ -28,9 +29,10 @@ BAD_FILES = {"syntax": "SG207", "damaged": "SG570", "encoding": "SG571", "librar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRows:
-    """One data file, and what is wrong with it."""
+    """One data file, its rows, and what is wrong with it."""
 
     file: DataFile
+    table: RowTable
     faults: tuple[Diagnostic, ...]
 
 
@@ -61,27 +63,34 @@ def shape_faults(node: Node) -> Iterator[Diagnostic]:
         yield _told("SG575", row if index is None else row.items[index], f"row is no Jinja template: {reason}")
 
 
-def read_rows(path: str, node: Node, *, drop: bool, take: Callable[[Conversation], None]) -> FileRows:
-    """Reads a file of the source `node`, whose rows `take` is called with. With `drop`, rows with faults are only counted.
+def read_rows(path: str, node: Node, look: Look, *, drop: bool) -> FileRows:
+    """Reads a file of the source `node`, or takes what is kept of it. With `drop`, rows with faults are only counted.
 
     Raises OSError where the file cannot be read.
     """
     with Path(path).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    faults, rows = _Faults(path), 0
+        size = file.tell()
+    key = tablecache.key_of(sha256, shape_in(node), look) if size >= tablecache.LEAST_BYTES else None
+    table = tablecache.kept(key, look) if key else None
+    if table is not None:
+        return FileRows(file=DataFile(path=path, rows=len(table), bad_rows=0, sha256=sha256), table=table, faults=())
+    table, faults = RowTable(look), _Faults(path)
     try:
         for line, found in rows_of(path, shape_in(node)):
             if isinstance(found, list):
                 faults.add(line, found)
             else:
-                rows += 1
-                take(found)
+                table.add(found)
     except BadFile as error:
         told = [_of_bad_file(path, error)]
     else:
-        told = _of_whole_file(path, node, faults) if not rows else list(faults.left_out(rows) if drop else faults.diagnostics())
+        rows = len(table)
+        told = list(faults.left_out(rows) if drop else faults.diagnostics()) if rows else _of_whole_file(path, node, faults)
+    if key and not told:
+        tablecache.keep(key, table)
     bad_rows = faults.rows if drop else 0
-    return FileRows(file=DataFile(path=path, rows=rows, bad_rows=bad_rows, sha256=sha256), faults=tuple(told))
+    return FileRows(file=DataFile(path=path, rows=len(table), bad_rows=bad_rows, sha256=sha256), table=table, faults=tuple(told))
 
 
 @dataclass(slots=True)

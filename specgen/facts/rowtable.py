@@ -17,6 +17,7 @@ from specgen.secrets import holds_secret
 
 MOST_TEXTS = 20_000
 MOST_DIALOGUES = 100
+COLUMNS = ("digests", "prompts", "answers", "traits", "messages", "sizes")
 
 # what an editor or a wrong encoding leaves behind: marks, halves of line ends, control and replacement characters
 ODD = re.compile("[\ufeff\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r(?!\n)")
@@ -98,6 +99,20 @@ class RowTable:
             self.dialogues.append(row)
         if self._plain:
             self._hear(conversation)
+
+    def extend(self, other: RowTable) -> None:
+        """Puts the rows of another table, that was looked at in the same way, behind these."""
+        for name in COLUMNS:
+            getattr(self, name).extend(getattr(other, name))
+        self.texts += other.texts[: MOST_TEXTS - len(self.texts)]
+        self.dialogues += other.dialogues[: MOST_DIALOGUES - len(self.dialogues)]
+        for kind, row in other.examples.items():
+            self.examples.setdefault(kind, row)
+        for question, answers in other.told.items():
+            heard = self.told.setdefault(question, [])
+            heard += [answer for answer in answers if answer not in heard]
+        for question, text in other.alike.items():
+            self.alike.setdefault(question, text)
 
     def _bits(self, row: Row, roles: list[str]) -> int:
         bits = 0

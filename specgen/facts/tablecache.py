@@ -15,11 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from specgen.facts.rowtable import Look, RowTable
+from specgen.facts.rowtable import COLUMNS, Look, RowTable
 from specgen.places import cache_folder
 
 LEAST_BYTES = 4_000_000  # smaller files are read as fast
-COLUMNS = ("digests", "prompts", "answers", "traits", "messages", "sizes")
 NOTES = ("texts", "examples", "dialogues", "told", "alike")
 SIZE_BYTES = 8
 
@@ -30,8 +29,8 @@ def key_of(sha256: str, shape: object, look: Look) -> str:
     return hashlib.sha256(asked.encode()).hexdigest()
 
 
-def kept(key: str, look: Look) -> tuple[RowTable, int] | None:
-    """The table, and how many bad rows were left out; None where it is not there or not whole."""
+def kept(key: str, look: Look) -> RowTable | None:
+    """The table; None where it is not there or not whole."""
     try:
         data = _file(key).read_bytes()
         notes_size = int.from_bytes(data[:SIZE_BYTES], "little")
@@ -39,18 +38,18 @@ def kept(key: str, look: Look) -> tuple[RowTable, int] | None:
         columns = data[SIZE_BYTES + notes_size :]
         if zlib.crc32(columns) != notes["crc32"]:
             return None
-        return _table(notes, columns, look), notes["bad_rows"]
+        return _table(notes, columns, look)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def keep(key: str, table: RowTable, bad_rows: int) -> None:
+def keep(key: str, table: RowTable) -> None:
     """Keeps a table. One that cannot be written is no fault: it is made again next time."""
     if "secrets" in table.examples:
         return
     columns = b"".join(getattr(table, name).tobytes() for name in COLUMNS)
     notes: dict[str, Any] = {name: getattr(table, name) for name in NOTES}
-    notes |= {"bad_rows": bad_rows, "rows": len(table), "crc32": zlib.crc32(columns)}
+    notes |= {"rows": len(table), "crc32": zlib.crc32(columns)}
     text = json.dumps(notes, ensure_ascii=False).encode("utf-8", "surrogatepass")
     file = _file(key)
     partial = file.with_name(f".{file.name}.{os.getpid()}")

@@ -31,8 +31,8 @@ def key(tmp_path, monkeypatch):
 
 def test_a_table_comes_back_as_it_was(key):
     table = table_of(*ROWS)
-    tablecache.keep(key, table, 7)
-    assert tablecache.kept(key, LOOK) == (table, 7)
+    tablecache.keep(key, table)
+    assert tablecache.kept(key, LOOK) == table
 
 
 def test_another_file_shape_or_question_has_another_key(key):
@@ -43,19 +43,25 @@ def test_another_file_shape_or_question_has_another_key(key):
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:50], lambda data: b"", lambda data: data[:-1] + b"\xff"])
 def test_a_damaged_table_is_made_anew(key, tmp_path, damage):
-    tablecache.keep(key, table_of(*ROWS), 0)
+    tablecache.keep(key, table_of(*ROWS))
     (file,) = (tmp_path / "rows").iterdir()
     file.write_bytes(damage(file.read_bytes()))
     assert tablecache.kept(key, LOOK) is None
 
 
 def test_rows_with_a_secret_are_not_kept(key, tmp_path):
-    tablecache.keep(key, table_of(plain_row([("user", "Hi"), ("assistant", "hf_" + 34 * "a")])), 0)
+    tablecache.keep(key, table_of(plain_row([("user", "Hi"), ("assistant", "hf_" + 34 * "a")])))
     assert tablecache.kept(key, LOOK) is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cache_that_cannot_be_written_is_no_fault(key, monkeypatch):
     monkeypatch.setenv("SPECGEN_CACHE", "/proc/none")
-    tablecache.keep(key, table_of(*ROWS), 0)
+    tablecache.keep(key, table_of(*ROWS))
     assert tablecache.kept(key, LOOK) is None
+
+
+def test_tables_put_together_are_the_table_of_all_rows():
+    one, other = table_of(*ROWS[:1]), table_of(*ROWS[1:])
+    one.extend(other)
+    assert one == table_of(*ROWS)
