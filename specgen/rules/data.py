@@ -52,11 +52,13 @@ def limits_go_with_the_policy(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A limit for what the policy never does, or a policy whose limit forbids it."""
     policy = tree.text("data", "overlong")
     limits = tree.children["data"].children["limits"].children
-    for what, does in (("dropped", "drop"), ("truncated", "truncate")):
+    drops_bad_rows = tree.text("data", "on_bad_row") == "drop"
+    for what, does, never in (
+        ("dropped", "drop", policy == "error" and not drops_bad_rows),
+        ("truncated", "truncate", policy in ("error", "drop")),
+    ):
         node = limits[what]
-        if what == "dropped" and tree.text("data", "on_bad_row") == "drop":
-            continue
-        if node.place and node.value != 0 and policy not in (does, "truncate" if what == "dropped" else does):
+        if node.place and node.value != 0 and never:
             yield Diagnostic(
                 code="SG512",
                 severity="warning",

@@ -65,7 +65,7 @@ def validation_asks_something_new(tree: Node, facts: Facts) -> Iterator[Diagnost
 def answers_differ(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A model that has learned one answer to everything gives it to everything else, too."""
     share, prompts = facts.survey.usual_answer
-    if share >= USUAL_SHARE and prompts >= USUAL_PROMPTS:
+    if share >= USUAL_SHARE and prompts >= USUAL_PROMPTS and not learns_text(tree):
         yield Diagnostic(
             code="SG540",
             severity="note",
