@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
+
+from conversations.files import chunks, parse, text_lines
+from conversations.kinds import describe
+from conversations.problems import BadFile, Problem, in_words
 
 
 def file_values(path: str) -> list[Any]:
-    """A text's lines without blank ones, or the rows of JSON Lines. Raises OSError; ValueError with what is wrong with a row."""
-    content = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
-    try:
-        lines = [line.strip() for line in content.decode("utf-8").split("\n")]
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8 text") from None
-    if not content.lstrip().startswith(b"{"):
-        return [line for line in lines if line]
-    return [_parsed(line, number) for number, line in enumerate(lines, start=1) if line]
+    """A text's lines without blank ones, or the rows of JSON, JSON Lines, CSV, Parquet or Arrow: mappings, texts, numbers or booleans.
+
+    Raises OSError, and BadFile for a file or a row that is no such thing.
+    """
+    if describe(path)[0] == "text":
+        return [line.strip() for _, line in text_lines(path)]
+    return list(_rows(path))
 
 
-def _parsed(line: str, number: int) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        problem = getattr(error, "msg", "nested too deeply or a number with too many digits")
-        raise ValueError(f"line {number} is not JSON: {problem}") from None
+def _rows(path: str) -> Iterator[Any]:
+    for chunk in chunks(path):
+        for number, row in parse(chunk):
+            if isinstance(row, Problem):
+                raise BadFile("syntax", row.text, line=number)
+            if row is None or isinstance(row, list):
+                raise BadFile("shape", f"the row is {in_words(row)}, which is no value", line=number)
+            yield row

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, overload
 
 from conversations.chance import first_shuffled
+from conversations.problems import BadFile
 from conversations.row import Row, messages_of
 from conversations.values import file_values
 
@@ -48,8 +49,9 @@ def _values(name: str, variable: Any, rows_of: RowsOf) -> Sequence[Any]:
         values = file_values(settings["path"])
     except OSError as error:
         raise RuleFault("file", path, f"{settings['path']} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise RuleFault("file", path, f"{settings['path']}: {error}") from None
+    except BadFile as error:
+        line = f", line {error.line}" if error.line else ""
+        raise RuleFault("file", path, f"{settings['path']}{line}: {error.text}", error.hint) from None
     if not values:
         raise RuleFault("empty variable", path, f"{settings['path']} is empty, so that the variable {name} has no value")
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import time
@@ -151,14 +152,28 @@ def test_rows_of_json_lines_are_mappings(tmp_path):
     assert found == ["Paris, France", "Rome, Italy"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet", "csv.gz"])
+def test_rows_of_every_kind_of_file_are_mappings(kind, tmp_path):
+    path = tmp_path / f"cities.{kind}"
+    if kind == "parquet":
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        pq.write_table(pa.table({"name": ["Paris", "Rome"], "in": ["France", "Italy"]}), path)
+    else:
+        rows = [{"name": "Paris", "in": "France"}, {"name": "Rome", "in": "Italy"}]
+        text = json.dumps(rows) if kind == "json" else "name,in\nParis,France\nRome,Italy\n"
+        path.write_bytes(gzip.compress(text.encode()) if kind.endswith("gz") else text.encode())
+    found = contents(rule(("assistant", "{{ c.name }}, {{ c['in'] }}"), variables={"c": {"file": {"path": str(path)}}}))
+    assert found == ["Paris, France", "Rome, Italy"]
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "text"),
     [
         (None, "file", "v.txt cannot be read: No such file or directory"),
         (b"", "empty variable", "v.txt is empty, so that the variable v has no value"),
         (b"\n \n", "empty variable", "v.txt is empty, so that the variable v has no value"),
-        (b"\xff\xfe\x00", "file", "v.txt: not UTF-8 text"),
-        (b'{"a": 1}\n{"a": ', "file", "v.txt: line 2 is not JSON: Expecting value"),
+        (b"Paris\n\xff\n", "file", "v.txt, line 2: the line is not UTF-8: byte 0xff at column 1"),
+        (b'{"a": 1}\n{"a": \n', "file", "v.txt, line 2: the line is not JSON: Expecting value at column 1"),
     ],
 )
 def test_a_file_without_values_is_a_fault(content, kind, text, tmp_path, monkeypatch):
@@ -166,6 +181,13 @@ def test_a_file_without_values_is_a_fault(content, kind, text, tmp_path, monkeyp
     if content is not None:
         Path("v.txt").write_bytes(content)
     assert fault(rule(variables={"v": {"file": {"path": "v.txt"}}})) == (kind, ("variables", "v"), text, None)
+
+
+def test_a_row_that_is_no_value_is_a_fault(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("v.json").write_text('["Paris", 7, null]')
+    variables = {"v": {"file": {"path": "v.json"}}}
+    assert fault(rule(variables=variables)) == ("file", ("variables", "v"), "v.json, line 3: the row is null, which is no value", None)
 
 
 def test_another_rules_conversations_are_values():
