@@ -187,7 +187,7 @@ def test_a_row_that_is_no_value_is_a_fault(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("v.json").write_text('["Paris", 7, null]')
     variables = {"v": {"file": {"path": "v.json"}}}
-    assert fault(rule(variables=variables)) == ("file", ("variables", "v"), "v.json, line 3: the row is null, which is no value", None)
+    assert fault(rule(variables=variables)) == ("file", ("variables", "v"), "v.json, line 1: the row is null, which is no value", None)
 
 
 def test_another_rules_conversations_are_values():
