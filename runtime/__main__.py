@@ -53,11 +53,15 @@ def main() -> int:
 def without_torch(config: Config) -> None:
     """Hides PyTorch from transformers, whose tokenizers then start in a third of the time; the data stage needs no more.
 
-    Not where it is needed all the same: to read the tokenizer of a .gguf file for the first time, or by a model's own code.
+    Not where it is needed all the same: to read the tokenizer of a .gguf file for the first time, by a model's own code, or by a
+    model that writes rows here.
     """
+    from runtime.config import LlmSource
     from runtime.model import has_tokenizer
 
-    if has_tokenizer(config.model.base) and not config.model.trust_remote_code:
+    sources = [*config.data.sources, *(config.data.validation.sources if config.data.validation else ())]
+    writes = any(isinstance(source, LlmSource) and source.local for source in sources)
+    if has_tokenizer(config.model.base) and not config.model.trust_remote_code and not writes:
         sys.modules["torch"] = None  # type: ignore[assignment]
         from transformers.utils import is_torch_available
 

@@ -16,8 +16,9 @@ from conversations.problems import BadFile
 from conversations.row import Row, canonical, digest
 from conversations.rows import rows_of as rows_of_file
 from conversations.rules import RowsOf
-from runtime.config import DataConfig, FileSource, HubSource, Source, SyntheticSource
+from runtime.config import DataConfig, HubSource, LlmSource, Source, SyntheticSource
 from runtime.data.hub import read_hub, shape_of_source
+from runtime.data.llm.rows import rows as llm_rows
 from runtime.data.synthetic import rules_of, synthetic_rows, unchanged
 from runtime.faults import WRONG, RunFault
 
@@ -72,7 +73,8 @@ def _rows_of(source: Source, seed: int, rows_of: RowsOf) -> Iterable[Row]:
         return map(canonical, synthetic_rows(source, seed=seed, rows_of=rows_of))
     if isinstance(source, HubSource):
         return read_hub(source)
-    assert isinstance(source, FileSource), "not made yet"
+    if isinstance(source, LlmSource):
+        return map(canonical, llm_rows(source, seed=seed, rows_of=rows_of))
     shape = shape_of_source(source)
     return (row for file in source.files for row in _file(file.path, file.sha256, shape))
 

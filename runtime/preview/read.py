@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from conversations.row import Row, canonical
 from runtime.config import Config, FileSource, HubSource, LlmSource, Source, SyntheticSource
 from runtime.data.hub import name_of as hub_name
 from runtime.data.hub import read_hub
+from runtime.data.llm.rows import rows as llm_rows
 from runtime.data.synthetic import rules_of, synthetic_rows
 from runtime.faults import WRONG, RunFault
 
@@ -53,10 +54,10 @@ def rows_of(named: Named) -> Iterator[Found]:
     if isinstance(source, FileSource):
         yield from _rows_of_files(source, skips_bad=named.config.data.on_bad_row == "drop")
         return
-    if isinstance(source, LlmSource):
-        hint = "specgen run SPEC --stage data makes them"
-        raise RunFault("SG492", f"{named.name}: another model writes these rows, when the data stage runs", hint, exit_code=WRONG)
-    rows = _synthetic(source, named.config) if isinstance(source, SyntheticSource) else read_hub(source)
+    if isinstance(source, SyntheticSource):
+        rows: Iterable[Row] = _synthetic(source, named.config)
+    else:
+        rows = _kept(source, named.config) if isinstance(source, LlmSource) else read_hub(source)
     for number, row in enumerate(rows, start=1):
         yield Found(number=number, place=None, called=f"row {number} of {named.name}", row=row)
 
@@ -64,6 +65,13 @@ def rows_of(named: Named) -> Iterator[Found]:
 def _synthetic(source: SyntheticSource, config: Config) -> Iterator[Row]:
     seed = config.train.seed
     return map(canonical, synthetic_rows(source, seed=seed, rows_of=rules_of(config.data, seed=seed)))
+
+
+def _kept(source: LlmSource, config: Config) -> Iterator[Row]:
+    """What a model has written until now. Nothing is asked: a preview costs nothing."""
+    seed = config.train.seed
+    made = llm_rows(source, seed=seed, rows_of=rules_of(config.data, seed=seed), say=lambda _label, _text: None, asks=False)
+    return map(canonical, made)
 
 
 def _rows_of_files(source: FileSource, *, skips_bad: bool) -> Iterator[Found]:

@@ -19,7 +19,8 @@ from runtime.data.llm.cache import Cache
 from runtime.data.llm.endpoint import Endpoint
 from runtime.data.llm.prompts import Prompt, derived_seed, prompts_of, writer_of
 from runtime.data.llm.request import Reply, Request
-from runtime.faults import RunFault
+from runtime.faults import WRONG, RunFault
+from runtime.gguf import cache_folder
 
 MOST_REFUSED = 0.1  # share of the answers
 AHEAD = 4  # prompts at work for each request that may be under way
@@ -65,13 +66,24 @@ def no_rules(name: str) -> Sequence[Row]:
     raise KeyError(name)
 
 
-def rows(source: LlmSource, *, seed: int, cache: Path, say: Say = console.say, rows_of: RowsOf = no_rules) -> Iterator[Conversation]:
-    """Conversations, one after the other; `rows_of` gives those of the synthetic sources that variables name.
+def rows(
+    source: LlmSource,
+    *,
+    seed: int,
+    rows_of: RowsOf = no_rules,
+    cache: Path | None = None,
+    say: Say = console.say,
+    asks: bool = True,
+) -> Iterator[Conversation]:
+    """Conversations, one after the other; `rows_of` gives those of the synthetic sources that variables name. Replies are kept in
+    `cache`, or in llm/ of the cache folder.
 
-    Raises RunFault where the model, its answers or the budget end it before its end; what was answered until then is in `cache`.
+    Raises RunFault where the model, its answers or the budget end it before its end; what was answered until then is kept. With
+    `asks` false, where an answer is not kept.
     """
+    cache = cache or cache_folder() / "llm"
     with asyncio.Runner() as runner:
-        maker = runner.run(_maker(source, Cache(cache), seed))
+        maker = runner.run(_maker(source, Cache(cache), seed, asks=asks))
         counts, met, work = maker.counts, set[int](), deque[asyncio.Task[Made]]()
         prompts = prompts_of(source, seed=seed, rows_of=rows_of)
         with console.counting_bar(f"llm {name_of(source)}", source.requests) as bar:
@@ -197,10 +209,11 @@ class Maker:
         return reply
 
 
-async def _maker(source: LlmSource, cache: Cache, seed: int) -> Maker:
+async def _maker(source: LlmSource, cache: Cache, seed: int, *, asks: bool) -> Maker:
     meter = Meter(source.budget)
+    model = _model(source, meter)
     judge = writer_of(source.judge.prompt, seed=seed) if source.judge else None
-    return Maker(source, cache, _model(source, meter), meter, writer_of(source.row, seed=seed), judge)
+    return Maker(source, cache, model if asks else _Silent(model, name_of(source)), meter, writer_of(source.row, seed=seed), judge)
 
 
 def _model(source: LlmSource, meter: Meter) -> Model:
@@ -209,6 +222,22 @@ def _model(source: LlmSource, meter: Meter) -> Model:
     from runtime.data.llm.local import LocalModel
 
     return LocalModel(source, meter)
+
+
+class _Silent:
+    """Stands for a model that is not to be asked."""
+
+    resent = 0
+
+    def __init__(self, model: Model, name: str) -> None:
+        self.where, self.name = model.where, name
+
+    async def ask(self, request: Request) -> Reply:
+        message = f"{self.name}: another model writes these rows, and not all of them have been made"
+        raise RunFault("SG492", message, "specgen run SPEC --stage data makes them", exit_code=WRONG)
+
+    async def close(self) -> None:
+        pass
 
 
 async def _wait(task: asyncio.Task[Made]) -> Made:
