@@ -59,3 +59,4 @@ golden: $(VENV)/dev
 docs: $(VENV)/dev
 	$(BIN)/python -m specgen.reference docs/reference
 	$(BIN)/python -m specgen.support_page > docs/reference/support.md
+	$(BIN)/python -m specgen.formats_page > docs/reference/formats.md

@@ -114,7 +114,7 @@ def _alpaca(reading: Reading) -> None:
     for index, (question, answer) in enumerate(history):
         reading.add("user", question, f"{name}[{index}][0]")
         reading.add("assistant", answer, f"{name}[{index}][1]")
-    reading.ask(["instruction", "input"])
+    reading.ask(["instruction", "input"], optional=["input"])
     reading.say("assistant", "output")
 
 

@@ -32,7 +32,7 @@ def _one_turn(reading: Reading, preset: dict[str, Any]) -> None:
         reading.messages.append({"role": "system", "content": preset["system"]})
     if "system_column" in preset:
         reading.say("system", preset["system_column"], optional=True)
-    reading.ask(preset["user"])
+    reading.ask(preset["user"], optional=preset.get("optional", ()))
     reading.say("assistant", preset["assistant"])
 
 
@@ -157,9 +157,9 @@ def _one_turn_formats() -> dict[str, Format]:
     found = {}
     for name, preset in json.loads((Path(__file__).parent / "presets.json").read_text(encoding="utf-8")).items():
         about = preset["data"] + (f"; the system text is {json.dumps(preset['system'], ensure_ascii=False)}" if "system" in preset else "")
-        needs = (preset["user"][0], *preset["user"][1:], preset["assistant"])
-        optional = tuple(filter(None, [preset.get("system_column")]))
-        found[name] = Format(partial(_one_turn, preset=preset), needs, optional, about)
+        may = (*preset.get("optional", ()), *filter(None, [preset.get("system_column")]))
+        needs = (*(column for column in preset["user"] if column not in may), preset["assistant"])
+        found[name] = Format(partial(_one_turn, preset=preset), needs, may, about)
     return found
 
 

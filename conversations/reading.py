@@ -45,18 +45,19 @@ class Reading:
             self.faults.add("an empty answer", path, f"{path} is empty, so there is nothing to learn")
         self.messages.append({"role": role, "content": text})
 
-    def ask(self, columns: Sequence[str]) -> None:
-        """The user's turn: the first column, and those after it that say something, on lines of their own."""
-        first, *more = columns
-        given = [self.get(column) for column in more]
-        for column, value in zip(more, given, strict=True):
-            if value is not None and not isinstance(value, str):
-                self.faults.wrong(self.name(column), self.name(column), value, "text")
-        before = len(self.messages)
-        self.say("user", first)
-        texts = [value for value in given if isinstance(value, str) and value.strip()]
-        if len(self.messages) > before:
-            self.messages[-1]["content"] = "\n".join([self.messages[-1]["content"], *texts])
+    def ask(self, columns: Sequence[str], *, optional: Sequence[str] = ()) -> None:
+        """The user's turn: the texts of several columns on lines of their own, of the optional ones those that say something."""
+        texts = []
+        for column in columns:
+            name = self.name(column)
+            value = self.row.get(name)
+            if column in optional and (value is None or (isinstance(value, str) and not value.strip())):
+                continue
+            if name not in self.row:
+                self.faults.add(f"no column {name}", "", f"the row has no {name}")
+            else:
+                texts.append(text_of(value, name, self.faults))
+        self.messages.append({"role": "user", "content": "\n".join(texts)})
 
     def turns(self, column: str) -> list[Any]:
         """A column that is a list of at least one turn, or JSON text of one."""

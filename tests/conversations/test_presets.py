@@ -55,6 +55,12 @@ def faults(row, form):
     return [problem.text for problem in read(row, Shape(form))[1]]
 
 
+def test_every_column_of_a_question_is_needed():
+    assert faults({"context": "CREATE TABLE t", "answer": "b"}, "sql") == ["the row has no question"]
+    assert faults({"context": None, "question": "a", "answer": "b"}, "sql") == ["context is null; it has to be text"]
+    assert turns({"instruction": "a", "output": "c"}, "medical")[1] == ("user", "a")
+
+
 def test_oasst1_keeps_headings_and_a_last_question():
     text = "### Human: How?### Assistant: So:\n### Steps\n1. Go.### Human: Why?"
     assert turns({"text": text}, "oasst1") == [("user", "How?"), ("assistant", "So:\n### Steps\n1. Go."), ("user", "Why?")]
