@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from specgen.plan import to_plain
@@ -112,6 +113,12 @@ def cell(text: object) -> str:
 def count(number: int | None) -> str:
     """A number for people, or that it is not known."""
     return "unknown" if number is None else f"{number:,}"
+
+
+def bars(numbers: Sequence[int]) -> str:
+    """Numbers as a row of bars, the highest for the largest; none for zero."""
+    most = max(numbers)
+    return "".join("▁▂▃▄▅▆▇█"[max(0, math.ceil(8 * number / most) - 1)] if number else "·" for number in numbers)
 
 
 def comment(text: str) -> str:

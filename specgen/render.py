@@ -71,6 +71,7 @@ def _environment() -> Environment:
         cell=quoting.cell,
         comment=quoting.comment,
         count=quoting.count,
+        bars=quoting.bars,
         gib=sizes.gib,
         bytes=sizes.size,
     )

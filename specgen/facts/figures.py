@@ -16,7 +16,8 @@ from specgen.plan import Plan, to_plain
 class DataFigures:
     """Counts over the training rows, with repetitions; lengths are tokens of a row, `duplicates` and `overlap` are shares.
 
-    `examples` is what training sees in an epoch: the rows that are left after dropping, or the packs that they fill.
+    `examples` is what training sees in an epoch: the rows that are left after dropping, or the packs that they fill. `histogram`
+    counts examples by length, in eighths of the longest, before packing. Those with a default are not in older locks.
     """
 
     rows: int
@@ -33,6 +34,9 @@ class DataFigures:
     truncated: int
     duplicates: float
     overlap: float
+    near_duplicates: int = 0
+    split: int = 0
+    histogram: tuple[int, ...] = ()
 
     @property
     def trained_share(self) -> float:
@@ -44,10 +48,14 @@ def figures_of(found: Mapping[str, object]) -> DataFigures:
     """The figures among those that the data stage or a lock gives. Raises KeyError or TypeError where one is missing."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(DataFigures):
+        if field.name not in found and field.default is not dataclasses.MISSING:
+            continue
         value = found[field.name]
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        numbers = value if field.name == "histogram" and isinstance(value, list | tuple) else [value]
+        if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
             raise TypeError(f"{field.name} is {value!r}")
-        values[field.name] = float(value) if field.type == "float" else int(value)
+        kinds: dict[str, type] = {"float": float, "int": int, "tuple[int, ...]": tuple}
+        values[field.name] = kinds[str(field.type)](value)
     return DataFigures(**values)
 
 

@@ -27,6 +27,9 @@ FIGURES = DataFigures(
     truncated=0,
     duplicates=0.25,
     overlap=0.1,
+    near_duplicates=3,
+    split=5,
+    histogram=(0, 1, 4, 16, 32, 20, 6, 1),
 )
 
 
@@ -69,6 +72,25 @@ def test_a_limit_that_is_not_kept_is_an_error(limits, message):
 
 def test_limits_that_are_kept_say_nothing():
     assert not [fault for fault in compiled("data.limits={dropped: 0.1, trained: 0.25}").diagnostics if fault.code == "SG234"]
+
+
+def test_the_plan_shows_how_long_rows_are():
+    settings = ("data.overlong=split", "data.near_duplicates={}", "data.limits={dropped: 1}")
+    plan = compiled(*settings).files["plan.md"]
+    assert "| length of a row | median 48, 90 % within 60, 99 % within 64, longest 64 |" in plan
+    assert "| rows by length, in eighths of the longest | ·▁▁▄█▅▂▁ |" in plan
+    assert "| parted into several | 5 rows |" in plan
+    assert "| near duplicates left out | 3 rows |" in plan
+
+
+def test_figures_of_an_older_lock_lack_what_was_not_counted_then():
+    known = {name: value for name, value in asdict(FIGURES).items() if name not in ("near_duplicates", "split", "histogram")}
+    assert figures_of(known) == replace(FIGURES, near_duplicates=0, split=0, histogram=())
+
+
+def test_a_histogram_of_no_numbers_is_refused():
+    with pytest.raises(TypeError, match="histogram is \\['a'\\]"):
+        figures_of(asdict(FIGURES) | {"histogram": ["a"]})
 
 
 def test_figures_survive_a_round_trip():
