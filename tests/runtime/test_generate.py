@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from runtime.chat_template import ChatFormat
+from runtime.chat_template import ANSWERS, ChatFormat
 from runtime.config import ChatConfig
 from runtime.generate import Generator, TextStream, generation_config
 
@@ -161,3 +161,10 @@ def test_generation_stops_at_the_models_own_ends_too(tokenizer, tiny_model):
     tiny_model.generation_config = GenerationConfig(eos_token_id=[5, 7])
     made = generation_config(CHAT, tokenizer, ChatFormat(tokenizer, system=None), tiny_model)
     assert made.eos_token_id == [END_OF_TURN, 5, 7]
+
+
+def test_an_answer_ends_at_a_stop_text_of_the_template(tokenizer, scripted):
+    ids = tokenizer("Done.<eoc> More")["input_ids"]
+    form = ChatFormat(tokenizer, system=None, masks=replace(ANSWERS, stop=("<eoc>", "<eom>")))
+    answer = Generator(tokenizer, form, CHAT).answer(scripted([*ids, END_OF_TURN]), QUESTION)
+    assert (answer.text, answer.stopped) == ("Done.", True)
