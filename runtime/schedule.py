@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runtime.config import Config, DataConfig, Source, TrainConfig
+from runtime.config import BudgetConfig, Config, DataConfig, LlmSource, Source, TrainConfig
 from runtime.faults import WRONG, RunFault
 
 
@@ -81,8 +81,14 @@ def without_counts(data: DataConfig) -> DataConfig:
     return replace(data, rows=None, train_rows=None, examples=None, validation=validation, sources=_without_rows(data.sources))
 
 
+# how a model is asked for rows: they are the same, whoever pays and however fast
+_OF_ASKING: dict[str, Any] = {"api_key_env": None, "concurrency": 0, "timeout_s": 0.0, "budget": BudgetConfig(requests=0, tokens=0)}
+
+
 def _without_rows(sources: tuple[Source, ...]) -> tuple[Source, ...]:
-    return tuple(replace(source, rows=None) for source in sources)
+    return tuple(
+        replace(source, rows=None, **_OF_ASKING) if isinstance(source, LlmSource) else replace(source, rows=None) for source in sources
+    )
 
 
 def _numbers(config: Config) -> dict[str, int | None]:

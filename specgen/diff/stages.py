@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from specgen.plan import DataPlan, Plan, Source, TrainPlan
+from specgen.plan import BudgetPlan, DataPlan, LlmSource, Plan, Source, TrainPlan
 
 NEEDS = {
     "data": (),
@@ -52,5 +53,11 @@ def _without_counts(data: DataPlan) -> DataPlan:
     return replace(data, rows=None, train_rows=None, examples=None, validation=validation, sources=_without_rows(data.sources))
 
 
+# how a model is asked for rows: they are the same, whoever pays and however fast
+_OF_ASKING: dict[str, Any] = {"api_key_env": None, "concurrency": 0, "timeout_s": 0.0, "budget": BudgetPlan(requests=0, tokens=0)}
+
+
 def _without_rows(sources: tuple[Source, ...]) -> tuple[Source, ...]:
-    return tuple(replace(source, rows=None) for source in sources)
+    return tuple(
+        replace(source, rows=None, **_OF_ASKING) if isinstance(source, LlmSource) else replace(source, rows=None) for source in sources
+    )

@@ -81,9 +81,28 @@ STAGE_CHANGES = [
 @pytest.mark.parametrize("setting", STAGE_CHANGES)
 def test_the_compiler_knows_which_stages_run_again(setting, compiled_with, tmp_path):
     before, after = compiled_with(), compiled_with(setting)
+    assert run_again(before.plan, after.plan) == run_again_by_keys(before, after, tmp_path)
+
+
+LLM = 'data.sources=[{llm: {model: writer, prompt: [{user: Ask.}], row: [{user: "{{ answer }}"}, {assistant: Yes.}], SETTING}}]'
+
+
+@pytest.mark.parametrize(
+    ("setting", "data"),
+    [("concurrency: 9, budget: {requests: 5}, timeout_s: 9.0, api_key_env: PATH", False), ("samples: 2", True), ("retries: 2", True)],
+)
+def test_how_fast_and_by_whom_a_model_is_asked_changes_no_row(setting, data, compiled_with, tmp_path):
+    before, after = (compiled_with(LLM.replace("SETTING", text)) for text in ("temperature: 0.8", setting))
+    again = run_again(before.plan, after.plan)
+    assert again == run_again_by_keys(before, after, tmp_path)
+    assert (again == ["report"]) != data
+
+
+def run_again_by_keys(before, after, tmp_path):
+    """The stages whose keys differ."""
     keys = []
     for name, compiled in (("before", before), ("after", after)):
         folder.write(compiled.files, tmp_path / name)
         config = runtime_config.load(tmp_path / name)
         keys.append(stages.keys(pipeline.stages(tmp_path), config))
-    assert run_again(before.plan, after.plan) == [stage for stage in keys[0] if keys[0][stage] != keys[1][stage]]
+    return [stage for stage in keys[0] if keys[0][stage] != keys[1][stage]]

@@ -152,10 +152,14 @@ class Maker:
 
         def row(reply: Reply) -> Conversation:
             try:
-                return self.row.write({**prompt.values, "answer": answer_of(reply, self.source.schema)})
+                conversation = self.row.write({**prompt.values, "answer": answer_of(reply, self.source.schema)})
+                canonical(conversation).encode("utf-8")
+            except UnicodeEncodeError:
+                raise Misfit("it holds half a character") from None
             except RuleFault as fault:
                 why = fault.text.removeprefix("the text does not render: ")
                 raise Misfit("the assistant's text is empty" if fault.kind == "empty answer" else f"it makes no row: {why}") from None
+            return conversation
 
         try:
             conversation = await self._fitting(prompt.messages, prompt.sample, row, judging=False)

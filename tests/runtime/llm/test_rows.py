@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from runtime.config import TurnRule
 from runtime.data.llm.rows import rows
 from runtime.faults import RunFault
-from tests.llm_stand_in import break_off, reply, status
+from tests.llm_stand_in import break_off, reply, stall, status
 
 SCHEMA = {
     "type": "object",
@@ -119,6 +124,10 @@ MISFITS = {
     "cut": (reply(GOOD, finish="length"), "it is cut at max_tokens: " + repr(GOOD)),
     "empty": (" ", "it is empty: ''"),
     "filtered": (reply("", finish="content_filter"), "the model refuses to answer"),
+    "half a character": (
+        json.dumps({"question": "Q?", "answer": "\ud83d"}),
+        'it holds half a character: \'{"question": "Q?", "answer": "\\\\ud83d"}\'',
+    ),
     "empty part": ('{"question": "Q?", "answer": ""}', 'the assistant\'s text is empty: \'{"question": "Q?", "answer": ""}\''),
 }
 
@@ -255,3 +264,37 @@ def test_requests_that_were_refused_cost_nothing_and_others_that_failed_do(endpo
     told = fault_of(ask, source(requests=3))
     assert "2 of 3 prompts are done (3 requests" in told
     assert len(endpoint.bodies) == 4
+
+
+def test_half_a_character_in_a_text_is_a_misfit(endpoint, source, ask, fault_of):
+    endpoint.answer = lambda _body: "Yes \ud83d."
+    assert "The first: it holds half a character: 'Yes \\ud83d.'" in fault_of(ask, source())
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from runtime.config import *
+from runtime.data.llm.rows import rows
+
+source = LlmSource(**eval(sys.argv[1]))
+for row in rows(source, seed=1, cache=Path(sys.argv[2])):
+    pass
+"""
+
+
+def test_an_interrupted_run_ends_at_once_and_keeps_what_was_answered(endpoint, source, ask, tmp_path, root):
+    endpoint.answer = lambda body: stall if "oats" in body["messages"][0]["content"] else "Yes."
+    wanted = source(concurrency=3, timeout_s=60.0)
+    settings = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted)}
+    command = [sys.executable, "-c", INTERRUPTED, repr(settings), str(tmp_path / "kept")]
+    run = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20
+    while len(list((tmp_path / "kept").rglob("*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=5)
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert "never retrieved" not in said
+    endpoint.answer = lambda _body: "No."
+    assert [answer for _, answer in ask(wanted).pairs] == ["Yes.", "Yes.", "No."]
