@@ -58,8 +58,16 @@ def rows_take_parts_that_are_there(tree: Node, facts: Facts) -> Iterator[Diagnos
         schema = source.children["schema"].plain()
         for text in turn_texts(source.children["row"]):
             for part in _parts(str(text.value)):
-                if found := _part(part, schema, str(text.value)):
-                    yield Diagnostic(code="SG592", severity=found[0], message=found[1], place=text.place, hint=found[2])  # type: ignore[arg-type]
+                if found := _lacking(part, schema):
+                    yield Diagnostic(code="SG592", message=found[0], place=text.place, hint=found[1])
+                elif _may_lack(part, schema, str(text.value)):
+                    yield Diagnostic(
+                        code="SG592",
+                        severity="warning",
+                        message=f"the model may leave out answer.{part}: the schema does not require it",
+                        place=text.place,
+                        hint=f"required: [{part}] in the schema",
+                    )
 
 
 def the_budget_is_enough(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -218,20 +226,26 @@ def _parts(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _part(part: str, schema: Any, text: str) -> tuple[str, str, str] | None:
-    """What is wrong with taking a part of the answer: severity, message, hint."""
+def _lacking(part: str, schema: Any) -> tuple[str, str] | None:
+    """Why the answer has no such part, and what to do about it."""
     if schema is None:
-        return "error", f"answer is a text and has no part {part}: there is no schema", "give a schema, or write {{ answer }}"
-    properties = schema.get("properties")
-    if not isinstance(properties, dict) or any(word in schema for word in ("$ref", "allOf", "anyOf", "oneOf")):
+        return f"answer is a text and has no part {part}: there is no schema", "give a schema, or write {{ answer }}"
+    properties = _properties(schema)
+    if properties is None or part in properties:
         return None
-    if part not in properties:
-        near = difflib.get_close_matches(part, properties, n=1)
-        hint = f"did you mean 'answer.{near[0]}'?" if near else f"the schema has {', '.join(properties)}"
-        return "error", f"answer.{part} is not in the schema", hint
-    if part not in schema.get("required", ()) and "default" not in text and "defined" not in text:
-        return "warning", f"the model may leave out answer.{part}: the schema does not require it", f"required: [{part}] in the schema"
-    return None
+    near = difflib.get_close_matches(part, properties, n=1)
+    return f"answer.{part} is not in the schema", f"did you mean 'answer.{near[0]}'?" if near else f"the schema has {', '.join(properties)}"
+
+
+def _may_lack(part: str, schema: Any, text: str) -> bool:
+    """Whether an answer that fits may have no such part, and the text does not say what then."""
+    return _properties(schema) is not None and part not in schema.get("required", ()) and "default" not in text and "defined" not in text
+
+
+def _properties(schema: Any) -> dict[str, Any] | None:
+    """What the schema itself says of an answer's parts; None where that stands elsewhere."""
+    properties = schema.get("properties")
+    return None if not isinstance(properties, dict) or any(word in schema for word in ("$ref", "allOf", "anyOf", "oneOf")) else properties
 
 
 def _nearest(node: Node, path: list[str | int]) -> Node:

@@ -26,7 +26,10 @@ data:
           - assistant: It is {{ ten }}{{ one }}.
 """
 # parts of a spec that stand deeper than at its top
-INSIDE = {"- synthetic:": "data:\n  sources:\n", "expect:": "smoke:\n  - user: Hi\n"}
+INSIDE = {
+    "- synthetic:": "data:\n  sources:\n",
+    "expect:": "smoke:\n  - user: Hi\n",
+}
 # examples of what is missing, of commands, of data files, of base models that one would have to have, and of several specs
 NEEDS_MORE = {
     *(
@@ -47,6 +50,24 @@ NEEDS_MORE = {
         "SG211",
     ),
     *("SG212", "SG221", "SG231", "SG234", "SG269", "SG270", "SG290", "SG291", "SG292", "SG293", "SG294", "SG295", "SG296", "SG297"),
+    *(
+        "SG570",
+        "SG571",
+        "SG572",
+        "SG573",
+        "SG576",
+        "SG577",
+        "SG582",
+        "SG583",
+        "SG586",
+        "SG590",
+        "SG591",
+        "SG592",
+        "SG593",
+        "SG594",
+        "SG595",
+    ),
+    *("SG596", "SG597"),
     *("SG210", "SG214", "SG224", "SG227", "SG228", "SG239", "SG500", "SG508", "SG517", "SG523", "SG542", "SG549"),
 }
 CODES = [code for code in explanations() if ("SG1" <= code < "SG3" or code >= "SG5") and code not in NEEDS_MORE]

@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from specgen.compiler import checked, compile_tree
 from specgen.facts.rows import read_rows
+from specgen.facts.rowtable import Look
 from specgen.source import parse
 
 GOOD = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}
@@ -31,9 +32,8 @@ def told(tmp_path):
         path = path or tmp_path / "rows.jsonl"
         if rows is not None:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        taken = []
-        found = read_rows(str(path), source(path, **settings), drop=drop, take=taken.append)
-        assert found.file.rows == len(taken)
+        found = read_rows(str(path), source(path, **settings), Look(), drop=drop)
+        assert found.file.rows == len(found.table)
         return found, [
             f"{fault.place.line if fault.place else '-'} {fault.code} {fault.message.replace(str(path), 'FILE')}" for fault in found.faults
         ]
