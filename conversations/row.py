@@ -23,8 +23,11 @@ def canonical(conversation: Mapping[str, Any]) -> Row:
     """A conversation as text. Keys of messages come in one order, so that the same conversation is the same text."""
     if "messages" not in conversation:
         return _dumps({"text": conversation["text"]})
-    messages = [{key: message[key] for key in KEYS if key in message} for message in conversation["messages"]]
     tools = conversation.get("tools")
+    if not tools and all(len(message) == 2 for message in conversation["messages"]):  # role and content: a third of the time
+        turns = [f'{{"role":{_text(message["role"])},"content":{_text(message["content"])}}}' for message in conversation["messages"]]
+        return f'{{"messages":[{",".join(turns)}]}}'
+    messages = [{key: message[key] for key in KEYS if key in message} for message in conversation["messages"]]
     return _dumps({"messages": messages, "tools": tools} if tools else {"messages": messages})
 
 
@@ -62,4 +65,5 @@ def digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
+_text = json.encoder.encode_basestring  # a text as JSON
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -28,7 +28,8 @@ class ChatTemplate:
             self._compiled = {name: _environment().from_string(text) for name, text in templates.items()}
         except TemplateError as error:
             raise RunFault("SG203", f"the chat template is no valid Jinja: {error}", exit_code=WRONG) from None
-        self._names = dict(names)
+        # what every rendering sees, merged once: Jinja would do that again for each
+        self._seen = {name: {**compiled.globals, "documents": None, **names} for name, compiled in self._compiled.items()}
 
     def render(self, messages: Sequence[Message], tools: object = None, *, prompt: bool = False) -> str:
         """The text of a conversation; with `prompt`, up to where the assistant is to speak. Raises RunFault."""
@@ -40,9 +41,11 @@ class ChatTemplate:
         return spans(self._render(messages, tools, False))
 
     def _render(self, messages: Sequence[Message], tools: object, prompt: bool) -> str:
-        template = self._compiled.get("tool_use" if tools else "default") or self._compiled["default"]
+        name = "tool_use" if tools and "tool_use" in self._compiled else "default"
+        template, seen = self._compiled[name], self._seen[name]
         try:
-            return template.render(messages=messages, tools=tools, documents=None, add_generation_prompt=prompt, **self._names)
+            context = template.new_context({**seen, "messages": messages, "tools": tools, "add_generation_prompt": prompt}, shared=True)
+            return "".join(template.root_render_func(context))
         except (TemplateError, TypeError, ValueError, AttributeError, KeyError, IndexError, ArithmeticError) as error:
             raise RunFault("SG203", f"the chat template does not render this conversation: {error}", exit_code=WRONG) from None
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, groupby
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from conversations.row import Conversation, Message
@@ -104,6 +104,8 @@ class ChatFormat:
 
     def rows(self, conversation: Conversation) -> list[Conversation]:
         """What is trained of a conversation, with the system text: itself, or one conversation for each answer, up to it."""
+        if self.system is None and not self.masks.unroll:
+            return [conversation]
         messages = self.with_system(conversation["messages"])
         if not self.masks.unroll:
             return [conversation | {"messages": messages}]
@@ -117,8 +119,16 @@ class ChatFormat:
     def encode(self, messages: list[Message], tools: list[object] | None = None) -> Encoded:
         """A whole conversation for training. Raises RunFault where the template rewrites earlier turns, or a proof fails."""
         rendered = self.rendered(messages, tools)
-        encoding = self.vocabulary.encode_batch([rendered.text])[0] if rendered.plain else None
+        encoding = self.encode_batch([rendered.text])[0] if rendered.plain else None
         return as_encoded(self.tokens_of(rendered, encoding))
+
+    def encode_row(self, conversation: Conversation) -> Encoded:
+        """A conversation of `rows` for training."""
+        return self.encode(conversation["messages"], conversation.get("tools"))
+
+    def rendered_row(self, conversation: Conversation) -> Rendered:
+        """Its text, and where in it the answers are. Raises RunFault."""
+        return self.rendered(conversation["messages"], conversation.get("tools"))
 
     def prompt_ids(self, messages: list[Message], tools: list[object] | None = None) -> list[int]:
         """Ids that the model continues with its answer: exactly those that precede an answer in `encode`."""
@@ -155,6 +165,10 @@ class ChatFormat:
                     break
         answers = [Answer(start, end, weight_of(told[index])) for index, (start, end) in zip(spoken, places, strict=True)]
         return Rendered(text, answers, plain, cut)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """The encodings of plain rows, for `tokens_of`."""
+        return self.vocabulary.encode_batch(texts, offsets=self._lead is None or self.end_of_turn is None)
 
     def tokens_of(self, row: Rendered, encoding: Encoding | None) -> Tokens:
         """Ids of a rendered conversation. `encoding` is that of its text; None where the text needs care. Raises RunFault."""
@@ -239,15 +253,43 @@ class ChatFormat:
 
     def _aligned(self, row: Rendered, encoding: Encoding) -> Tokens | None:
         """The answers in the tokens of the whole text. None where that has not the prompts' ids before them."""
-        ids, lead_ids, length = encoding.ids, self._lead_ids, len(row.text)
-        width = len(lead_ids) if lead_ids is not None else 0
+        lead, end_of_turn, ids = self._lead, self.end_of_turn, encoding.ids
+        if lead is None or end_of_turn is None:
+            return self._aligned_by_offsets(row, encoding)
+        width, text = len(self._lead_ids), row.text
+        places = self._places_of_lead(ids)
+        if len(places) != text.count(lead):
+            return None  # a token reaches across an edge
+        answers = []
+        for start, end, weight in row.answers:
+            first = places[text.count(lead, 0, start) - 1] + width
+            closing = len(self.end_text) if self.masks.end_of_turn else 0
+            if text.find(self.end_text, start) != end - closing:
+                return None  # another end of turn stands inside the turn, or none behind it
+            last = ids.index(end_of_turn, first)
+            answers.append(Answer(first, last + 1 if closing else last, weight))
+        return Tokens(ids, answers)
+
+    def _places_of_lead(self, ids: list[int]) -> list[int]:
+        """Where the ids of `_lead` stand. What people wrote has no special token, so that each is one in the text, in its order."""
+        lead_ids, places, at = self._lead_ids, [], -1
+        special, width = lead_ids[0], len(lead_ids)
+        try:
+            while True:
+                at = ids.index(special, at + 1)
+                if ids[at : at + width] == lead_ids:
+                    places.append(at)
+        except ValueError:
+            return places
+
+    def _aligned_by_offsets(self, row: Rendered, encoding: Encoding) -> Tokens | None:
+        """The same where the generation prompt, or the end of a turn, has no special token."""
+        ids, length = encoding.ids, len(row.text)
         answers = []
         for start, end, weight in row.answers:
             first = _token_at(encoding, start) if start < length else len(ids)
             last = _token_at(encoding, end) if end < length else len(ids)
-            if first is None or last is None:
-                return None
-            if (not width or ids[first - width : first] != lead_ids) and ids[:first] != self.vocabulary.ids_of(row.text[:start]):
+            if first is None or last is None or ids[:first] != self.vocabulary.ids_of(row.text[:start]):
                 return None
             answers.append(Answer(first, last, weight))
         return Tokens(ids, answers)
@@ -303,7 +345,7 @@ class ChatFormat:
         message = "the chat template ends an assistant's turn with no special token, so generation could never stop"
         raise RunFault("SG422", message, "use a template that does, for example template: chatml", exit_code=WRONG)
 
-    def _find_lead(self, opening: str) -> tuple[str | None, list[int] | None]:
+    def _find_lead(self, opening: str) -> tuple[str | None, list[int]]:
         """What stands between the last special token before an answer and the answer, that token included, and its ids.
 
         These ids right before an answer prove that all ids before it are the prompt's: nothing reaches across a special token.
@@ -311,11 +353,11 @@ class ChatFormat:
         """
         specials = [(opening.rfind(text), len(text), text) for text in self._controls.ids if text in opening]
         if not specials:
-            return None, None
+            return None, []
         at, _, text = max(specials)
         lead = opening[at:]
         ids = self.vocabulary.ids_of(lead)
-        return (lead, ids) if ids[:1] == [self._controls.ids[text]] else (None, None)
+        return (lead, ids) if ids[:1] == [self._controls.ids[text]] else (None, [])
 
 
 def weight_of(message: Message) -> float:
@@ -331,6 +373,18 @@ def as_encoded(tokens: Tokens) -> Encoded:
     trained = [weight != 0 for weight in weights]
     is_even = all(weight == 1 for weight in compress(weights, trained))
     return Encoded(input_ids=tokens.ids, trained=trained, weights=None if is_even else weights)
+
+
+def as_tokens(encoded: Encoded) -> Tokens:
+    """The same, with each stretch of one weight as an answer."""
+    weights = encoded.weights or [float(on) for on in encoded.trained]
+    answers, start = [], 0
+    for weight, stretch in groupby(weights):
+        end = start + sum(1 for _ in stretch)
+        if weight:
+            answers.append(Answer(start, end, weight))
+        start = end
+    return Tokens(encoded.input_ids, answers)
 
 
 def _token_at(encoding: Encoding, place: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from conversations.row import Conversation, Message
@@ -45,10 +46,22 @@ class TextFormat:
         """A whole row for training: its text and the end of text. A begin-of-text token that the tokenizer adds is not trained."""
         return as_encoded(self.tokens_of(self.rendered(messages, tools), None))
 
+    def encode_row(self, conversation: Conversation) -> Encoded:
+        """A row for training."""
+        return as_encoded(self.tokens_of(self.rendered_row(conversation), None))
+
+    def rendered_row(self, conversation: Conversation) -> Rendered:
+        """A row's text."""
+        return self.rendered(conversation.get("messages") or [{"role": "text", "content": conversation["text"]}])
+
     def rendered(self, messages: list[Message], _tools: list[object] | None = None) -> Rendered:
         """A row's text."""
         text, cut = self._controls.text(self.render(messages))
         return Rendered(text, [], cut is None and self.vocabulary.tokenizer is not None, cut)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """The encodings of plain rows, for `tokens_of`."""
+        return self.vocabulary.encode_batch(texts, offsets=False)
 
     def tokens_of(self, row: Rendered, encoding: Encoding | None) -> Tokens:
         """Ids of a row. `encoding` is that of its text; None where the text needs care."""

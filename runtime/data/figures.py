@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from conversations.row import Row, parted
-from runtime.chat_template import Encoded
-from runtime.data.packing import Packing, fill
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from runtime.data.packing import Packing
+
+    Numbers = NDArray[np.int64]
+    Digests = NDArray[np.uint64]
+
+SHARES = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
-def figures(
-    rows: Sequence[Row],
-    encoded: Sequence[Encoded],
-    train: Sequence[int],
-    validation: Sequence[int],
-    packs: Packing | None,
-    max_length: int,
-) -> dict[str, Any]:
-    """Counts over the rows that are left for training, with repetitions; lengths are tokens of a row, `duplicates`,
-    `overlap` and `fill` are shares.
+def figures(lengths: Numbers, trained: NDArray[np.int32], packs: Packing | None, max_length: int) -> dict[str, Any]:
+    """Counts over the examples that are left for training, with repetitions: `lengths` and trained tokens of each. The length
+    figures are tokens of an example, `fill` is a share."""
+    import numpy as np
 
-    `rows` and `encoded` are the distinct rows; `train` and `validation` are indices into them, a repeated row's repeated.
-    """
-    lengths = [len(encoded[index].input_ids) for index in train]
-    ordered = sorted(lengths)
-    prompts = {parted(rows[index])[0] for index in set(train)} if validation else set()
-    shared = sum(parted(rows[index])[0] in prompts for index in validation)
-    trained = [sum(row.trained) for row in encoded]
+    from runtime.data.packing import fill
+
+    ordered = np.sort(lengths)
     return {
-        "distinct": len(rows),
-        "examples": len(train) if packs is None else len(packs),
+        "examples": len(lengths) if packs is None else len(packs),
         "packs": None if packs is None else len(packs),
         "fill": None if packs is None else fill(lengths, packs, max_length),
-        "tokens": sum(lengths),
-        "trained_tokens": sum(trained[index] for index in train),
-        "median": percentile(ordered, 0.5),
-        "p90": percentile(ordered, 0.9),
-        "p99": percentile(ordered, 0.99),
-        "longest": ordered[-1],
-        "duplicates": 1 - len(set(train)) / len(train),
-        "overlap": shared / len(validation) if validation else 0.0,
+        "tokens": int(lengths.sum(dtype=np.int64)),
+        "trained_tokens": int(trained.sum(dtype=np.int64)),
+        **{name: percentile(ordered, share) for name, share in SHARES.items()},
+        "longest": int(ordered[-1]),
     }
 
 
-def percentile(ordered: Sequence[int], share: float) -> int:
+def repeated(digests: Digests, train: Numbers, validation: Numbers, prompts: Digests) -> dict[str, Any]:
+    """Distinct rows, and two shares: of the training rows that repeat another one, and of the validation rows whose prompt is
+    trained on, too. All [R]: digests of rows and of what comes before their last answers, and how often each row counts."""
+    import numpy as np
+
+    total, held = int(train.sum()), int(validation.sum())
+    shared = np.isin(prompts[validation > 0], prompts[train > 0]) if held else np.zeros(0, bool)
+    return {
+        "distinct": len(np.unique(digests[(train > 0) | (validation > 0)])),
+        "duplicates": 1 - len(np.unique(digests[train > 0])) / total if total else 0.0,
+        "overlap": int(validation[validation > 0][shared].sum()) / held if held else 0.0,
+    }
+
+
+def percentile(ordered: Sequence[int] | Numbers, share: float) -> int:
     """The value that this share of the ordered values does not exceed (nearest rank)."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return int(ordered[min(len(ordered) - 1, int(share * len(ordered)))])

@@ -1,75 +1,86 @@
-"""The data stage: sources → tokenized rows, with nothing lost in silence."""
+"""The data stage: sources → tokenized rows, with nothing lost in silence.
+
+Parts of sources are tokenized, in several processes where there are many, and written as they come. What stays in memory are
+some 30 bytes to a row: its digests, how many examples it became and how long they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from conversations.row import Row, messages_of
 from runtime import console
-from runtime.chat_template import Encoded
-from runtime.config import Config, DataConfig
-from runtime.data.dataset import save_rows
-from runtime.data.figures import figures
+from runtime.config import Config
+from runtime.data.figures import figures, repeated
 from runtime.data.limits import hold
-from runtime.data.packing import best_fit
-from runtime.data.sources import read_sources
+from runtime.data.parts import Part, parts_of
+from runtime.data.synthetic import rules_of
 from runtime.faults import WRONG, RunFault
 from runtime.model import load_tokenizer
-from runtime.text_format import row_format
+from runtime.vocabulary import vocabulary_of
 
-MOST_SHOWN = 20
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
+    from runtime.data.chosen import Chosen
+    from runtime.data.dataset import Writer
+    from runtime.data.encode import Faulty, Kind, Tokenized
+    from runtime.data.lengths import Long
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fitted:
-    """A row after the length policy: None is dropped."""
-
-    encoded: Encoded | None
-    truncated: bool = False
+MOST_FAULTS = 100_000  # rows: then it is of no use to go on reading
 
 
 def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     """Reads, tokenizes and masks all rows; writes them and returns the figures. Raises RunFault for rows that do not fit."""
-    data = config.data
-    gathered = read_sources(data, seed=config.train.seed)
-    counts, rows = gathered.counts, list(gathered.counts)
-    form = row_format(load_tokenizer(config.model, config.template), config, system=data.system)
-    encoded = [form.encode(form.with_system(messages_of(row))) for row in rows]
-    _refuse_untrained(rows, encoded)
-    fitted = fit(rows, encoded, data)
-    lost = {
-        "dropped": sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.encoded is None),
-        "truncated": sum(counts[row] for row, fit_row in zip(rows, fitted, strict=True) if fit_row.truncated),
-    }
-    hold(data.limits, {name: number / counts.total() for name, number in lost.items()})
+    import numpy as np
 
-    kept: list[Encoded] = []
-    kept_rows: list[Row] = []
-    splits: dict[str, list[int]] = {"train": [], "validation": []}
-    for row, fit_row in zip(rows, fitted, strict=True):
-        if fit_row.encoded is not None:
-            splits["validation" if row in gathered.held else "train"] += [len(kept)] * counts[row]
-            kept.append(fit_row.encoded)
-            kept_rows.append(row)
-    train, validation = splits["train"], splits["validation"]
-    if not train:
+    from runtime.data.chosen import chosen
+    from runtime.data.dataset import Writer
+    from runtime.data.packing import best_fit
+    from runtime.data.workers import tokenized
+
+    data, seed = config.data, config.train.seed
+    vocabulary = vocabulary_of(load_tokenizer(config.model, config.template))
+    writer = Writer(out)
+    rows = Rows(len(data.sources) + len(data.validation.sources if data.validation else ()))
+    for part in tokenized(_parts(config), config, vocabulary):
+        rows.add(part, writer)
+        if rows.faulty > MOST_FAULTS:
+            break
+    _refuse(rows, config)
+
+    columns = rows.columns()
+    picked = chosen(data, rows.by_source, columns.digests, seed=seed)
+    lost = _lost(columns, picked)
+    lost["dropped"] += rows.bad
+    total = int((picked.train + picked.validation).sum()) + rows.bad
+    hold(data.limits, {name: number / max(1, total) for name, number in lost.items()})
+
+    train, validation = columns.order(picked.train), columns.order(picked.validation)
+    if not len(train):
         raise RunFault("SG425", "no row is left for training", "raise data.max_length", exit_code=WRONG)
-    packs = best_fit([len(kept[index].input_ids) for index in train], data.max_length) if data.packing else None
-    save_rows(kept, train, validation, out, packs=packs)
-
-    held = sum(counts[row] for row in gathered.held)
+    lengths = columns.lengths[train].astype(np.int64)
+    packs = best_fit(lengths, data.max_length, seed=seed) if data.packing else None
+    writer.close(train, validation, packs)
+    left = columns.examples > 0
     found = {
-        "rows": counts.total(),
-        "by_source": list(gathered.by_source),
-        "train_rows": counts.total() - held,
-        "validation_rows": held,
-        "validation_distinct": len(gathered.held),
+        "rows": picked.rows,
+        "by_source": picked.by_source,
+        "validation_by_source": picked.validation_sources,
+        "train_rows": int(picked.train.sum()),
+        "validation_rows": int(picked.validation.sum()),
+        "validation_distinct": picked.held_distinct,
         "max_length": data.max_length,
-        **figures(kept_rows, kept, train, validation, packs, data.max_length),
+        **figures(lengths, columns.trained[train], packs, data.max_length),
+        **repeated(columns.digests, picked.train * left, picked.validation * left, columns.prompts),
         **lost,
+        "bad_rows": rows.bad,
+        "more_examples": len(train) + len(validation) - int(((picked.train + picked.validation) * left).sum()),
+        "exchanges": rows.exchanges,
     }
     shares = {"trained": found["trained_tokens"] / found["tokens"], "duplicates": found["duplicates"], "overlap": found["overlap"]}
     hold(data.limits, shares)
@@ -77,33 +88,104 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     return found
 
 
-def fit(rows: Sequence[Row], encoded: Sequence[Encoded], data: DataConfig) -> list[Fitted]:
-    """Rows within max_length, by the policy `overlong`. Raises RunFault for `error`, naming every row that is too long."""
-    overlong = [index for index, row in enumerate(encoded) if len(row.input_ids) > data.max_length]
-    if overlong and data.overlong == "error":
-        lines = [f"  {len(encoded[index].input_ids)} tokens: {_beginning(rows[index])}" for index in overlong[:MOST_SHOWN]]
-        if len(overlong) > MOST_SHOWN:
-            lines.append(f"  and {len(overlong) - MOST_SHOWN} more")
-        longest = max(len(encoded[index].input_ids) for index in overlong)
-        count = f"{len(overlong)} distinct row{'s are' if len(overlong) > 1 else ' is'}"
-        hint = f"write data.max_length: {longest}, or overlong: drop or truncate"
-        raise RunFault("SG424", "\n".join([f"{count} longer than {data.max_length} tokens", *lines]), hint, exit_code=WRONG)
-    return [_fitted(row, data) for row in encoded]
+def _parts(config: Config) -> Iterator[Part]:
+    data, seed = config.data, config.train.seed
+    rows_of = rules_of(data, seed=seed)
+    for number, source in enumerate([*data.sources, *(data.validation.sources if data.validation else ())]):
+        yield from parts_of(source, number, seed=seed, rows_of=rows_of)
 
 
-def _fitted(row: Encoded, data: DataConfig) -> Fitted:
-    if len(row.input_ids) <= data.max_length:
-        return Fitted(encoded=row)
-    cut = Encoded(input_ids=row.input_ids[: data.max_length], trained=row.trained[: data.max_length])
-    if data.overlong == "drop" or not any(cut.trained):
-        return Fitted(encoded=None)  # a row without a trained token teaches nothing
-    return Fitted(encoded=cut, truncated=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """What is known of R rows and of the E examples that they became: `lengths` and `trained` tokens [E], the others [R]."""
+
+    lengths: NDArray[np.int32]
+    trained: NDArray[np.int32]
+    examples: NDArray[np.int32]
+    digests: NDArray[np.uint64]
+    prompts: NDArray[np.uint64]
+    truncated: NDArray[np.int64]
+
+    def order(self, often_R: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of examples, each as often as its row counts."""
+        import numpy as np
+
+        return np.repeat(np.arange(len(self.lengths)), np.repeat(often_R, self.examples))
 
 
-def _refuse_untrained(rows: Sequence[Row], encoded: Sequence[Encoded]) -> None:
-    for row, tokens in zip(rows, encoded, strict=True):
-        if not any(tokens.trained):
-            raise RunFault("SG426", f"a row has no trained token: {_beginning(row)}", "its answer is empty once rendered", exit_code=WRONG)
+@dataclass(slots=True)
+class Rows:
+    """What is gathered of the rows as they come."""
+
+    sources: int
+    by_source: list[int] = field(init=False)
+    numbers: dict[str, array[int]] = field(init=False)
+    bad: int = 0
+    exchanges: int = 0
+    faults: dict[Kind, Faulty] = field(default_factory=dict)
+    long: dict[int, Long] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.by_source = [0] * self.sources
+        kinds = {"lengths": "i", "trained": "i", "examples": "i", "digests": "Q", "prompts": "Q", "truncated": "q"}
+        self.numbers = {name: array(kind) for name, kind in kinds.items()}
+
+    @property
+    def faulty(self) -> int:
+        """Rows that no example came of, and that are told."""
+        return sum(fault.rows for fault in self.faults.values()) + len(self.long)
+
+    def add(self, part: Tokenized, writer: Writer) -> None:
+        """Writes the examples of a part, and keeps its numbers."""
+        import numpy as np
+
+        from runtime.data.encode import Faulty
+
+        writer.add(part.input_ids, part.trained, part.weights, part.lengths)
+        known = len(self.numbers["examples"])
+        before = np.concatenate([[0], np.cumsum(part.trained, dtype=np.int32)])
+        ends = np.cumsum(part.lengths)
+        trained = (before[ends] - before[ends - part.lengths]).astype(np.int32)
+        found = {"lengths": part.lengths, "trained": trained, "examples": part.examples, "digests": part.digests, "prompts": part.prompts}
+        for name, values in found.items():
+            self.numbers[name].frombytes(values.tobytes())
+        self.numbers["truncated"].extend(known + row for row in part.told.truncated)
+        self.by_source[part.source] += len(part.examples)
+        self.bad += part.told.bad
+        self.exchanges += part.told.exchanges
+        self.long |= part.told.long
+        for kind, fault in part.told.faults.items():
+            self.faults.setdefault(kind, Faulty()).add(fault.rows, fault.first)
+
+    def columns(self) -> Columns:
+        """All rows as arrays."""
+        import numpy as np
+
+        types = {"i": np.int32, "Q": np.uint64, "q": np.int64}
+        return Columns(**{name: np.frombuffer(numbers, dtype=types[numbers.typecode]) for name, numbers in self.numbers.items()})
+
+
+def _refuse(rows: Rows, config: Config) -> None:
+    """Raises RunFault for rows with faults, all kinds together, unless they are to be dropped; and for rows that are too long."""
+    from runtime.data.lengths import MOST_SHOWN, too_long
+
+    if rows.faults and (config.data.on_bad_row == "error" or rows.faulty > MOST_FAULTS):
+        lines = []
+        for (_, message, _), fault in rows.faults.items():
+            lines.append(message if fault.rows == 1 else f"{fault.rows:,} rows: {message}")
+            lines += [f"  {place}" for place in fault.first]
+            if fault.rows > MOST_SHOWN:
+                lines.append(f"  and {fault.rows - MOST_SHOWN:,} more")
+        code, _, hint = next(iter(rows.faults))
+        raise RunFault(code, "\n".join(lines), hint, exit_code=WRONG)
+    if rows.long:
+        raise too_long(list(rows.long.values()), config.data.max_length)
+
+
+def _lost(columns: Columns, picked: Chosen) -> dict[str, int]:
+    """Rows, with repetitions, that no example is left of, or that were shortened."""
+    often = picked.train + picked.validation
+    return {"dropped": int(often[columns.examples == 0].sum()), "truncated": int(often[columns.truncated].sum())}
 
 
 def data_line(figures: dict[str, Any]) -> str:
@@ -115,9 +197,12 @@ def data_line(figures: dict[str, Any]) -> str:
     ]
     if figures["packs"] is not None:
         parts.append(f"{figures['packs']:,} packs, {figures['fill']:.1%} full")
-    parts += [f"{figures[what]:,} {what}" for what in ("validation_rows", "dropped", "truncated") if figures[what]]
-    return " · ".join(parts).replace("validation_rows", "held out")
-
-
-def _beginning(row: Row) -> str:
-    return console.one_line(" / ".join(f"{message['role']}: {message['content']}" for message in messages_of(row)), 80)
+    told = {
+        "validation_rows": "held out",
+        "dropped": "dropped",
+        "truncated": "truncated",
+        "more_examples": "more by unrolling or splitting",
+        "exchanges": "exchanges left out",
+    }
+    parts += [f"{figures[what]:,} {words}" for what, words in told.items() if figures[what]]
+    return " · ".join(parts)

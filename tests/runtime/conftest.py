@@ -12,10 +12,13 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from conversations.mixing import held_out, number_held_out
+from conversations.row import canonical, digest
 from runtime import config as configs
 from runtime import pipeline
 from runtime.__main__ import quiet
 from runtime.config import PackageBase
+from runtime.data.parts import parts_of
 from runtime.faults import RunFault
 from runtime.model import folder_of
 from specgen import folder as compiled_folder
@@ -179,6 +182,19 @@ def finished_copy(tmp_path, finished):
     """The same, to be changed."""
     build, run = finished
     return build, Path(shutil.copytree(run, tmp_path / "copy" / run.name))
+
+
+@pytest.fixture(scope="session")
+def held_of():
+    """The rows that a config holds out of training."""
+
+    def rows(config):
+        parts = [part for source in config.data.sources for part in parts_of(source, 0, seed=config.train.seed, rows_of={}.get)]
+        found = {digest(row): row for part in parts for row in (canonical(conversation) for _, conversation in part)}
+        number = number_held_out(len(found), fraction=config.data.validation.fraction, count=config.data.validation.count)
+        return [found[held] for held in held_out(found, number, config.train.seed)]
+
+    return rows
 
 
 @pytest.fixture

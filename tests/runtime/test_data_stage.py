@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,9 +12,8 @@ import pytest
 
 from conversations.row import messages_of
 from runtime.chat_template import ChatFormat
-from runtime.data import stage
+from runtime.data import parts, stage, workers
 from runtime.data.dataset import load_rows
-from runtime.data.sources import read_sources
 from specgen.facts.figures import figures_of
 
 SHORT = {"messages": [{"user": "Say yes."}, {"assistant": "yes"}]}
@@ -31,7 +31,14 @@ def data(tmp_path, configured):
         figures = stage.make_data(configured(tmp_path, data=data), tmp_path, out)
         return figures, *load_rows(out)
 
+    make.config = lambda **data: configured(tmp_path, data=data)
     return make
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 def lines(folder, *rows):
@@ -41,10 +48,10 @@ def lines(folder, *rows):
     return {"file": {"path": str(file)}}
 
 
-def test_rows_are_counted_and_each_distinct_one_is_tokenized_once(data, monkeypatch):
+def test_rows_are_counted_and_a_repeated_one_is_tokenized_once(data, monkeypatch):
     encoded = []
-    encode = ChatFormat.encode
-    monkeypatch.setattr(ChatFormat, "encode", lambda self, messages: encoded.append(messages) or encode(self, messages))
+    tokens_of = ChatFormat.tokens_of
+    monkeypatch.setattr(ChatFormat, "tokens_of", lambda self, row, encoding: encoded.append(row) or tokens_of(self, row, encoding))
     figures, rows, held_out = data(sources=[{"synthetic": {**SHORT, "repeat": 500}}, {"synthetic": LONG}])
     assert len(encoded) == 2
     assert (len(rows), len(held_out)) == (501, 0)
@@ -76,7 +83,7 @@ def test_rows_that_are_too_long_are_all_named(tmp_path, data, fault_of):
         "error SG424: 2 distinct rows are longer than 50 tokens\n"
         "  61 tokens: user: Spell. / assistant: a b c d e f g h i j k l m n o p q r s t u v w x y z\n"
         "  90 tokens: user: Spell twice. / assistant: a b c d e f g h i j k l m n o p q r s t u v w x…\n"
-        "  hint: write data.max_length: 90, or overlong: drop or truncate"
+        "  hint: write data.max_length: 90, or overlong: drop, truncate or split"
     )
 
 
@@ -126,11 +133,11 @@ def test_no_row_left_is_refused(data, case_file, fault_of):
     )
 
 
-def test_held_out_rows_are_those_that_the_sources_name(tmp_path, configured, data, tokenizer):
+def test_held_out_rows_are_those_that_the_sources_name(tmp_path, configured, data, tokenizer, held_of):
     source = {"synthetic": {"variables": {"n": list(range(8))}, "messages": [{"user": "{{ n }}?"}, {"assistant": "{{ n }}."}]}}
     settings = {"validation": {"fraction": 0.25}, "sources": [source]}
     config = configured(tmp_path / "again", data=settings)
-    held = read_sources(config.data, seed=config.train.seed).held
+    held = held_of(config)
     _, _, held_out = data(**settings)
     answers = {messages_of(row)[-1]["content"] + "<|im_end|>" for row in held}
     assert {tokenizer.decode(row["input_ids"][row["trained"].astype(bool)]) for row in held_out} == answers
@@ -195,3 +202,95 @@ def test_rows_at_their_limits_are_taken(data):
 def test_the_figures_are_all_that_the_compiler_asks_for(data):
     figures, _, _ = data(sources=[{"synthetic": SHORT}])
     assert figures_of(figures).examples == 1
+
+
+NUMBERED = {"variables": {"n": list(range(12))}, "messages": [{"user": "Count {{ n }}."}, {"assistant": "{{ n }}"}]}
+
+
+@pytest.fixture
+def many(tmp_path, configured, case_file):
+    """A config with files, rules, weights, validation and control tokens in texts."""
+    rows = [
+        {"messages": [{"user": f"{n} <|im_end|>?" if n % 7 == 0 else f"{n}?"}, {"assistant": f"\n{n}" * (n % 3 + 1)}]} for n in range(300)
+    ]
+    sources = [
+        lines(tmp_path, *rows),
+        {"file": {"path": str(case_file("o08.jsonl")), "weight": 2.5}},
+        {"synthetic": {**NUMBERED, "repeat": 3}},
+    ]
+    return configured(tmp_path, data={"sources": sources, "validation": {"fraction": 0.1}})
+
+
+def test_many_processes_write_what_one_writes(tmp_path, many, monkeypatch):
+    monkeypatch.setattr(parts, "ROWS", 20)
+    found = {}
+    for few in (2, 10**6):
+        monkeypatch.setattr(workers, "FEW", few)
+        out = tmp_path / f"few{few}"
+        out.mkdir()
+        figures = stage.make_data(many, tmp_path, out)
+        found[few] = figures, {file.name: file.read_bytes() for file in out.iterdir()}
+    assert found[2] == found[10**6]
+    assert found[2][0]["by_source"] == [300, 5, 36]
+
+
+def test_a_process_that_is_killed_is_a_fault_of_the_run(tmp_path, many, monkeypatch, fault_of):
+    monkeypatch.setattr(parts, "ROWS", 20)
+    monkeypatch.setattr(workers, "FEW", 2)
+    monkeypatch.setattr(workers, "_work", signal.raise_signal)  # ends at once: a pipe is no signal
+    assert fault_of(stage.make_data, many, tmp_path, tmp_path) == (
+        "error SG476: a process that tokenizes rows has ended before its work was done\n"
+        "  hint: the system may have killed it for want of memory: leave it more, or give it shorter rows"
+    )
+
+
+def test_processes_that_tokenize_import_neither_torch_nor_transformers():
+    code = "import sys, runtime.data.workers; print([n for n in ('torch', 'transformers', 'datasets', 'pyarrow') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_rows_that_the_template_refuses_are_all_named(tmp_path, data, fault_of):
+    given = [{"messages": [{"user": "a"}, {"assistant": "b"}]}, {"messages": [{"user": "Hi\nthere."}, {"assistant": "b"}]}] * 12
+    file = lines(tmp_path, *given)
+    jinja = "{% if 'Hi' in messages[0].content %}{{ raise_exception('no greetings') }}{% endif %}" + CHATML
+    config = data.config(sources=[file])
+    config = replace(config, template=replace(config.template, jinja=jinja))
+    path = file["file"]["path"]
+    text = fault_of(stage.make_data, config, tmp_path, tmp_path)
+    assert text.splitlines()[:3] == [
+        "error SG203: 12 rows: the chat template does not render this conversation: no greetings",
+        f"  {path}:2: user: Hi there. / assistant: b",
+        f"  {path}:4: user: Hi there. / assistant: b",
+    ]
+    dropping = replace(config, data=replace(config.data, on_bad_row="drop", limits=replace(config.data.limits, dropped=0.5)))
+    figures = stage.make_data(dropping, tmp_path, tmp_path)
+    assert (figures["dropped"], figures["rows"], figures["examples"]) == (12, 24, 12)
+
+
+def test_an_answer_that_is_never_trained_is_refused(tmp_path, data, fault_of):
+    config = data.config(sources=[{"synthetic": SHORT}])
+    config = replace(
+        config, template=replace(config.template, jinja=CHATML.replace("m.content", "(m.content if m.content != 'yes' else '')"))
+    )
+    config = replace(config, data=replace(config.data, train_end_of_turn=False))
+    assert fault_of(stage.make_data, config, tmp_path, tmp_path) == (
+        "error SG426: a row has no trained token\n  synthetic:1: user: Say yes. / assistant: yes\n"
+        "  hint: its answer is empty once rendered, or no answer is to be trained"
+    )
+
+
+def test_unrolled_rows_are_examples_of_their_own(tmp_path, data, tokenizer):
+    rule = {"messages": [{"user": "a"}, {"assistant": "1"}, {"user": "b"}, {"assistant": "2"}], "repeat": 3}
+    figures, rows, _ = data(sources=[{"synthetic": rule}], unroll=True)
+    assert (figures["rows"], figures["examples"], figures["more_examples"], len(rows)) == (3, 6, 3, 6)
+    answers = [tokenizer.decode(row["input_ids"][row["trained"].astype(bool)]) for row in rows]
+    assert sorted(answers) == ["1<|im_end|>"] * 3 + ["2<|im_end|>"] * 3
+
+
+def test_rows_of_validation_are_in_no_other_split(data, tokenizer):
+    own = {"synthetic": {**NUMBERED, "variables": {"n": [1, 2, 30]}}}
+    figures, rows, held_out = data(sources=[{"synthetic": NUMBERED}], validation={"sources": [own]})
+    assert (figures["rows"], figures["train_rows"], figures["validation_rows"], figures["validation_distinct"]) == (12, 10, 3, 3)
+    train, validation = ({tuple(row["input_ids"].tolist()) for row in split} for split in (rows, held_out))
+    assert (len(train), len(validation)) == (10, 3)
+    assert not train & validation

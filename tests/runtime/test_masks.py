@@ -287,7 +287,7 @@ def test_what_needs_care_has_the_ids_of_what_does_not(form, case_rows):
     for row in (*case_rows("o08.jsonl"), *case_rows("o13.jsonl"), turns("a", "b", "c", "\nd", "e", " f")):
         rendered = made.rendered(row)
         assert rendered.plain
-        encoding = made.vocabulary.encode_batch([rendered.text])[0]
+        encoding = made.encode_batch([rendered.text])[0]
         if made._aligned(rendered, encoding) is not None:
             assert made.tokens_of(rendered, encoding) == made.tokens_of(rendered, None)
 

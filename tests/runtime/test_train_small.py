@@ -22,7 +22,6 @@ from runtime import config as configs
 from runtime import pipeline
 from runtime.adapter import read_adapter
 from runtime.console import TrainingBar
-from runtime.data.sources import read_sources
 from runtime.faults import Interrupted
 from runtime.stages import read_stage
 
@@ -268,12 +267,14 @@ def test_the_validation_loss_of_every_epoch_outlives_an_interruption(tmp_path, c
     assert [loss for _, loss in again] == pytest.approx([loss for _, loss in whole], abs=1e-6)
 
 
-def test_the_validation_loss_is_that_of_the_final_adapter_on_the_rows_held_out(tmp_path, compiled, carried_out, tiny_base, tokenizer):
+def test_the_validation_loss_is_that_of_the_final_adapter_on_the_rows_held_out(
+    tmp_path, compiled, carried_out, tiny_base, tokenizer, held_of
+):
     build = compiled(tmp_path, data=VALIDATED, train={"epochs": 1})
     run = carried_out(build, tmp_path, "data", "train")
     ((_, loss),) = read_stage(run, "train")["summary"]["validation_loss"]
     config = configs.load(build)
-    held = read_sources(config.data, seed=config.train.seed).held
+    held = held_of(config)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32), run / "train" / "final").eval()
     total = count = 0
     for row in held:
@@ -286,7 +287,7 @@ def test_the_validation_loss_is_that_of_the_final_adapter_on_the_rows_held_out(t
     assert loss == pytest.approx(total / count, abs=1e-4)
 
 
-def test_training_goes_on_where_all_rows_held_out_were_dropped_as_too_long(tmp_path, compiled, carried_out):
+def test_training_goes_on_where_all_rows_held_out_were_dropped_as_too_long(tmp_path, compiled, carried_out, held_of):
     words = [f"Number {number}." for number in range(7)]
     long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
     for seed in range(100):  # until the long row is the one that is held out
@@ -295,7 +296,7 @@ def test_training_goes_on_where_all_rows_held_out_were_dropped_as_too_long(tmp_p
         data = {"sources": [source], "validation": {"fraction": 0.1}, "max_length": 42, "overlong": "drop", "limits": {"dropped": 0.2}}
         build = compiled(tmp_path, data=data, train={"epochs": 1, "seed": seed})
         config = configs.load(build)
-        (held,) = read_sources(config.data, seed=seed).held
+        (held,) = held_of(config)
         if long in held:
             break
     run = carried_out(build, tmp_path, "data", "train")

@@ -1,0 +1,116 @@
+"""The rows of sources in parts: made cheaply here, read and tokenized by whoever gets one. Memory does not grow with the rows.
+
+The compiler has checked every row of a file, which is read only while its SHA-256 is what the compiler saw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from conversations.files import Chunk, chunks
+from conversations.formats import Shape, shape_of
+from conversations.problems import BadFile, Problem
+from conversations.row import Conversation, conversation_of
+from conversations.rows import rows_of_chunk
+from conversations.rules import RowsOf
+from runtime.config import FileSource, HubSource, LlmSource, Source, SyntheticSource
+from runtime.data.hub import name_of as hub_name
+from runtime.data.hub import read_hub
+from runtime.data.synthetic import synthetic_rows
+from runtime.faults import WRONG, RunFault
+
+ROWS = 1000  # of a part
+BYTES = 1 << 20  # of the lines of a part: long rows come in smaller parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Some rows of the source number `source`, which are called by `name` in messages. `shape` says how a Chunk is read; `first` is
+    the number of the first of other rows."""
+
+    source: int
+    name: str
+    first: int = 1
+    rows: Chunk | list[Conversation]
+    shape: Shape | None
+
+    def __iter__(self) -> Iterator[tuple[int, Conversation | list[Problem]]]:
+        """Each row with its number, or what is wrong with it."""
+        if isinstance(self.rows, Chunk):
+            assert self.shape is not None
+            return rows_of_chunk(self.rows, self.shape)
+        return enumerate(self.rows, start=self.first)
+
+
+def parts_of(source: Source, number: int, *, seed: int, rows_of: RowsOf) -> Iterator[Part]:
+    """The rows of a source. Raises RunFault where it is not to be had."""
+    if isinstance(source, FileSource):
+        shape = shape_of(source.format, source.fields, _row_template(source))
+        for file in source.files:
+            _require_unchanged(file.path, file.sha256)
+            for chunk in _chunks(file.path):
+                yield Part(source=number, name=file.path, rows=chunk, shape=shape)
+        return
+    found, first = iter(_conversations(source, seed, rows_of)), 1
+    while some := list(itertools.islice(found, ROWS)):
+        yield Part(source=number, name=called(source), first=first, rows=some, shape=None)
+        first += len(some)
+
+
+def called(source: Source) -> str:
+    """What messages call a source."""
+    if source.name is not None:
+        return source.name
+    if isinstance(source, FileSource):
+        return ", ".join(file.path for file in source.files)
+    return hub_name(source) if isinstance(source, HubSource) else source.TAG
+
+
+def _row_template(source: FileSource) -> list[dict[str, str]] | str | None:
+    """The template of a row as conversations/formats.py takes it."""
+    if source.row is None or isinstance(source.row, str):
+        return source.row
+    return [{turn.role: turn.content} for turn in source.row]
+
+
+def _conversations(source: SyntheticSource | HubSource | LlmSource, seed: int, rows_of: RowsOf) -> Iterable[Conversation]:
+    if isinstance(source, SyntheticSource):
+        return synthetic_rows(source, seed=seed, rows_of=rows_of)
+    assert isinstance(source, HubSource), "not made yet"
+    return map(conversation_of, read_hub(source))
+
+
+def _chunks(path: str) -> Iterator[Chunk]:
+    try:
+        for chunk in chunks(path, rows=ROWS):
+            yield from _small(chunk)
+    except BadFile as error:
+        raise RunFault("SG205", f"{path}: {error.text}", error.hint, exit_code=WRONG) from None
+
+
+def _small(chunk: Chunk) -> Iterator[Chunk]:
+    """A chunk of lines in chunks of about BYTES."""
+    if chunk.kind != "jsonl" or sum(map(len, chunk.rows)) <= BYTES:
+        yield chunk
+        return
+    start = size = 0
+    for index, line in enumerate(chunk.rows):
+        size += len(line)
+        if size >= BYTES or index + 1 == len(chunk.rows):
+            yield Chunk(chunk.kind, chunk.first + start, chunk.rows[start : index + 1])
+            start, size = index + 1, 0
+
+
+def _require_unchanged(path: str, sha256: str) -> None:
+    try:
+        with Path(path).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        hint = f"paths start at the working folder, {Path.cwd()}"
+        raise RunFault("SG205", f"{path} cannot be read: {error.strerror}", hint, exit_code=WRONG) from None
+    if found != sha256:
+        raise RunFault("SG423", f"{path} has changed since the spec was compiled", "compile the spec again", exit_code=WRONG)

@@ -1,0 +1,121 @@
+"""Parts tokenized in several processes, or in this one where there are few: the results come in the order of the parts.
+
+A process starts in about half a second, and imports neither PyTorch nor transformers.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, islice
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+
+from runtime.config import Config
+from runtime.data.encode import Encoder, Tokenized
+from runtime.data.lengths import Policy
+from runtime.data.parts import Part
+from runtime.faults import RunFault
+from runtime.text_format import row_format
+from runtime.vocabulary import Vocabulary
+
+FEW = 8  # parts: tokenized in about the time that processes take to start
+MOST_PROCESSES = 8
+AHEAD = 2  # parts for each process that are done before it is their turn
+
+
+def encoder(config: Config, vocabulary: Vocabulary) -> Encoder:
+    """What the config makes of rows. Raises RunFault."""
+    data = config.data
+    policy = Policy(
+        max_length=data.max_length,
+        overlong=data.overlong,
+        truncate_from=data.truncate_from,
+        learns_last=data.train_on == "last_assistant" or data.unroll,
+    )
+    return Encoder(row_format(vocabulary, config, system=data.system), policy)
+
+
+def tokenized(parts: Iterator[Part], config: Config, vocabulary: Vocabulary) -> Iterator[Tokenized]:
+    """The parts as arrays, in their order. Raises RunFault."""
+    here = encoder(config, vocabulary)
+    first = list(islice(parts, FEW))
+    processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+    if len(first) < FEW or processes < 2 or vocabulary.tokenizer is None:
+        yield from map(here, chain(first, parts))
+        return
+    with _started(processes, config, vocabulary) as workers:
+        try:
+            yield from _in_order(chain(first, parts), workers)
+        except (EOFError, ConnectionError):
+            hint = "the system may have killed it for want of memory: leave it more, or give it shorter rows"
+            raise RunFault("SG476", "a process that tokenizes rows has ended before its work was done", hint) from None
+
+
+def _in_order(parts: Iterator[Part], workers: list[Connection]) -> Iterator[Tokenized]:
+    """A part goes to whoever is free, but none is far ahead of the one that is waited for: memory stays what it is."""
+    numbered = enumerate(parts)
+    free, at_work = list(workers), dict[Connection, int]()
+    done: dict[int, Tokenized] = {}
+    following = 0
+    while True:
+        while free and len(done) < AHEAD * len(workers) and (given := next(numbered, None)) is not None:
+            worker = free.pop()
+            at_work[worker] = given[0]
+            worker.send(given[1])
+        if following in done:
+            yield done.pop(following)
+            following += 1
+        elif at_work:
+            ready = set(map(id, connection.wait(list(at_work))))
+            for worker in [worker for worker in at_work if id(worker) in ready]:
+                result = worker.recv()
+                if isinstance(result, Exception):
+                    raise result
+                done[at_work.pop(worker)] = result
+                free.append(worker)
+        else:
+            return
+
+
+@contextmanager
+def _started(processes: int, config: Config, vocabulary: Vocabulary) -> Iterator[list[Connection]]:
+    """The ends here of pipes to new processes, which end with this. A process is sent only what it is asked for and sends only
+    its answer, so that neither waits for the other to read."""
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(processes)]
+    running = [context.Process(target=_work, args=(there,), daemon=True) for _, there in pipes]
+    try:
+        for process in running:
+            process.start()
+        for _, there in pipes:
+            there.close()  # the other process alone has it now: when it ends, so does the pipe
+        for here, _ in pipes:
+            with suppress(ConnectionError):  # told when its first answer is waited for
+                here.send((config, vocabulary))
+        yield [here for here, _ in pipes]
+    finally:
+        for process, (here, _) in zip(running, pipes, strict=True):
+            here.close()
+            process.terminate()
+            process.join()
+
+
+def _work(there: Connection) -> None:
+    """What another process does until the pipe ends. The one that started it alone answers to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError):
+        here = encoder(*there.recv())
+        gc.freeze()
+        gc.disable()  # nothing here refers to itself
+        while True:
+            part = there.recv()
+            try:
+                result: Tokenized | Exception = here(part)
+            except Exception as error:
+                result = error
+            there.send(result)
