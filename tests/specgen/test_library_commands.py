@@ -26,7 +26,7 @@ def test_a_spec_says_what_it_is_about():
 
 
 def test_filters_take_any_case_and_all_have_to_hold(cli):
-    ran = cli("list", "SMOL", "who it is", "--method", "lora", "--model", "smollm2-135m")
+    ran = cli("list", "SMOL", "a small chat model who it is.", "--method", "lora", "--model", "smollm2-135m")
     assert ran.out.split()[0] == "assistant"
     assert len(ran.out.splitlines()) == 1
     assert ran.err == "1 spec; next: specgen init NAME --from assistant\n"
