@@ -26,16 +26,17 @@ TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{6,}")
 
 def read_hub(source: HubSource, *, drop: bool = False) -> list[Row]:
     """All rows of a split. Raises RunFault where it is not to be had, or for rows that do not have the format."""
-    return [canonical(row) for row in conversations_of(source, drop=drop)]
+    return [canonical(row) for row in conversations_of(source, drop=drop) if not isinstance(row, list)]
 
 
-def conversations_of(source: HubSource, *, drop: bool = False) -> Iterator[Conversation]:
-    """The same one by one: with `streaming: true` none but those that are asked for are fetched."""
+def conversations_of(source: HubSource, *, drop: bool = False) -> Iterator[Conversation | list[Problem]]:
+    """The same one by one: with `streaming: true` none but those that are asked for are fetched. With `drop`, a row that does not have
+    the format is what is wrong with it."""
     return checked(_load(source), source, drop=drop)
 
 
-def checked(found: Iterable[dict[str, Any]], source: HubSource, *, drop: bool = False) -> Iterator[Conversation]:
-    """The rows as conversations; with `drop`, without those that do not have the format.
+def checked(found: Iterable[dict[str, Any]], source: HubSource, *, drop: bool = False) -> Iterator[Conversation | list[Problem]]:
+    """The rows as conversations; with `drop`, what is wrong with a row in its place.
 
     Raises RunFault after the last row, for there may be more faults, and lists them all: of each kind 20 and the number of the rest.
     """
@@ -47,6 +48,8 @@ def checked(found: Iterable[dict[str, Any]], source: HubSource, *, drop: bool = 
         conversation, problems = read(columns)
         if problems:
             faults.add(number, problems)
+            if drop:
+                yield problems
         else:
             good += 1
             yield conversation

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversations.files import Chunk, chunks
-from conversations.formats import Shape, shape_of
+from conversations.formats import Shape
 from conversations.problems import BadFile, Problem
-from conversations.row import Conversation, conversation_of
+from conversations.row import Conversation
 from conversations.rows import rows_of_chunk
 from conversations.rules import RowsOf
 from runtime.config import FileSource, HubSource, LlmSource, Source, SyntheticSource
+from runtime.data.hub import conversations_of, shape_of_source
 from runtime.data.hub import name_of as hub_name
-from runtime.data.hub import read_hub
 from runtime.data.synthetic import synthetic_rows
 from runtime.faults import WRONG, RunFault
 
@@ -35,7 +35,7 @@ class Part:
     source: int
     name: str
     first: int = 1
-    rows: Chunk | list[Conversation]
+    rows: Chunk | list[Conversation | list[Problem]]
     shape: Shape | None
 
     def __iter__(self) -> Iterator[tuple[int, Conversation | list[Problem]]]:
@@ -46,16 +46,19 @@ class Part:
         return enumerate(self.rows, start=self.first)
 
 
-def parts_of(source: Source, number: int, *, seed: int, rows_of: RowsOf) -> Iterator[Part]:
-    """The rows of a source. Raises RunFault where it is not to be had."""
+def parts_of(source: Source, number: int, *, seed: int, rows_of: RowsOf, drop: bool = False) -> Iterator[Part]:
+    """The rows of a source; with `drop`, rows that do not have their format are among them as what is wrong with them.
+
+    Raises RunFault where it is not to be had.
+    """
     if isinstance(source, FileSource):
-        shape = shape_of(source.format, source.fields, _row_template(source))
+        shape = shape_of_source(source)
         for file in source.files:
             _require_unchanged(file.path, file.sha256)
             for chunk in _chunks(file.path):
                 yield Part(source=number, name=file.path, rows=chunk, shape=shape)
         return
-    found, first = iter(_conversations(source, seed, rows_of)), 1
+    found, first = iter(_conversations(source, seed, rows_of, drop=drop)), 1
     while some := list(itertools.islice(found, ROWS)):
         yield Part(source=number, name=called(source), first=first, rows=some, shape=None)
         first += len(some)
@@ -70,18 +73,13 @@ def called(source: Source) -> str:
     return hub_name(source) if isinstance(source, HubSource) else source.TAG
 
 
-def _row_template(source: FileSource) -> list[dict[str, str]] | str | None:
-    """The template of a row as conversations/formats.py takes it."""
-    if source.row is None or isinstance(source.row, str):
-        return source.row
-    return [{turn.role: turn.content} for turn in source.row]
-
-
-def _conversations(source: SyntheticSource | HubSource | LlmSource, seed: int, rows_of: RowsOf) -> Iterable[Conversation]:
+def _conversations(
+    source: SyntheticSource | HubSource | LlmSource, seed: int, rows_of: RowsOf, *, drop: bool
+) -> Iterable[Conversation | list[Problem]]:
     if isinstance(source, SyntheticSource):
         return synthetic_rows(source, seed=seed, rows_of=rows_of)
     assert isinstance(source, HubSource), "not made yet"
-    return map(conversation_of, read_hub(source))
+    return conversations_of(source, drop=drop)
 
 
 def _chunks(path: str) -> Iterator[Chunk]:

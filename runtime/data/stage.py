@@ -92,7 +92,7 @@ def _parts(config: Config) -> Iterator[Part]:
     data, seed = config.data, config.train.seed
     rows_of = rules_of(data, seed=seed)
     for number, source in enumerate([*data.sources, *(data.validation.sources if data.validation else ())]):
-        yield from parts_of(source, number, seed=seed, rows_of=rows_of)
+        yield from parts_of(source, number, seed=seed, rows_of=rows_of, drop=data.on_bad_row == "drop")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from conversations.formats import Shape, reader, shape_of
 from conversations.problems import BadFile
 from conversations.row import Row, canonical
 from runtime.config import Config, FileSource, HubSource, LlmSource, Source, SyntheticSource
+from runtime.data.hub import conversations_of
 from runtime.data.hub import name_of as hub_name
-from runtime.data.hub import read_hub
 from runtime.data.llm.rows import rows as llm_rows
 from runtime.data.synthetic import rules_of, synthetic_rows
 from runtime.faults import WRONG, RunFault
@@ -57,9 +57,14 @@ def rows_of(named: Named) -> Iterator[Found]:
     if isinstance(source, SyntheticSource):
         rows: Iterable[Row] = _synthetic(source, named.config)
     else:
-        rows = _kept(source, named.config) if isinstance(source, LlmSource) else read_hub(source)
+        rows = _kept(source, named.config) if isinstance(source, LlmSource) else _of_hub(source, named.config)
     for number, row in enumerate(rows, start=1):
         yield Found(number=number, place=None, called=f"row {number} of {named.name}", row=row)
+
+
+def _of_hub(source: HubSource, config: Config) -> Iterator[Row]:
+    found = conversations_of(source, drop=config.data.on_bad_row == "drop")
+    return (canonical(row) for row in found if not isinstance(row, list))
 
 
 def _synthetic(source: SyntheticSource, config: Config) -> Iterator[Row]:

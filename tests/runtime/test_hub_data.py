@@ -39,6 +39,7 @@ def hub():
     served = Hub(
         {
             "datasets/team/rows": Repo({"train.jsonl": jsonl(ALPACA), "test.jsonl": jsonl(ALPACA[:2])}, main=NEWER),
+            "datasets/team/faulty": Repo({"train.jsonl": jsonl([*ALPACA, {"instruction": "a", "input": None, "output": ""}])}),
             "datasets/team/parts": Repo({"README.md": card, "one/train.jsonl": jsonl(ALPACA[:1]), "two/train.jsonl": jsonl(ALPACA[:3])}),
         }
     )
@@ -123,7 +124,9 @@ def test_the_format_or_the_column_that_is_meant_is_named(fault_of):
 
 def test_rows_without_their_format_may_be_left_out(fault_of):
     faulty = {"messages": [{"role": "user", "content": None}]}
-    assert rows([*CHATS, faulty], source(format="openai"), drop=True) == CHATS
+    chat, problems = rows([*CHATS, faulty], source(format="openai"), drop=True)
+    assert [chat] == CHATS
+    assert problems[0].text == "messages[0].content is null; it has to be text"
     assert fault_of(rows, [faulty], source(format="openai"), drop=True).startswith("error SG418: ")
 
 
@@ -165,6 +168,13 @@ def test_what_is_streamed_is_fetched_as_far_as_it_is_read(tmp_path, hub):
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["Count 0. 6", "SG417 False"], done.stderr
+
+
+def test_rows_that_are_left_out_are_counted_by_the_run(tmp_path, data_stage):
+    done = data_stage({"repo": "team/faulty", "format": "alpaca"}, on_bad_row="drop", limits={"dropped": 0.2})
+    assert done.returncode == 0, done.stderr
+    summary = read_stage(tmp_path / "runs" / "tiny", "data")["summary"]
+    assert (summary["rows"], summary["dropped"]) == (6, 1)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
