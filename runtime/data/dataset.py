@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from runtime.chat_template import Encoded
+from runtime.data.joining import Joined
 from runtime.data.packing import Packing
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 # Little-endian, without a header. `bounds` are E + 1 places in the first three, for E examples; `weights` are there only where
 # a trained token counts another weight than 1. `train` and `validation` are numbers of examples, repeated as they count;
-# `packs` are places in `train`, and `pack_bounds` places in `packs`.
+# `packs` are places in `train`, and `pack_bounds` places in `packs`. Of texts that are joined there are `pieces` instead of `packs`:
+# [P, 2], each the tokens from here up to there (joining.py).
 FILES = {
     "input_ids": "<i4",
     "trained": "u1",
@@ -31,6 +33,7 @@ FILES = {
     "train": "<i8",
     "validation": "<i8",
     "packs": "<i8",
+    "pieces": "<i8",
     "pack_bounds": "<i8",
 }
 IGNORED = -100  # the label that cross entropy leaves out
@@ -58,10 +61,14 @@ class Writer:
         self._write("bounds", self.tokens + np.cumsum(lengths, dtype=np.int64))
         self.tokens += len(input_ids)
 
-    def close(self, train: Array | Sequence[int], validation: Array | Sequence[int], packs: Packing | None) -> None:
+    def close(self, train: Array | Sequence[int], validation: Array | Sequence[int], packs: Packing | Joined | None) -> None:
         """Writes what counts: numbers of examples, with repetitions, and what is packed of the first of the two."""
+        import numpy as np
+
         orders = {"train": train, "validation": validation}
-        if packs is not None:
+        if isinstance(packs, Joined):
+            orders |= {"pieces": np.stack([packs.starts, packs.ends], axis=1), "pack_bounds": packs.bounds}
+        elif packs is not None:
             orders |= {"packs": packs.rows, "pack_bounds": packs.bounds}
         for name, order in orders.items():
             self._files[name] = _file(self.folder, name).open("wb")
@@ -133,7 +140,10 @@ class Rows:
 
     def __getitem__(self, index: int) -> dict[str, Array]:
         row = self.order[index]
-        start, end = self.arrays["bounds"][row], self.arrays["bounds"][row + 1]
+        return self.tokens(self.arrays["bounds"][row], self.arrays["bounds"][row + 1])
+
+    def tokens(self, start: int, end: int) -> dict[str, Array]:
+        """The tokens of the flat arrays from `start` up to `end`."""
         return {name: self.arrays[name][start:end] for name in self._flat}
 
 
@@ -145,7 +155,8 @@ class Packs:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self.places, self.bounds = rows.arrays["packs"], rows.arrays["pack_bounds"]
+        self.bounds = rows.arrays["pack_bounds"]
+        self.pieces = rows.arrays["pieces"].reshape(-1, 2) if "pieces" in rows.arrays else None
 
     def __reduce__(self) -> tuple[type[Packs], tuple[Rows]]:
         return Packs, (self.rows,)
@@ -158,13 +169,20 @@ class Packs:
         """Tokens of the longest pack, or of the longest row of both splits."""
         import numpy as np
 
-        lengths = np.diff(self.rows.arrays["bounds"])[self.rows.order][self.places]
+        if self.pieces is None:
+            lengths = np.diff(self.rows.arrays["bounds"])[self.rows.order][self.rows.arrays["packs"]]
+        else:
+            lengths = self.pieces[:, 1] - self.pieces[:, 0]
         return max(self.rows.longest, int(np.add.reduceat(lengths, self.bounds[:-1]).max()))
 
     def __getitem__(self, index: int) -> dict[str, Array]:
         import numpy as np
 
-        rows = [self.rows[place] for place in self.places[self.bounds[index] : self.bounds[index + 1]]]
+        here = slice(self.bounds[index], self.bounds[index + 1])
+        if self.pieces is None:
+            rows = [self.rows[place] for place in self.rows.arrays["packs"][here]]
+        else:
+            rows = [self.rows.tokens(start, end) for start, end in self.pieces[here]]
         lengths = [len(row["input_ids"]) for row in rows]
         pack = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         for name in pack.keys() - {"input_ids"}:
@@ -175,7 +193,7 @@ class Packs:
 def load_rows(folder: Path) -> tuple[Rows | Packs, Rows]:
     """The training rows, packed if they were, and the validation rows (maybe none) of a data stage's output."""
     train = Rows(folder, "train")
-    return Packs(train) if "packs" in train.arrays else train, Rows(folder, "validation")
+    return Packs(train) if "pack_bounds" in train.arrays else train, Rows(folder, "validation")
 
 
 def _file(folder: Path, name: str) -> Path:

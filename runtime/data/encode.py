@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -14,6 +14,7 @@ from conversations.row import Conversation, canonical, digest, parted
 from runtime.chat_template import Rendered, Tokens, as_encoded, as_tokens
 from runtime.console import one_line
 from runtime.data.lengths import MOST_SHOWN, Fitted, Long, Policy, fit
+from runtime.data.near_duplicates import FUNCTIONS, Sketch
 from runtime.data.parts import Part
 from runtime.faults import RunFault
 from runtime.text_format import RowFormat
@@ -24,7 +25,8 @@ Kind = tuple[str, str, str | None]  # code, message and hint of a fault
 @dataclass(slots=True)
 class Tokenized:
     """The rows of a part. `lengths` are those of the examples that they became, `examples` [R] how many each row became; the
-    first three are flat. `digests` and `prompts` [R] tell rows, and what comes before their last answers, apart."""
+    first three are flat. `digests` and `prompts` [R] tell rows, and what comes before their last answers, apart; `sketches` [R, F]
+    tell how alike rows are, where that is asked for."""
 
     source: int
     input_ids: NDArray[np.int32]
@@ -34,19 +36,21 @@ class Tokenized:
     examples: NDArray[np.int32]
     digests: NDArray[np.uint64]
     prompts: NDArray[np.uint64]
+    sketches: Sketch | None
     told: Told
 
 
 @dataclass(slots=True)
 class Told:
     """What is to be told of rows: bad ones, which are no rows; those that no example came of, by fault, with their places; too long
-    ones by digest; and which rows, by number in their part, were shortened."""
+    ones by digest; and which rows, by number in their part, were left out by the policy of lengths, shortened, or parted."""
 
     bad: int = 0
     faults: dict[Kind, Faulty] = field(default_factory=dict)
     long: dict[int, Long] = field(default_factory=dict)
-    truncated: list[int] = field(default_factory=list)
-    split: int = 0
+    unfit: set[int] = field(default_factory=set)
+    truncated: set[int] = field(default_factory=set)
+    split: set[int] = field(default_factory=set)
     exchanges: int = 0
 
 
@@ -65,8 +69,8 @@ class Faulty:
 class Encoder:
     """Turns parts into arrays."""
 
-    def __init__(self, form: RowFormat, policy: Policy) -> None:
-        self.form, self.policy = form, policy
+    def __init__(self, form: RowFormat, policy: Policy, sketch: Callable[[Conversation], Sketch] | None) -> None:
+        self.form, self.policy, self.sketch = form, policy, sketch
 
     def __call__(self, part: Part) -> Tokenized:
         """All rows of a part. A row with a fault becomes no example, and is told."""
@@ -74,6 +78,7 @@ class Encoder:
         digests: list[int] = []
         prompts: list[int] = []
         examples: list[int] = []
+        sketches: list[Sketch] = []
         rendered: list[tuple[int, str, Conversation, Rendered]] = []
         for number, conversation in part:
             if isinstance(conversation, list):
@@ -84,6 +89,8 @@ class Encoder:
             digests.append(digest(row))
             prompts.append(digest(parted(row)[0]))
             examples.append(0)
+            if self.sketch is not None:
+                sketches.append(self.sketch(conversation))
             try:
                 rendered += [(index, place, example, self.form.rendered_row(example)) for example in self.form.rows(conversation)]
             except RunFault as fault:
@@ -101,12 +108,16 @@ class Encoder:
                 found = self._fitted(tokens, conversation, index, digests[index], told)
             examples[index] += len(found)
             rows += found
+        in_part = {index for index in told.unfit if examples[index]}  # unrolled, one of its answers was too far back
+        told.unfit -= in_part
+        told.truncated |= in_part
         return Tokenized(
             part.source,
             *_flat(rows),
             np.array(examples, dtype=np.int32),
             np.array(digests, dtype=np.uint64),
             np.array(prompts, dtype=np.uint64),
+            None if self.sketch is None else np.array(sketches, dtype=np.uint32).reshape(-1, FUNCTIONS),
             told,
         )
 
@@ -122,9 +133,9 @@ class Encoder:
         if fitted.is_too_long:
             told.long[row] = Long(tokens=len(tokens.ids), beginning=beginning(conversation))
             return []
-        if fitted.is_truncated:
-            told.truncated.append(index)
-        told.split += fitted.is_split
+        for is_so, told_of in ((fitted.is_dropped, told.unfit), (fitted.is_truncated, told.truncated), (fitted.is_split, told.split)):
+            if is_so:
+                told_of.add(index)
         told.exchanges += fitted.exchanges
         return [as_tokens(row) for row in fitted.rows]
 

@@ -9,30 +9,30 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from runtime.data.packing import Packing
-
     Numbers = NDArray[np.int64]
     Digests = NDArray[np.uint64]
 
 SHARES = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+BARS = 8
 
 
-def figures(lengths: Numbers, trained: NDArray[np.int32], packs: Packing | None, max_length: int) -> dict[str, Any]:
+def figures(lengths: Numbers, trained: NDArray[np.int32], packs: int | None, max_length: int) -> dict[str, Any]:
     """Counts over the examples that are left for training, with repetitions: `lengths` and trained tokens of each. The length
-    figures are tokens of an example, `fill` is a share."""
+    figures are tokens of an example, `fill` is a share, `histogram` counts examples in eighths of the longest."""
     import numpy as np
 
     from runtime.data.packing import fill
 
     ordered = np.sort(lengths)
     return {
-        "examples": len(lengths) if packs is None else len(packs),
-        "packs": None if packs is None else len(packs),
+        "examples": len(lengths) if packs is None else packs,
+        "packs": packs,
         "fill": None if packs is None else fill(lengths, packs, max_length),
         "tokens": int(lengths.sum(dtype=np.int64)),
         "trained_tokens": int(trained.sum(dtype=np.int64)),
         **{name: percentile(ordered, share) for name, share in SHARES.items()},
         "longest": int(ordered[-1]),
+        "histogram": np.bincount((ordered - 1) * BARS // ordered[-1], minlength=BARS).tolist(),
     }
 
 

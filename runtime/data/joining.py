@@ -27,6 +27,9 @@ class Joined:
     ends: Numbers
     bounds: Numbers
 
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
 
 def join(starts_D: Numbers, ends_D: Numbers, room: int, *, seed: int) -> Joined:
     """Documents, each at least one token of the flat arrays, in an order by the seed, cut into packs of `room` tokens."""

@@ -14,6 +14,7 @@ from typing import Literal
 
 from conversations.row import Conversation, Message
 from runtime.chat_template import Encoded
+from runtime.config import Config
 from runtime.faults import WRONG, RunFault
 
 MOST_SHOWN = 20
@@ -24,12 +25,26 @@ Encode = Callable[[Conversation], Encoded]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the spec says of long rows, in `data`. `learns_last`: of a conversation only the last answer is trained."""
+    """What the spec says of long rows, in `data`. `learns_last`: of a conversation only the last answer is trained; `is_text`: rows
+    are plain text, whoever says it."""
 
     max_length: int
     overlong: Literal["error", "drop", "truncate", "split"]
     truncate_from: Literal["end", "user"]
     learns_last: bool
+    is_text: bool
+
+
+def policy_of(config: Config) -> Policy:
+    """The policy of a config. Texts that are packed are cut in any case, where a pack ends: none of them is too long."""
+    data, is_text = config.data, config.train.objective == "text"
+    return Policy(
+        max_length=data.max_length,
+        overlong="split" if is_text and data.packing and data.overlong == "error" else data.overlong,
+        truncate_from="end" if is_text else data.truncate_from,
+        learns_last=data.train_on == "last_assistant" or data.unroll,
+        is_text=is_text,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +78,7 @@ def fit(conversation: Conversation, encoded: Encoded, policy: Policy, encode: En
     if policy.overlong == "drop":
         return DROPPED
     if policy.overlong == "split":
-        if "messages" not in conversation:
+        if policy.is_text:
             bounds = pieces(len(encoded.input_ids), policy.max_length)
             return Fitted(rows=tuple(_cut(encoded, *part) for part in itertools.pairwise(bounds)), is_split=True)
         return _split(conversation, policy, encode)
@@ -140,7 +155,7 @@ def _part(conversation: Conversation, begin: list[Message], exchanges: Sequence[
 
 def _with_less_asked(conversation: Conversation, room: int, encode: Encode) -> Encoded:
     """The row with the user's messages shortened at their ends, the longest first, until it fits; each keeps a word at least."""
-    messages = list(conversation["messages"]) if "messages" in conversation else []
+    messages = list(conversation["messages"])
     asked = [index for index, message in enumerate(messages) if message["role"] == "user"]
     encoded = encode(conversation)
     for index in sorted(asked, key=lambda index: -len(messages[index]["content"])):

@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from conversations.row import Conversation
 from runtime.faults import WRONG, RunFault
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Sketch = NDArray[np.uint32]
+Sketch = NDArray[np.uint32]
 
 WORDS = 5
 FUNCTIONS = 128
@@ -63,7 +62,6 @@ def sketcher() -> Callable[[Conversation], Sketch]:
 def repeats(sketches_RF: Sketch, counts_R: NDArray[np.bool_], threshold: float) -> NDArray[np.bool_]:
     """Which of the rows that count is nearly the same as an earlier one that stays, bool [R]. About 10 KiB of memory for each
     that stays, and 10,000 rows a second."""
-    import numpy as np
     from datasketch import MinHashLSH
 
     minhash = _minhash()

@@ -110,8 +110,8 @@ class _Rooms:
             self.occupied |= 1 << left
 
 
-def fill(lengths: Sequence[int] | Numbers, packs: Packing, room: int) -> float:
-    """Tokens in the packs, as a share of all the room in them."""
+def fill(lengths: Sequence[int] | Numbers, packs: int, room: int) -> float:
+    """Tokens in so many packs, as a share of all the room in them."""
     import numpy as np
 
-    return float(np.sum(lengths)) / (len(packs) * room)
+    return float(np.sum(lengths)) / (packs * room)

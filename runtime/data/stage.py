@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import console
-from runtime.config import Config
+from runtime.config import Config, DataConfig
 from runtime.data.figures import figures, repeated
 from runtime.data.limits import hold
 from runtime.data.parts import Part, parts_of
@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from runtime.data.chosen import Chosen
     from runtime.data.dataset import Writer
     from runtime.data.encode import Faulty, Kind, Tokenized
+    from runtime.data.joining import Joined
     from runtime.data.lengths import Long
+    from runtime.data.near_duplicates import Sketch
+    from runtime.data.packing import Packing
 
+TOLD = ("unfit", "truncated", "split")
 MOST_FAULTS = 100_000  # rows: then it is of no use to go on reading
 
 
@@ -40,6 +44,8 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
 
     from runtime.data.chosen import chosen
     from runtime.data.dataset import Writer
+    from runtime.data.joining import join
+    from runtime.data.lengths import dropped_line, policy_of
     from runtime.data.packing import best_fit
     from runtime.data.workers import tokenized
 
@@ -55,16 +61,23 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
 
     columns = rows.columns()
     picked = chosen(data, rows.by_source, columns.digests, seed=seed)
-    lost = _lost(columns, picked)
+    near = _near_duplicates(rows, columns, picked, data)
+    lost = _lost(columns, picked, near)
     lost["dropped"] += rows.bad
     total = int((picked.train + picked.validation).sum()) + rows.bad
-    hold(data.limits, {name: number / max(1, total) for name, number in lost.items()})
+    hold(data.limits, {name: lost[name] / max(1, total) for name in ("dropped", "truncated")})
+    if lost["unfit"]:
+        console.say("data", dropped_line(lost["unfit"], total, policy_of(config)))
 
-    train, validation = columns.order(picked.train), columns.order(picked.validation)
+    trained, held = picked.train * ~near, picked.validation * ~near
+    train, validation = columns.order(trained), columns.order(held)
     if not len(train):
         raise RunFault("SG425", "no row is left for training", "raise data.max_length", exit_code=WRONG)
     lengths = columns.lengths[train].astype(np.int64)
-    packs = best_fit(lengths, data.max_length, seed=seed) if data.packing else None
+    packs: Packing | Joined | None = None
+    if data.packing:
+        is_text = config.train.objective == "text"
+        packs = join(*columns.documents(trained), data.max_length, seed=seed) if is_text else best_fit(lengths, data.max_length, seed=seed)
     writer.close(train, validation, packs)
     left = columns.examples > 0
     found = {
@@ -75,11 +88,11 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
         "validation_rows": int(picked.validation.sum()),
         "validation_distinct": picked.held_distinct,
         "max_length": data.max_length,
-        **figures(lengths, columns.trained[train], packs, data.max_length),
-        **repeated(columns.digests, picked.train * left, picked.validation * left, columns.prompts),
+        **figures(lengths, columns.trained[train], None if packs is None else len(packs), data.max_length),
+        **repeated(columns.digests, trained * left, held * left, columns.prompts),
         **lost,
         "bad_rows": rows.bad,
-        "more_examples": len(train) + len(validation) - int(((picked.train + picked.validation) * left).sum()),
+        "more_examples": len(train) + len(validation) - int(((trained + held) * left).sum()),
         "exchanges": rows.exchanges,
     }
     shares = {"trained": found["trained_tokens"] / found["tokens"], "duplicates": found["duplicates"], "overlap": found["overlap"]}
@@ -97,14 +110,26 @@ def _parts(config: Config) -> Iterator[Part]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """What is known of R rows and of the E examples that they became: `lengths` and `trained` tokens [E], the others [R]."""
+    """What is known of R rows and of the E examples that they became: `lengths` and `trained` tokens [E], the others [R]; the
+    last three are numbers of rows: left out by the policy of lengths, shortened, parted."""
 
     lengths: NDArray[np.int32]
     trained: NDArray[np.int32]
     examples: NDArray[np.int32]
     digests: NDArray[np.uint64]
     prompts: NDArray[np.uint64]
+    unfit: NDArray[np.int64]
     truncated: NDArray[np.int64]
+    split: NDArray[np.int64]
+
+    def documents(self, often_R: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the tokens of rows begin and end in the flat arrays, each row as often as it counts."""
+        import numpy as np
+
+        places = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+        ends = np.cumsum(self.examples)
+        often = np.where(self.examples > 0, often_R, 0)
+        return np.repeat(places[ends - self.examples], often), np.repeat(places[ends], often)
 
     def order(self, often_R: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of examples, each as often as its row counts."""
@@ -122,12 +147,13 @@ class Rows:
     numbers: dict[str, array[int]] = field(init=False)
     bad: int = 0
     exchanges: int = 0
+    sketches: list[Sketch] = field(default_factory=list)
     faults: dict[Kind, Faulty] = field(default_factory=dict)
     long: dict[int, Long] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.by_source = [0] * self.sources
-        kinds = {"lengths": "i", "trained": "i", "examples": "i", "digests": "Q", "prompts": "Q", "truncated": "q"}
+        kinds = {"lengths": "i", "trained": "i", "examples": "i", "digests": "Q", "prompts": "Q", **dict.fromkeys(TOLD, "q")}
         self.numbers = {name: array(kind) for name, kind in kinds.items()}
 
     @property
@@ -149,7 +175,10 @@ class Rows:
         found = {"lengths": part.lengths, "trained": trained, "examples": part.examples, "digests": part.digests, "prompts": part.prompts}
         for name, values in found.items():
             self.numbers[name].frombytes(values.tobytes())
-        self.numbers["truncated"].extend(known + row for row in part.told.truncated)
+        for name, told in zip(TOLD, (part.told.unfit, part.told.truncated, part.told.split), strict=True):
+            self.numbers[name].extend(known + row for row in sorted(told))
+        if part.sketches is not None:
+            self.sketches.append(part.sketches)
         self.by_source[part.source] += len(part.examples)
         self.bad += part.told.bad
         self.exchanges += part.told.exchanges
@@ -182,10 +211,28 @@ def _refuse(rows: Rows, config: Config) -> None:
         raise too_long(list(rows.long.values()), config.data.max_length)
 
 
-def _lost(columns: Columns, picked: Chosen) -> dict[str, int]:
-    """Rows, with repetitions, that no example is left of, or that were shortened."""
+def _near_duplicates(rows: Rows, columns: Columns, picked: Chosen, data: DataConfig) -> NDArray[np.bool_]:
+    """Rows that are nearly the same as an earlier one, bool [R]; validation's own sources come last."""
+    import numpy as np
+
+    from runtime.data.near_duplicates import repeats
+
+    counts_R = (picked.train + picked.validation > 0) & (columns.examples > 0)
+    if data.near_duplicates is None or not rows.sketches:
+        return np.zeros(len(counts_R), dtype=bool)
+    return repeats(np.concatenate(rows.sketches), counts_R, data.near_duplicates.threshold)
+
+
+def _lost(columns: Columns, picked: Chosen, near_R: NDArray[np.bool_]) -> dict[str, int]:
+    """Rows, with repetitions, by what became of them."""
     often = picked.train + picked.validation
-    return {"dropped": int(often[columns.examples == 0].sum()), "truncated": int(often[columns.truncated].sum())}
+    return {
+        "dropped": int(often[columns.examples == 0].sum()),
+        "unfit": int(often[columns.unfit].sum()),
+        "truncated": int(often[columns.truncated].sum()),
+        "split": int(often[columns.split].sum()),
+        "near_duplicates": int(often[near_R].sum()),
+    }
 
 
 def data_line(figures: dict[str, Any]) -> str:
@@ -201,7 +248,9 @@ def data_line(figures: dict[str, Any]) -> str:
         "validation_rows": "held out",
         "dropped": "dropped",
         "truncated": "truncated",
-        "more_examples": "more by unrolling or splitting",
+        "split": "parted",
+        "near_duplicates": "near duplicates left out",
+        "more_examples": "more by parting or unrolling",
         "exchanges": "exchanges left out",
     }
     parts += [f"{figures[what]:,} {words}" for what, words in told.items() if figures[what]]

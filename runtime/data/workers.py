@@ -17,7 +17,8 @@ from multiprocessing.connection import Connection
 
 from runtime.config import Config
 from runtime.data.encode import Encoder, Tokenized
-from runtime.data.lengths import Policy
+from runtime.data.lengths import policy_of
+from runtime.data.near_duplicates import sketcher
 from runtime.data.parts import Part
 from runtime.faults import RunFault
 from runtime.text_format import row_format
@@ -30,14 +31,8 @@ AHEAD = 2  # parts for each process that are done before it is their turn
 
 def encoder(config: Config, vocabulary: Vocabulary) -> Encoder:
     """What the config makes of rows. Raises RunFault."""
-    data = config.data
-    policy = Policy(
-        max_length=data.max_length,
-        overlong=data.overlong,
-        truncate_from=data.truncate_from,
-        learns_last=data.train_on == "last_assistant" or data.unroll,
-    )
-    return Encoder(row_format(vocabulary, config, system=data.system), policy)
+    sketch = sketcher() if config.data.near_duplicates else None
+    return Encoder(row_format(vocabulary, config, system=config.data.system), policy_of(config), sketch)
 
 
 def tokenized(parts: Iterator[Part], config: Config, vocabulary: Vocabulary) -> Iterator[Tokenized]:

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from conversations.row import Conversation, conversation_of
 from runtime.chat_template import Encoded
 from runtime.config import Config
-from runtime.data.lengths import Policy, fit
+from runtime.data.lengths import fit, policy_of
 from runtime.faults import WRONG, RunFault
 from runtime.model import load_tokenizer
 from runtime.preview.lengths import Lengths, lengths_of
@@ -54,13 +54,7 @@ class Encoder:
         self.config, self.tokenizer = config, load_tokenizer(config.model, config.template)
         tokenizer = self.tokenizer
         self.form: RowFormat = row_format(tokenizer, config, system=config.data.system)
-        data = config.data
-        self.policy = Policy(
-            max_length=data.max_length,
-            overlong=data.overlong,
-            truncate_from=data.truncate_from,
-            learns_last=data.train_on == "last_assistant" or data.unroll,
-        )
+        self.policy = policy_of(config)
         added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.controls = frozenset(added | set(tokenizer.all_special_ids))
 

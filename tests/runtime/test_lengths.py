@@ -27,7 +27,7 @@ def fitted(chat):
     """A conversation by a policy."""
 
     def apply(conversation, max_length, overlong, truncate_from="end", *, learns_last=False, encode=chat):
-        policy = Policy(max_length=max_length, overlong=overlong, truncate_from=truncate_from, learns_last=learns_last)
+        policy = Policy(max_length=max_length, overlong=overlong, truncate_from=truncate_from, learns_last=learns_last, is_text="text" in conversation)
         return fit(conversation, encode(conversation), policy, encode)
 
     return apply
@@ -83,12 +83,12 @@ def test_case_o12_is_dropped_where_it_would_lose_its_answer(fitted, chat, case, 
     assert fitted(long, 64, "truncate").is_dropped
     assert not fitted(long, expected["row_2_first_trained_position"] + 1, "truncate").is_dropped
     assert fitted(long, expected["row_2_first_trained_position"], "truncate").is_dropped
-    policy = Policy(max_length=64, overlong="truncate", truncate_from="end", learns_last=False)
+    policy = Policy(max_length=64, overlong="truncate", truncate_from="end", learns_last=False, is_text=False)
     assert dropped_line(1, 2, policy) == "1 of 2 rows dropped: no trainable token within 64 tokens"
 
 
 def test_a_dropped_row_is_said_to_be_too_long():
-    policy = Policy(max_length=64, overlong="drop", truncate_from="end", learns_last=False)
+    policy = Policy(max_length=64, overlong="drop", truncate_from="end", learns_last=False, is_text=False)
     assert dropped_line(1200, 5000, policy) == "1,200 of 5,000 rows dropped: longer than 64 tokens"
 
 
