@@ -27,7 +27,9 @@ def fitted(chat):
     """A conversation by a policy."""
 
     def apply(conversation, max_length, overlong, truncate_from="end", *, learns_last=False, encode=chat):
-        policy = Policy(max_length=max_length, overlong=overlong, truncate_from=truncate_from, learns_last=learns_last, is_text="text" in conversation)
+        policy = Policy(
+            max_length=max_length, overlong=overlong, truncate_from=truncate_from, learns_last=learns_last, is_text="text" in conversation
+        )
         return fit(conversation, encode(conversation), policy, encode)
 
     return apply
