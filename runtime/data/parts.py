@@ -20,6 +20,7 @@ from conversations.rules import RowsOf
 from runtime.config import FileSource, HubSource, LlmSource, Source, SyntheticSource
 from runtime.data.hub import conversations_of, shape_of_source
 from runtime.data.hub import name_of as hub_name
+from runtime.data.llm.rows import rows as llm_rows
 from runtime.data.synthetic import synthetic_rows
 from runtime.faults import WRONG, RunFault
 
@@ -78,7 +79,8 @@ def _conversations(
 ) -> Iterable[Conversation | list[Problem]]:
     if isinstance(source, SyntheticSource):
         return synthetic_rows(source, seed=seed, rows_of=rows_of)
-    assert isinstance(source, HubSource), "not made yet"
+    if isinstance(source, LlmSource):
+        return llm_rows(source, seed=seed, rows_of=rows_of)
     return conversations_of(source, drop=drop)
 
 
