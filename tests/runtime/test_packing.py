@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import time
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
@@ -170,6 +171,42 @@ def test_packed_logits_are_those_of_the_rows_alone(tiny_base, attention, not_com
             wanted = logits_of(model, row)[0]
             torch.testing.assert_close(found[line, start : start + length], wanted, atol=1e-4, rtol=0.0)
             start += length
+
+
+SAID = st.text(st.characters(min_codepoint=32, max_codepoint=0x9FFF, exclude_categories=["Cs", "Cn"]), min_size=1, max_size=30)
+TALKS = st.lists(st.tuples(SAID, SAID), min_size=1, max_size=3)
+
+
+@pytest.fixture(scope="module")
+def tiny_of(tiny_base):
+    """The tiny model, with each attention made once."""
+    return cache(
+        lambda attention: AutoModelForCausalLM.from_pretrained(tiny_base, dtype=torch.float32, attn_implementation=attention).eval()
+    )
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
+@given(talks=st.lists(TALKS, min_size=1, max_size=6), seed=st.integers(0, 3))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_loss_of_random_conversations_is_the_same_packed_and_alone(tiny_of, tokenizer, not_compiled, attention, talks, seed):
+    model, chat_format = tiny_of(attention), ChatFormat(tokenizer, system=None)
+    turns = [[("user", "assistant")[place % 2] for place in range(2 * len(talk))] for talk in talks]
+    texts = [[text for exchange in talk for text in exchange] for talk in talks]
+    rows = [
+        chat_format.encode([{"role": role, "content": text} for role, text in zip(*row, strict=True)])
+        for row in zip(turns, texts, strict=True)
+    ]
+    room = max(len(row.input_ids) for row in rows) + 60
+    packs = best_fit([len(row.input_ids) for row in rows], room, seed=seed)
+    batch = collate([packed(rows, pack) for pack in packs], pad_id=2)
+    with torch.inference_mode():
+        found = float(trained_positions_loss(model, model.lm_head, batch))
+        wanted = sum(float(trained_positions_loss(model, model.lm_head, row)) for row in alone(rows))
+    assert found / sum(map(trained_of, rows)) == pytest.approx(wanted / sum(map(trained_of, rows)), abs=1e-3)
+
+
+def trained_of(row):
+    return sum(row.trained[1:])
 
 
 def test_packs_in_one_line_for_flash_attention_give_the_same_loss(tiny_model):
