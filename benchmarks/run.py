@@ -48,12 +48,14 @@ def measured(command: list[str], cwd: Path, **environment: str) -> tuple[float, 
 
 def prompts_and_answers(run: Path) -> list[dict[str, list[dict[str, str]]]]:
     """The rows of the default spec as TRL takes them."""
-    from conversations.row import messages_of
     from runtime.config import load
-    from runtime.data.sources import read_sources
+    from runtime.data.parts import parts_of
+    from runtime.data.synthetic import rules_of
 
-    counts, _ = read_sources(load(run / "build" / "assistant").data, seed=42)
-    rows = [messages_of(row) for row in counts.elements()]
+    data = load(run / "build" / "assistant").data
+    rules = rules_of(data, seed=42)
+    parts = [(source, part) for number, source in enumerate(data.sources) for part in parts_of(source, number, seed=42, rows_of=rules)]
+    rows = [row["messages"] for source, part in parts for _, row in part for _ in range(source.repeat)]
     return [{"prompt": row[:-1], "completion": row[-1:]} for row in rows]
 
 

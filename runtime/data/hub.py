@@ -15,7 +15,7 @@ from typing import Any
 from conversations.files import without_nulls
 from conversations.formats import Shape, reader, shape_of
 from conversations.problems import Problem
-from conversations.row import Conversation, Row, canonical
+from conversations.row import Conversation
 from conversations.rows import FIRST, fitting_format, missing_column
 from runtime.config import FileSource, HubSource
 from runtime.faults import WRONG, RunFault
@@ -24,14 +24,9 @@ MOST_FAULTS = 20  # of each kind
 TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{6,}")
 
 
-def read_hub(source: HubSource, *, drop: bool = False) -> list[Row]:
-    """All rows of a split. Raises RunFault where it is not to be had, or for rows that do not have the format."""
-    return [canonical(row) for row in conversations_of(source, drop=drop) if not isinstance(row, list)]
-
-
 def conversations_of(source: HubSource, *, drop: bool = False) -> Iterator[Conversation | list[Problem]]:
-    """The same one by one: with `streaming: true` none but those that are asked for are fetched. With `drop`, a row that does not have
-    the format is what is wrong with it."""
+    """All rows of a split; with `streaming: true` none but those that are asked for are fetched. With `drop`, a row that does not
+    have the format is what is wrong with it. Raises RunFault where the data set is not to be had, or for rows that do not fit."""
     return checked(_load(source), source, drop=drop)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from runtime.config import HubSource, TurnRule
 from runtime.data.dataset import load_rows
-from runtime.data.hub import checked, conversations_of, read_hub
+from runtime.data.hub import checked, conversations_of
 from runtime.stages import read_stage
 from tests.hub_stand_in import COMMIT, NEWER, Hub, Repo
 
@@ -161,8 +161,8 @@ def test_what_is_streamed_is_fetched_as_far_as_it_is_read(tmp_path, hub):
         "import itertools; from runtime.data import hub; from runtime.faults import RunFault\n"
         "from tests.runtime.test_hub_data import source\n"
         "of = source(streaming=True)\n"
-        "print(list(itertools.islice(hub.conversations_of(of), 1))[0]['messages'][0]['content'], len(hub.read_hub(of)))\n"
-        "try: hub.read_hub(source(split='hf_abcdefghijklmnop', streaming=True))\n"
+        "print(list(itertools.islice(hub.conversations_of(of), 1))[0]['messages'][0]['content'], len(list(hub.conversations_of(of))))\n"
+        "try: list(hub.conversations_of(source(split='hf_abcdefghijklmnop', streaming=True)))\n"
         "except RunFault as fault: print(fault.code, 'hf_abc' in fault.message.replace('split', ''), sep=' ')\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
@@ -187,7 +187,7 @@ def test_a_folder_is_a_data_set_too(tmp_path, streaming):
 
 def test_datasets_that_is_not_installed_is_named(monkeypatch, fault_of):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert fault_of(read_hub, source()) == (
+    assert fault_of(lambda of: list(conversations_of(of)), source()) == (
         "error SG416: data sets on the hub need `datasets`, which is not installed\n  hint: pip install 'specgen[train]'"
     )
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from runtime.config import load
-from runtime.data.sources import read_sources
 from specgen.compiler import compile_spec
+from tests.runtime.gathered import read_sources
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""runtime/data/sources.py: the conversations that the compiler counted, again and the same."""
+"""runtime/data/parts.py and chosen.py: the conversations that the compiler counted, again and the same."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from conversations.row import digest, messages_of, plain_row
 from runtime.config import DataConfig, DataFile, FileSource, LimitsConfig, MessageRule, SyntheticSource, load
-from runtime.data.sources import read_sources
 from specgen.compiler import checked
 from specgen.facts.gather import gather
 from specgen.render import render
 from specgen.resolve import resolve
 from specgen.source import parse
+from tests.runtime.gathered import read_sources
 
 SEED = 42
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}"), min_size=1, max_size=8).filter(str.strip)
