@@ -198,7 +198,7 @@ class ChatFormat:
         """Where turns stand, by rendering what comes before each of them, and what ends with it."""
         turns = []
         for index in spoken:
-            start = self.template.render(messages[:index], tools, prompt=True)
+            start = self._before(messages[:index], tools)
             end = text if index + 1 == len(messages) else self.template.render(messages[: index + 1], tools)
             if not (text.startswith(start) and text.startswith(end)):
                 message = "the chat template rewrites earlier turns, or puts something else before an answer than its generation prompt"
@@ -208,6 +208,12 @@ class ChatFormat:
                 raise RunFault("SG421", message, hint, exit_code=WRONG)
             turns.append((len(start), len(end)))
         return turns
+
+    def _before(self, messages: list[Message], tools: object) -> str:
+        """What stands before the answer to `messages`. To nothing there is no prompt: an assistant that begins is asked nothing."""
+        if messages:
+            return self.template.render(messages, tools, prompt=True)
+        return self.template.render([{"role": "assistant", "content": PROBE}], tools).partition(PROBE)[0]
 
     def _end(self, text: str, start: int, end: int) -> int:
         """Where what is trained of a turn ends: behind its end-of-turn text, or before it. Raises RunFault where it has none."""

@@ -12,6 +12,7 @@ from specgen.plan import DataPlan
 from specgen.source import Node
 
 TRAINED = ("[[", "]]")
+PROBE = "\u2014"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,11 @@ def marked(template: str, row: str, marking: Marking) -> str:
 
 def _turn(template: str, messages: list[Message], index: int, tools: list[Any] | None) -> tuple[int, int]:
     """Where an answer stands in a template that does not mark it: between what is rendered before it and with it."""
-    start = render_chat(template, messages[:index], add_generation_prompt=True, tools=tools)
+    if index:
+        start = render_chat(template, messages[:index], add_generation_prompt=True, tools=tools)
+    else:  # to nothing there is no prompt
+        greeting = [{**messages[0], "content": PROBE}]
+        start = render_chat(template, greeting, add_generation_prompt=False, tools=tools).partition(PROBE)[0]
     end = render_chat(template, messages[: index + 1], add_generation_prompt=False, tools=tools)
     return len(start), len(end)
 
