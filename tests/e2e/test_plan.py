@@ -41,7 +41,7 @@ def test_rows_that_do_not_fit_are_told_as_the_run_would(process, root, cache):
     assert ran.code == 2
     assert ran.out == ""
     assert ran.err.startswith("error SG424: 10 distinct rows are longer than 20 tokens\n  48 tokens: user: Who are you? / assistant: ")
-    assert "  hint: write data.max_length: 50, or overlong: drop or truncate\n" in ran.err
+    assert "  hint: write data.max_length: 50, or overlong: drop, truncate or split\n" in ran.err
 
 
 def test_steps_that_depend_on_dropped_rows_are_known(process, root, cache):
@@ -71,5 +71,5 @@ def test_what_a_hub_out_of_reach_would_tell_stays_unknown(process, root, cache):
     spec = "specs/smollm2_135m_instruct_full_alpaca_e3.yaml"
     ran = process("plan", spec, cwd=root, SPECGEN_CACHE=cache, HF_HUB_OFFLINE="1")
     assert ran.code == 0
-    assert "warning SG417: " in ran.err
+    assert "warning SG411: " in ran.err
     assert "| rows | unknown |" in ran.out
