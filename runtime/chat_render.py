@@ -18,6 +18,7 @@ from conversations.row import Message
 from runtime.faults import WRONG, RunFault
 
 Span = tuple[int, int]
+MOST_ATTRIBUTES = 1000  # a template may make up names
 
 
 class ChatTemplate:
@@ -55,8 +56,25 @@ def as_seen(messages: Sequence[Message]) -> list[Message]:
     return [{"thinking": message["reasoning_content"], **message} if "reasoning_content" in message else message for message in messages]
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox. Whether an attribute may be had hangs on its name and on what it is of: asked once for each, not for each row."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._safe: dict[tuple[type, str], bool] = {}
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        key = type(obj), attr
+        safe = self._safe.get(key)
+        if safe is None:
+            safe = super().is_safe_attribute(obj, attr, value)
+            if len(self._safe) < MOST_ATTRIBUTES:
+                self._safe[key] = safe
+        return safe
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[MarkedGeneration, loopcontrols])
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[MarkedGeneration, loopcontrols])
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now

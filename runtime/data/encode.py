@@ -25,8 +25,8 @@ Kind = tuple[str, str, str | None]  # code, message and hint of a fault
 @dataclass(slots=True)
 class Tokenized:
     """The rows of a part. `lengths` are those of the examples that they became, `examples` [R] how many each row became; the
-    first three are flat. `digests` and `prompts` [R] tell rows, and what comes before their last answers, apart; `sketches` [R, F]
-    tell how alike rows are, where that is asked for."""
+    first three are flat. `digests` and `prompts` [R] tell rows, and what comes before their last answers, apart; the latter may be
+    left out. `sketches` [R, F] tell how alike rows are, where that is asked for."""
 
     source: int
     input_ids: NDArray[np.int32]
@@ -67,10 +67,10 @@ class Faulty:
 
 
 class Encoder:
-    """Turns parts into arrays."""
+    """Turns parts into arrays; `prompts` are of use only beside validation."""
 
-    def __init__(self, form: RowFormat, policy: Policy, sketch: Callable[[Conversation], Sketch] | None) -> None:
-        self.form, self.policy, self.sketch = form, policy, sketch
+    def __init__(self, form: RowFormat, policy: Policy, sketch: Callable[[Conversation], Sketch] | None, *, prompts: bool) -> None:
+        self.form, self.policy, self.sketch, self.prompts = form, policy, sketch, prompts
 
     def __call__(self, part: Part) -> Tokenized:
         """All rows of a part. A row with a fault becomes no example, and is told."""
@@ -87,7 +87,8 @@ class Encoder:
             row = canonical(conversation)
             index, place = len(digests), f"{part.name}:{number}"
             digests.append(digest(row))
-            prompts.append(digest(parted(row)[0]))
+            if self.prompts:
+                prompts.append(digest(parted(row)[0]))
             examples.append(0)
             if self.sketch is not None:
                 sketches.append(self.sketch(conversation))

@@ -38,7 +38,7 @@ def figures(lengths: Numbers, trained: NDArray[np.int32], packs: int | None, max
 
 def repeated(digests: Digests, train: Numbers, validation: Numbers, prompts: Digests) -> dict[str, Any]:
     """Distinct rows, and two shares: of the training rows that repeat another one, and of the validation rows whose prompt is
-    trained on, too. All [R]: digests of rows and of what comes before their last answers, and how often each row counts."""
+    trained on, too. All [R]: digests of rows and, with validation, of their prompts, and how often each row counts."""
     import numpy as np
 
     total, held = int(train.sum()), int(validation.sum())

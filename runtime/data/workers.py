@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +33,8 @@ AHEAD = 2  # parts for each process that are done before it is their turn
 def encoder(config: Config, vocabulary: Vocabulary) -> Encoder:
     """What the config makes of rows. Raises RunFault."""
     sketch = sketcher() if config.data.near_duplicates else None
-    return Encoder(row_format(vocabulary, config, system=config.data.system), policy_of(config), sketch)
+    form = row_format(vocabulary, config, system=config.data.system)
+    return Encoder(form, policy_of(config), sketch, prompts=config.data.validation is not None)
 
 
 def tokenized(parts: Iterator[Part], config: Config, vocabulary: Vocabulary) -> Iterator[Tokenized]:
@@ -89,9 +91,10 @@ def _started(processes: int, config: Config, vocabulary: Vocabulary) -> Iterator
             process.start()
         for _, there in pipes:
             there.close()  # the other process alone has it now: when it ends, so does the pipe
+        beginning = pickle.dumps((config, vocabulary))
         for here, _ in pipes:
             with suppress(ConnectionError):  # told when its first answer is waited for
-                here.send((config, vocabulary))
+                here.send_bytes(beginning)
         yield [here for here, _ in pipes]
     finally:
         for process, (here, _) in zip(running, pipes, strict=True):
