@@ -223,7 +223,7 @@ def packing(folder: Path) -> dict[str, float]:
     lengths = np.diff(Rows(folder, "train").arrays["bounds"])
     started = time.monotonic()
     packs = best_fit(lengths, PACK)
-    return {"seconds": time.monotonic() - started, "rows": len(lengths), "packs": len(packs), "fill": fill(lengths, packs, PACK)}
+    return {"seconds": time.monotonic() - started, "rows": len(lengths), "packs": len(packs), "fill": fill(lengths, len(packs), PACK)}
 
 
 PARTS = {"bare": bare, "map": plain_map, "trl": trl, "packing": packing}
