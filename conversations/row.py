@@ -31,13 +31,6 @@ def canonical(conversation: Mapping[str, Any]) -> Row:
     return _dumps({"messages": messages, "tools": tools} if tools else {"messages": messages})
 
 
-def plain_row(turns: list[tuple[str, str]]) -> Row:
-    """A row of plain turns (role, content); one turn of the role `text` is a row of text."""
-    if turns and turns[0][0] == "text":
-        return _dumps({"text": turns[0][1]})
-    return _dumps({"messages": [{"role": role, "content": content} for role, content in turns]})
-
-
 def conversation_of(row: Row) -> Conversation:
     """The conversation that a row is the text of."""
     conversation: Conversation = json.loads(row)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from runtime.chat_template import Encoded
 from runtime.data.joining import Joined
 from runtime.data.packing import Packing
 
@@ -88,25 +87,6 @@ class Writer:
         import numpy as np
 
         self._files[name].write(np.ascontiguousarray(values, dtype=FILES[name]).data)
-
-
-def save_rows(
-    rows: Sequence[Encoded],
-    train: Sequence[int],
-    validation: Sequence[int],
-    folder: Path,
-    *,
-    packs: Packing | None = None,
-) -> None:
-    """Writes rows, and the lists of row numbers (with repetitions) for training and validation; `packs` hold
-    places in the training list."""
-    import numpy as np
-
-    writer = Writer(folder)
-    for row in rows:
-        weights = None if row.weights is None else np.array(row.weights)
-        writer.add(np.array(row.input_ids), np.array(row.trained), weights, np.array([len(row.input_ids)]))
-    writer.close(train, validation, packs)
 
 
 class Rows:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from runtime.chat_template import ChatFormat, Encoded
-from runtime.data.dataset import IGNORED, Writer, collate, load_rows, save_rows
+from runtime.data.dataset import IGNORED, Writer, collate, load_rows
 from runtime.data.packing import best_fit
+from tests.runtime.saved import save_rows
 
 PAD = 2  # the end of turn, too, as in SmolLM2
 

@@ -20,11 +20,12 @@ from runtime import pipeline
 from runtime.adapter import read_adapter
 from runtime.chat_template import ChatFormat, Encoded
 from runtime.console import TrainingBar
-from runtime.data.dataset import IGNORED, Packs, collate, load_rows, save_rows
+from runtime.data.dataset import IGNORED, Packs, collate, load_rows
 from runtime.data.packing import best_fit, fill
 from runtime.faults import Interrupted
 from runtime.loss import trained_positions_loss
 from runtime.stages import read_stage
+from tests.runtime.saved import save_rows
 
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=60)
 

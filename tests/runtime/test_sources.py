@@ -14,13 +14,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conversations.row import digest, messages_of, plain_row
+from conversations.row import digest, messages_of
 from runtime.config import DataConfig, DataFile, FileSource, LimitsConfig, MessageRule, SyntheticSource, load
 from specgen.compiler import checked
 from specgen.facts.gather import gather
 from specgen.render import render
 from specgen.resolve import resolve
 from specgen.source import parse
+from tests.rows import plain_row
 from tests.runtime.gathered import read_sources
 
 SEED = 42

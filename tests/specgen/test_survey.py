@@ -6,9 +6,10 @@ from array import array
 
 import pytest
 
-from conversations.row import conversation_of, digest, plain_row
+from conversations.row import conversation_of, digest
 from specgen.facts.rowtable import Look, RowTable
 from specgen.facts.survey import survey
+from tests.rows import plain_row
 
 U, A, S = "user", "assistant", "system"
 PLAIN = plain_row([(U, "Hi"), (A, "Hello.")])

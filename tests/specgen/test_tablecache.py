@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from conversations.row import conversation_of, plain_row
+from conversations.row import conversation_of
 from specgen.facts import tablecache
 from specgen.facts.rowtable import Look, RowTable
+from tests.rows import plain_row
 
 LOOK = Look(controls=("<|end|>",), asked=("Hi",))
 ROWS = [
