@@ -136,7 +136,7 @@ class ChatFormat:
         prompt = self.template.render(told, tools, prompt=True)
         try:
             pending = [*told, {"role": "assistant", "content": PROBE}]
-            text, places = self._places(pending, tools, [i for i, message in enumerate(pending) if message["role"] == "assistant"])
+            text, places = self._places(pending, tools, self._spoken(pending))
             edges = [edge for start, end in places[:-1] for edge in (start, end)]
         except RunFault:
             text, edges = "", []
@@ -145,9 +145,7 @@ class ChatFormat:
     def rendered(self, messages: list[Message], tools: list[object] | None = None) -> Rendered:
         """A conversation's text, and where in it the answers are. Raises RunFault."""
         told, tools, cut = self._controls.as_text(as_seen(messages), tools)
-        spoken = [index for index, message in enumerate(told) if message["role"] == "assistant"]
-        if self.masks.train_on == "last_assistant" or self.masks.unroll:
-            spoken = spoken[-1:]
+        spoken = self._spoken(told)
         text, places = self._places(told, tools, spoken)
         shape = _shape(told, tools)
         if shape not in self._usual:
@@ -169,6 +167,11 @@ class ChatFormat:
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """The encodings of plain rows, for `tokens_of`."""
         return self.vocabulary.encode_batch(texts, offsets=self._lead is None or self.end_of_turn is None)
+
+    def _spoken(self, messages: list[Message]) -> list[int]:
+        """The answers that are looked for: all, or the last one. Where one begins no token reaches across, in a chat as in training."""
+        spoken = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+        return spoken[-1:] if self.masks.train_on == "last_assistant" or self.masks.unroll else spoken
 
     def tokens_of(self, row: Rendered, encoding: Encoding | None) -> Tokens:
         """Ids of a rendered conversation. `encoding` is that of its text; None where the text needs care. Raises RunFault."""

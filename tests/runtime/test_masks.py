@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import re
+from dataclasses import replace
 
 import pytest
 from tokenizers.processors import TemplateProcessing
@@ -46,11 +47,12 @@ def spans(encoded):
 
 
 @pytest.fixture(scope="module")
-def form(with_template):
+def form(tokenizer):
     """A chat format of the real tokenizer with a template and masks."""
+    vocabulary = vocabulary_of(tokenizer)
 
     def made(jinja=CHATML, **options):
-        return ChatFormat(with_template(jinja), system=None, masks=masks(**options))
+        return ChatFormat(replace(vocabulary, templates={"default": jinja}), system=None, masks=masks(**options))
 
     return made
 
