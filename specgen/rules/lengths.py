@@ -86,6 +86,9 @@ def settings_of_rows_count(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     if data.text("truncate_from") == "user" and policy != "truncate":
         reason = f"says where overlong: truncate cuts, and data.overlong is {policy}"
         yield _without_effect(tree, "truncate_from", "user", reason, "write overlong: truncate, or leave truncate_from out")
+    if data.text("train_on") == "all" and data.children["train_end_of_turn"].value is False:
+        reason = "says what of an answer is trained, and train_on: all trains every token"
+        yield _without_effect(tree, "train_end_of_turn", False, reason, "leave it out, or write train_on: assistant")
     if not learns_text(tree):
         return
     roles = "is about the turns of a conversation, and train.objective: text has none"

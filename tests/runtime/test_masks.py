@@ -140,6 +140,37 @@ def test_the_weight_of_an_answer_is_that_of_its_tokens(form):
     assert not any(form().encode(turns("a", "b", weight=0)).trained)
 
 
+@pytest.mark.parametrize(
+    ("switch", "train_on", "said"),
+    [
+        ({"train": True}, "assistant", "train: true"),
+        ({"weight": 0.5}, "assistant", "weight: 0.5"),
+        ({"train": False}, "all", "train: false"),
+        ({"weight": 0}, "all", "weight: 0"),
+    ],
+)
+def test_a_switch_that_would_change_nothing_is_refused(form, fault_of, switch, train_on, said):
+    row = turns("a", "b")
+    row[0] |= switch
+    key = next(iter(switch))
+    assert fault_of(form(train_on=train_on).encode, row) == (
+        f"error SG475: a message of the role user has {said}, and only answers can be trained, or not, one by one\n"
+        f"  hint: leave {key} out of it; data.train_on: all trains every token"
+    )
+
+
+def test_switches_that_say_what_is_so_anyway_are_taken(form):
+    for train_on, switches in (
+        ("assistant", [{"train": False}, {"weight": 0}, {"weight": 1.0}]),
+        ("all", [{"train": True}, {"weight": 1}]),
+    ):
+        plain = form(train_on=train_on).encode(turns("a", "b"))
+        for switch in switches:
+            row = turns("a", "b")
+            row[0] |= switch
+            assert form(train_on=train_on).encode(row) == plain
+
+
 def test_words_behind_which_half_a_character_ends_are_whole(form, trained):
     assert trained(form(end_of_turn=False).encode(turns("a", "ok 🙂🏽"))) == ["ok 🙂🏽"]
 
