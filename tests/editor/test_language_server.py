@@ -78,7 +78,7 @@ def test_the_values_of_a_key_are_offered(server, opened):
 
 def test_the_variants_of_a_source_are_offered(server, opened):
     uri, _ = opened(SPEC.replace("train:", "    - \ntrain:"))
-    assert labels(server.ask_at("textDocument/completion", uri, 12, 7)) == ["synthetic", "file", "hub"]
+    assert labels(server.ask_at("textDocument/completion", uri, 12, 7)) == ["synthetic", "file", "hub", "llm"]
 
 
 @pytest.mark.parametrize(
