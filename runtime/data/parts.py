@@ -5,11 +5,9 @@ The compiler has checked every row of a file, which is read only while its SHA-2
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from conversations.files import Chunk, chunks
 from conversations.formats import Shape
@@ -21,7 +19,7 @@ from runtime.config import FileSource, HubSource, LlmSource, Source, SyntheticSo
 from runtime.data.hub import conversations_of, shape_of_source
 from runtime.data.hub import name_of as hub_name
 from runtime.data.llm.rows import rows as llm_rows
-from runtime.data.synthetic import synthetic_rows
+from runtime.data.synthetic import require_unchanged, synthetic_rows
 from runtime.faults import WRONG, RunFault
 
 ROWS = 1000  # of a part
@@ -55,7 +53,7 @@ def parts_of(source: Source, number: int, *, seed: int, rows_of: RowsOf, drop: b
     if isinstance(source, FileSource):
         shape = shape_of_source(source)
         for file in source.files:
-            _require_unchanged(file.path, file.sha256)
+            require_unchanged(file.path, file.sha256)
             for chunk in _chunks(file.path):
                 yield Part(source=number, name=file.path, rows=chunk, shape=shape)
         return
@@ -103,14 +101,3 @@ def _small(chunk: Chunk) -> Iterator[Chunk]:
         if size >= BYTES or index + 1 == len(chunk.rows):
             yield Chunk(chunk.kind, chunk.first + start, chunk.rows[start : index + 1])
             start, size = index + 1, 0
-
-
-def _require_unchanged(path: str, sha256: str) -> None:
-    try:
-        with Path(path).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        hint = f"paths start at the working folder, {Path.cwd()}"
-        raise RunFault("SG205", f"{path} cannot be read: {error.strerror}", hint, exit_code=WRONG) from None
-    if found != sha256:
-        raise RunFault("SG423", f"{path} has changed since the spec was compiled", "compile the spec again", exit_code=WRONG)

@@ -30,16 +30,16 @@ def plain_variables(variables: dict[str, Variable]) -> dict[str, Any]:
     return {name: _variable(variable) for name, variable in variables.items()}
 
 
-def unchanged(path: str, sha256: str) -> bytes:
-    """The content of a file that the compiler has seen. Raises RunFault where it is another one, or not to be had."""
+def require_unchanged(path: str, sha256: str) -> None:
+    """Raises RunFault where a file is not the one that the compiler has seen, or not to be had."""
     try:
-        content = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         hint = f"paths start at the working folder, {Path.cwd()}"
         raise RunFault("SG205", f"{path} cannot be read: {error.strerror}", hint, exit_code=WRONG) from None
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if found != sha256:
         raise RunFault("SG423", f"{path} has changed since the spec was compiled", "compile the spec again", exit_code=WRONG)
-    return content
 
 
 def _rule(source: SyntheticSource) -> dict[str, Any]:
@@ -50,5 +50,5 @@ def _variable(variable: Variable) -> Any:
     if isinstance(variable, tuple):
         return list(variable)
     if isinstance(variable, FileVariable):
-        unchanged(variable.path, variable.sha256)
+        require_unchanged(variable.path, variable.sha256)
     return {variable.TAG: to_plain(variable)}

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversations.files import Numbered, chunks, parse
-from conversations.formats import Shape, reader, shape_of
+from conversations.formats import reader
 from conversations.problems import BadFile
 from conversations.row import Row, canonical
 from runtime.config import Config, FileSource, HubSource, LlmSource, Source, SyntheticSource
-from runtime.data.hub import conversations_of
-from runtime.data.hub import name_of as hub_name
+from runtime.data.hub import conversations_of, shape_of_source
 from runtime.data.llm.rows import rows as llm_rows
+from runtime.data.parts import called
 from runtime.data.synthetic import rules_of, synthetic_rows
 from runtime.faults import WRONG, RunFault
 
@@ -80,7 +80,7 @@ def _kept(source: LlmSource, config: Config) -> Iterator[Row]:
 
 
 def _rows_of_files(source: FileSource, *, skips_bad: bool) -> Iterator[Found]:
-    read, count = reader(_shape(source)), itertools.count(1)
+    read, count = reader(shape_of_source(source)), itertools.count(1)
     for file in source.files:
         try:
             for line, row in _lines(file.path):
@@ -103,18 +103,8 @@ def _lines(path: str) -> Iterator[Numbered]:
         yield from parse(chunk)
 
 
-def _shape(source: FileSource) -> Shape:
-    if isinstance(source.row, tuple):
-        return shape_of(source.format, source.fields, [{str(turn.role): turn.content} for turn in source.row])
-    return shape_of(source.format, source.fields, source.row)
-
-
 def _name(source: Source) -> str:
-    if source.name is not None:
-        return source.name
-    if isinstance(source, FileSource):
-        return ", ".join(file.path for file in source.files)
-    if isinstance(source, HubSource):
-        return hub_name(source)
+    if source.name is not None or isinstance(source, FileSource | HubSource):
+        return called(source)
     variables = " x ".join(f"{name} ({len(values)})" if isinstance(values, tuple) else name for name, values in source.variables.items())
     return f"{source.TAG}: {variables}" if variables else source.TAG
