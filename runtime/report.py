@@ -8,12 +8,12 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime import console
+from runtime import console, previews
 from runtime.card import base_name, method
 from runtime.config import Config, to_plain
+from runtime.metrics import METRICS
 from runtime.preview.page import rows_for_report
 from runtime.stages import read_stage
-from runtime.watch import METRICS, PREVIEWS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         train=records["train"]["summary"],
         merge=records["merge"]["summary"],
         smoke=records["smoke"]["summary"],
-        previews=previews_by_prompt(_lines(folder / "train" / PREVIEWS)),
+        previews=previews_by_prompt(_lines(folder / "train" / previews.FILE)),
         trained=rows_for_report(config),
         plot=loss_plot(metrics, records["train"]["summary"]["validation_loss"]),
         versions={name: value for record in records.values() for name, value in record["versions"].items()},

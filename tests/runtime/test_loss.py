@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from runtime.data.dataset import IGNORED
 from runtime.loss import total_weight, trained_positions_loss
-from runtime.train import SpanTrainer
+from runtime.trainer import SpanTrainer
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 

@@ -11,10 +11,10 @@ from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from torch import nn
 
 from runtime import config as configs
+from runtime.arguments import training_arguments
 from runtime.config import Int8Quantization, Nf4Quantization
 from runtime.model import load_model
 from runtime.stages import read_stage
-from runtime.train import training_arguments
 
 
 @pytest.fixture(scope="module")
