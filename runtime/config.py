@@ -22,6 +22,8 @@ Format = Literal[
     "stack_exchange", "tiny_codes", "wizardlm",
 ]  # fmt: skip
 Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd"]
+InitLoraWeights = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4", "pissa_niter_16", "loftq"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]
 Scalar = str | int | float | bool
 Value = Scalar | dict[str, Scalar]
 
@@ -310,6 +312,13 @@ class LoraAdapter:
     use_rslora: bool
     use_dora: bool
     modules_to_save: tuple[str, ...]
+    init_lora_weights: InitLoraWeights
+    loftq_iter: int
+    rank_pattern: dict[str, int]
+    alpha_pattern: dict[str, float]
+    layers_to_transform: tuple[int, ...] | None
+    exclude_modules: tuple[str, ...]
+    loraplus_lr_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +326,23 @@ class PreviewConfig:
     every: int
     prompts: tuple[str, ...]
     max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStoppingConfig:
+    """`patience` counts validations, `threshold` is of the loss."""
+
+    patience: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossSpikeConfig:
+    """A loss above `factor` times the median of the last `window` steps is a spike."""
+
+    factor: float
+    window: int
+    action: Literal["warn", "skip", "stop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,16 +362,30 @@ class TrainConfig:
     schedule: Literal["cosine", "linear", "constant"]
     warmup_steps: int | None
     warmup_ratio: float | None
+    lr_scheduler_kwargs: dict[str, Any]
     optimizer: Optimizer
+    optim_args: dict[str, Any]
+    optim_target_modules: tuple[str, ...]
     adam_beta1: float
     adam_beta2: float
+    adam_epsilon: float
     weight_decay: float
     max_grad_norm: float
+    trainable_modules: tuple[str, ...]
+    neftune_noise_alpha: float | None
+    label_smoothing_factor: float
     group_by_length: bool
     gradient_checkpointing: bool
+    torch_compile: bool
+    use_liger_kernel: bool
     seed: int
     save_steps: int
     save_total_limit: int
+    eval_steps: int | None
+    load_best_model_at_end: bool
+    early_stopping: EarlyStoppingConfig | None
+    loss_spike: LossSpikeConfig | None
+    report_to: tuple[Tracker, ...]
     preview: PreviewConfig | None
 
 
@@ -356,6 +396,9 @@ class DistributedConfig:
     world_size: int
     zero_stage: int
     offload: Literal["none", "optimizer", "all"]
+    offload_device: Literal["cpu", "nvme"]
+    nvme_path: str | None
+    ddp_timeout: int
     deepspeed: dict[str, Any]
 
 

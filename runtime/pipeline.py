@@ -59,7 +59,7 @@ def _train_part(config: Config) -> object:
 
 
 def _what_changes_weights(train: TrainConfig) -> TrainConfig:
-    return replace(train, preview=None, save_steps=0, save_total_limit=0)
+    return replace(train, preview=None, save_steps=0, save_total_limit=0, report_to=())
 
 
 def _convert_part(config: Config) -> object:

@@ -62,7 +62,13 @@ def _adapter(adapter: dict[str, Any] | None) -> p.LoraAdapter | None:
         return None
     lora = adapter["lora"]
     targets = lora["targets"]
-    lists = {"targets": "all-linear" if targets == "all-linear" else tuple(targets), "modules_to_save": tuple(lora["modules_to_save"])}
+    layers = lora["layers_to_transform"]
+    lists = {
+        "targets": "all-linear" if targets == "all-linear" else tuple(targets),
+        "modules_to_save": tuple(lora["modules_to_save"]),
+        "exclude_modules": tuple(lora["exclude_modules"]),
+        "layers_to_transform": None if layers is None else tuple(layers),
+    }
     return p.LoraAdapter(**{**lora, **lists})
 
 
@@ -150,7 +156,7 @@ def _turns(turns: list[dict[str, str]]) -> tuple[p.TurnRule, ...]:
 
 def _train(tree: Node, train: dict[str, Any], facts: Facts) -> p.TrainPlan:
     steps = schedule(tree, facts.examples)
-    preview = train["preview"]
+    preview, early_stopping, loss_spike = train["preview"], train["early_stopping"], train["loss_spike"]
     return p.TrainPlan(
         objective=train["objective"],
         epochs=steps.epochs,
@@ -164,16 +170,30 @@ def _train(tree: Node, train: dict[str, Any], facts: Facts) -> p.TrainPlan:
         schedule=train["schedule"],
         warmup_steps=steps.warmup_steps,
         warmup_ratio=train["warmup_ratio"] if steps.warmup_steps is None else None,
+        lr_scheduler_kwargs=train["lr_scheduler_kwargs"],
         optimizer=train["optimizer"],
+        optim_args=train["optim_args"],
+        optim_target_modules=tuple(train["optim_target_modules"]),
         adam_beta1=train["adam_beta1"],
         adam_beta2=train["adam_beta2"],
+        adam_epsilon=train["adam_epsilon"],
         weight_decay=train["weight_decay"],
         max_grad_norm=train["max_grad_norm"],
+        trainable_modules=tuple(train["trainable_modules"]),
+        neftune_noise_alpha=train["neftune_noise_alpha"],
+        label_smoothing_factor=train["label_smoothing_factor"],
         group_by_length=train["group_by_length"],
         gradient_checkpointing=train["gradient_checkpointing"],
+        torch_compile=train["torch_compile"],
+        use_liger_kernel=train["use_liger_kernel"],
         seed=train["seed"],
         save_steps=train["save_steps"],
         save_total_limit=train["save_total_limit"],
+        eval_steps=train["eval_steps"],
+        load_best_model_at_end=train["load_best_model_at_end"],
+        early_stopping=p.EarlyStoppingPlan(**early_stopping) if early_stopping else None,
+        loss_spike=p.LossSpikePlan(**loss_spike) if loss_spike else None,
+        report_to=tuple(train["report_to"]),
         preview=p.PreviewPlan(**{**preview, "prompts": tuple(preview["prompts"])}) if preview else None,
     )
 

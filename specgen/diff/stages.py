@@ -42,7 +42,7 @@ def run_again(before: Plan, after: Plan) -> list[str]:
 
 
 def _what_changes_weights(train: TrainPlan) -> TrainPlan:
-    return replace(train, preview=None, save_steps=0, save_total_limit=0)
+    return replace(train, preview=None, save_steps=0, save_total_limit=0, report_to=())
 
 
 def _without_counts(data: DataPlan) -> DataPlan:

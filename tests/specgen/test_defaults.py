@@ -49,7 +49,14 @@ def test_sections_inside_list_items_and_variants_are_completed(completed):
     assert tree.at("data", "sources", 0, "synthetic").plain()["repeat"] == 1
     assert tree.at("smoke", 0, "expect").plain() == {"contains": ["a"], "not_contains": [], "matches": [], "stops": True}
     lora = {"r": 4, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear"}
-    assert tree.at("adapter").plain() == {"lora": lora | {"use_rslora": False, "use_dora": False, "modules_to_save": []}}
+    filled = tree.at("adapter").plain()["lora"]
+    assert {key: filled[key] for key in lora} == lora
+    assert (filled["use_rslora"], filled["init_lora_weights"], filled["rank_pattern"], filled["layers_to_transform"]) == (
+        False,
+        "default",
+        {},
+        None,
+    )
 
 
 def test_a_section_that_is_null_stays_null(completed):
