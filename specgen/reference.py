@@ -20,6 +20,7 @@ GROUPS = {
     "SG3": "Writing and starting",
     "SG4": "While a run is carried out",
     "SG5": "Secrets, generation and export; more of data and templates",
+    "SG6": "Methods, clusters, resuming, watching and sweeps",
 }
 
 

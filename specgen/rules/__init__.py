@@ -26,6 +26,7 @@ from specgen.rules import (
     rows,
     secrets,
     sources,
+    sweep,
     synthetic,
     template,
     tokens,
@@ -149,6 +150,16 @@ RULES: tuple[Rule, ...] = (
     chat.system_texts_say_something,
     questions.questions_are_spelled_as_in_the_rows,
     questions.expectations_follow_the_rows,
+    sweep.a_sweep_is_no_run,
+    sweep.parameters_are_settings,
+    sweep.parameters_are_apart,
+    sweep.ranges_are_ranges,
+    sweep.values_fit,
+    sweep.values_differ,
+    sweep.trials_are_few,
+    sweep.the_metric_is_measured,
+    sweep.losses_can_be_compared,
+    sweep.trials_compile,
 )
 
 

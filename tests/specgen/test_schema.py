@@ -54,10 +54,11 @@ def test_text_that_may_be_null_names_null_first(path):
     assert kinds[0] == "null" or "string" not in kinds
 
 
-# a profile is checked as a whole spec, once it is laid over one; DeepSpeed and transformers know their own keys
+# a profile is checked as a whole spec, once it is laid over one, and so is a value of a sweep; DeepSpeed and transformers know
+# their own keys
 OPEN = (
-    "spec.profiles.*", "spec.distributed.deepspeed", "spec.train.optim_args", "spec.train.lr_scheduler_kwargs",
-    "spec.data.sources.*.llm.schema", "spec.data.validation.sources.*.llm.schema",
+    "spec.profiles.*", "spec.sweep.parameters.*.*", "spec.distributed.deepspeed", "spec.train.optim_args",
+    "spec.train.lr_scheduler_kwargs", "spec.data.sources.*.llm.schema", "spec.data.validation.sources.*.llm.schema",
 )  # fmt: skip
 
 

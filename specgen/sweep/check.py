@@ -1,0 +1,86 @@
+"""What would be wrong with the trials of a sweep, all at once, before one of them runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from specgen.defaults import complete
+from specgen.diagnostics import Diagnostic
+from specgen.facts.gather import Facts, gather
+from specgen.resolve import resolve
+from specgen.schema import lookup
+from specgen.source import Node
+from specgen.sweep.trials import Trial, trial_tree, with_values
+from specgen.validate import validate
+
+OF_NO_FACT = ("adapter", "distributed", "export", "hardware", "train")  # sections that facts do not depend on
+OF_A_FACT = ("train.seed", "train.preview")  # but for these
+
+
+@dataclass(slots=True)
+class _Told:
+    fault: Diagnostic
+    trials: list[Trial] = field(default_factory=list)
+
+
+def trial_faults(tree: Node, facts: Facts, trials: Iterable[Trial]) -> list[Diagnostic]:
+    """Errors and warnings that trials of a complete tree have and the spec itself has not, each once, with the values that have it."""
+    own = {_identity(fault) for fault in _faults(replace(tree, value={**tree.children, "sweep": Node(value=None)}), facts)}
+    told: dict[object, _Told] = {}
+    count = 0
+    for count, trial in enumerate(trials, start=1):  # noqa: B007
+        for fault in faults_of(tree, facts, trial):
+            if fault.severity != "note" and _identity(fault) not in own:
+                told.setdefault(_identity(fault), _Told(fault)).trials.append(trial)
+    return [_with_trials(found, count) for found in told.values()]
+
+
+def faults_of(tree: Node, facts: Facts, trial: Trial) -> Iterator[Diagnostic]:
+    """What compiling one trial of a complete tree finds."""
+    own = trial_tree(tree, trial)
+    faults = validate(own)
+    if faults:
+        yield from faults
+        return
+    completed = complete(own)
+    if not all(keeps_facts(path) for path in trial.values):
+        facts, missing = gather(completed)
+        yield from missing
+    yield from _faults(completed, facts)
+
+
+def value_faults(tree: Node, path: str, values: Iterable[Node]) -> list[Diagnostic]:
+    """What the schema says of values of one key, each on its own, in the words that it has for a whole spec."""
+    import jsonschema
+
+    schema = lookup(path)
+    fits = jsonschema.Draft7Validator(schema).is_valid if schema is not None else lambda _value: True
+    doubtful = [value for index, value in enumerate(values) if index == 0 or not fits(value.plain())]  # the first tells of the key itself
+    return list(dict.fromkeys(fault for value in doubtful for fault in validate(with_values(tree, {path: value}))))
+
+
+def keeps_facts(path: str) -> bool:
+    """Whether another value at this path leaves base model, template and data as they are."""
+    return path.partition(".")[0] in OF_NO_FACT and not f"{path}.".startswith(tuple(f"{key}." for key in OF_A_FACT)) and path != "train"
+
+
+def _faults(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    from specgen.rules import check
+    from specgen.rules.memory import memory_fits
+
+    found = list(check(tree, facts))
+    yield from found
+    if not any(fault.severity == "error" for fault in found):
+        yield from memory_fits(tree, resolve(tree, facts), facts)
+
+
+def _identity(fault: Diagnostic) -> object:
+    return fault.code, fault.severity, fault.message, fault.place, fault.hint
+
+
+def _with_trials(found: _Told, count: int) -> Diagnostic:
+    first, among = found.trials[0].told, len(found.trials)
+    share = "every trial" if among == count else f"{among} of {count} trials"
+    which = f"with {first}" if among == 1 else f"in {share}, the first with {first}"
+    return replace(found.fault, message=f"{found.fault.message}; {which}")
