@@ -61,7 +61,8 @@ def test_a_grid_takes_a_range_that_has_an_end_of_values(trials_of):
     assert type(found[0]["train.seed"]) is int
 
 
-RANDOM = "method: {random: {trials: 6, seed: SEED}}, parameters: {train.learning_rate: {low: 1.0e-4, high: 3.0e-4, log: true}, adapter.lora.r: [8, 16]}"  # fmt: skip
+RANDOM = """method: {random: {trials: 6, seed: SEED}},
+  parameters: {train.learning_rate: {low: 1.0e-4, high: 3.0e-4, log: true}, adapter.lora.r: [8, 16]}"""
 
 
 def test_the_same_seed_draws_the_same_trials_and_another_one_others(trials_of):
@@ -141,7 +142,8 @@ def test_a_trial_is_named_by_its_values(swept, parameters):
 
 def test_names_stay_short_and_differ(swept):
     numbers = ", ".join(f"1.{index}e-4" for index in range(10))
-    section = f"parameters: {{train.learning_rate: [{numbers}], train.weight_decay: [0.01], adapter.lora.dropout: [0.05], adapter.lora.alpha: [16]}}"
+    more = "train.weight_decay: [0.01], adapter.lora.dropout: [0.05], adapter.lora.alpha: [16]"
+    section = f"parameters: {{train.learning_rate: [{numbers}], {more}}}"
     names = [trial_name("a" * 100, trial) for trial in listed(sweep_of(swept(section).tree))]
     assert len(set(names)) == 10
     assert all(len(name) <= 100 for name in names)
