@@ -55,8 +55,9 @@ def value_faults(tree: Node, path: str, values: Iterable[Node]) -> list[Diagnost
     import jsonschema
 
     schema = lookup(path)
-    fits = jsonschema.Draft7Validator(schema).is_valid if schema is not None else lambda _value: True
-    doubtful = [value for index, value in enumerate(values) if index == 0 or not fits(value.plain())]  # the first tells of the key itself
+    known = jsonschema.Draft7Validator(True if schema is None else schema)
+    # the first one tells of the key itself
+    doubtful = [value for index, value in enumerate(values) if index == 0 or not known.is_valid(value.plain())]
     return list(dict.fromkeys(fault for value in doubtful for fault in validate(with_values(tree, {path: value}))))
 
 
