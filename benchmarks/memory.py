@@ -205,12 +205,12 @@ def train(config: Any, build: Path, *, row_tokens: int, tiny: bool, out: Path) -
 
     from runtime.arguments import training_arguments
     from runtime.data.dataset import collate
-    from runtime.model import load_model, pick_device
-    from runtime.trainable import autocasts, prepared, weights_dtype
+    from runtime.model import pick_device
+    from runtime.trainable import autocasts, prepared
     from runtime.trainer import SpanTrainer
 
     device = pick_device("cpu")
-    base = tiny_model(config) if tiny else load_model(config.model, device=device, longest=row_tokens, dtype=weights_dtype(config))
+    base = tiny_model(config) if tiny else real_model(config, row_tokens, device)
     model = prepared(config, base)
     peaks: list[int] = []
 
@@ -231,6 +231,15 @@ def train(config: Any, build: Path, *, row_tokens: int, tiny: bool, out: Path) -
     with disable_input_dtype_casting(model, active=autocasts(config)) if isinstance(model, PeftModel) else contextlib.nullcontext():
         trainer.train()
     return peaks[1:]
+
+
+def real_model(config: Any, row_tokens: int, device: Any) -> Any:
+    from runtime.attention import attention_for
+    from runtime.model import load_config, load_model
+    from runtime.trainable import weights_dtype
+
+    attention = attention_for(config.model, load_config(config.model), longest=row_tokens, device=device)
+    return load_model(config.model, device=device, attention=attention.name, dtype=weights_dtype(config))
 
 
 def tiny_model(config: Any) -> Any:

@@ -26,11 +26,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArgu
 from runtime import config as configs
 from runtime import gguf
 from runtime.__main__ import quiet
+from runtime.attention import counted_as
 from runtime.config import Config, HubBase
 from runtime.faults import RunFault
 from runtime.ledger import Ledger
 from runtime.loss import trained_positions_loss
-from runtime.model import asked_attention, locate, pick_device, torch_dtype
+from runtime.model import locate, pick_device, torch_dtype
 from runtime.packed import quantize, quantized_like
 from runtime.trainable import autocasts, prepared, weights_dtype
 
@@ -70,7 +71,7 @@ def largest_batch(config: Config, *, row_tokens: int, trained_share: float) -> B
 
 def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: torch.device) -> Measured:
     """Two training steps of a model with these settings."""
-    model = meta_model(config, base, batch)
+    model = meta_model(config, base, batch, device)
     # what is asked of masks: do all positions count, are there no packs; unpatched, a mask is made, needed or not
     ledger = Ledger(selected=batch.trained, answer=not batch.masked, logits=(batch.trained, base.get_text_config().vocab_size))
     masks = mock.patch("transformers.masking_utils.is_tracing", return_value=False)
@@ -91,13 +92,13 @@ def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: tor
     )
 
 
-def meta_model(config: Config, base: PreTrainedConfig, batch: Batch) -> nn.Module:
-    """The model as training has it, without storage."""
+def meta_model(config: Config, base: PreTrainedConfig, batch: Batch, device: torch.device) -> nn.Module:
+    """The model as training on the device has it, without storage."""
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             base,
             dtype=torch_dtype(weights_dtype(config)),
-            attn_implementation=asked_attention(config.model.attention, longest=batch.row_tokens),
+            attn_implementation=counted_as(config.model, base, longest=batch.row_tokens, device=device),
             trust_remote_code=config.model.trust_remote_code,
         )
         model.requires_grad_(False)

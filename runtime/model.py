@@ -15,11 +15,10 @@ from runtime.tokenizer import begin_conversations
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Base = PackageBase | HubBase | LocalBase
 
-SHORT_ROW = 128  # tokens
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 WEIGHTS = "*.safetensors"
 
@@ -127,10 +126,17 @@ def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTo
     return tokenizer
 
 
-def load_model(model: ModelConfig, *, device: torch.device, longest: int | None = None, dtype: str | None = None) -> PreTrainedModel:
+def load_config(model: ModelConfig) -> PreTrainedConfig:
+    """The base model's config.json, as transformers reads it."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder_of(model.base), trust_remote_code=model.trust_remote_code)
+
+
+def load_model(model: ModelConfig, *, device: torch.device, attention: str | None = None, dtype: str | None = None) -> PreTrainedModel:
     """The base model with frozen weights of the config's dtype or another, quantized if it says so, on a device.
 
-    `longest` is the longest row that it will be trained on, in tokens. Raises RunFault where skip_modules names no module.
+    `attention` is by its name in transformers, which chooses where it is None. Raises RunFault where skip_modules names no module.
     """
     from transformers import AutoModelForCausalLM
 
@@ -140,7 +146,7 @@ def load_model(model: ModelConfig, *, device: torch.device, longest: int | None 
     loaded = AutoModelForCausalLM.from_pretrained(
         folder_of(model.base),
         dtype=torch_dtype(dtype or model.dtype),
-        attn_implementation=asked_attention(model.attention, longest=longest),
+        attn_implementation=attention,
         trust_remote_code=model.trust_remote_code,
         **options,
     )
@@ -181,31 +187,6 @@ def require_modules(code: str, message: str, modules: Iterable[str], names: Iter
     for name in names:
         if not any(module == name or module.endswith(f".{name}") for module in modules):
             raise RunFault(code, message.format(name=name), exit_code=WRONG)
-
-
-def attention(choice: str, *, longest: int | None = None) -> str:
-    """The attention implementation, for rows of at most `longest` tokens.
-
-    auto takes flash_attention_2 where it imports on a GPU that has it (Ampere or later), eager on a CPU for short rows
-    (backward of sdpa is three times slower there at 50 tokens, and faster from 256 on: LOG.md), else sdpa.
-    """
-    import torch
-
-    if choice != "auto":
-        if choice == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-            raise RunFault("SG414", "flash_attention_2 needs flash-attn, which is not installed", "pip install 'specgen[flash]'")
-        return choice
-    if not torch.cuda.is_available():
-        return "eager" if longest is not None and longest <= SHORT_ROW else "sdpa"
-    has_flash = importlib.util.find_spec("flash_attn") is not None
-    return "flash_attention_2" if has_flash and torch.cuda.get_device_capability()[0] >= 8 else "sdpa"
-
-
-def asked_attention(choice: str, *, longest: int | None = None) -> str | None:
-    """What transformers is asked for: None where auto comes to sdpa, which it then takes for every model that has it. Gemma 2
-    has only eager, and asking for sdpa would be refused."""
-    found = attention(choice, longest=longest)
-    return None if choice == "auto" and found == "sdpa" else found
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -13,6 +13,7 @@ from transformers import PrinterCallback
 
 from runtime import checkpoints, console
 from runtime.arguments import training_arguments
+from runtime.attention import FLASH, attention_for
 from runtime.config import Config
 from runtime.console import training_bar
 from runtime.data.dataset import collate, load_rows
@@ -20,7 +21,7 @@ from runtime.faults import Interrupted
 from runtime.generate import Generator
 from runtime.guard import Guard
 from runtime.metrics import previous_metrics, previous_validation
-from runtime.model import load_model, load_tokenizer
+from runtime.model import load_config, load_model, load_tokenizer
 from runtime.previews import Previews
 from runtime.stopping import stop_on_interrupt
 from runtime.text_format import row_format
@@ -44,11 +45,13 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
 
         deepspeed.init_distributed()  # ZeRO-3 asks for the number of processes while the model is loaded
     tokenizer = load_tokenizer(config.model, config.template)
-    base = load_model(config.model, device=arguments.device, longest=rows.longest, dtype=weights_dtype(config))
+    attention = attention_for(config.model, load_config(config.model), longest=rows.longest, device=arguments.device)
+    base = load_model(config.model, device=arguments.device, attention=attention.name, dtype=weights_dtype(config))
     model = prepared(config, base)
     form = row_format(tokenizer, config, system=config.chat.system)
-    chosen: str = base.config._attn_implementation  # auto leaves it to transformers, model by model
-    collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=chosen == "flash_attention_2")
+    collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=attention.name in FLASH)
+    if is_main:
+        console.say("train", f"attention {attention.name}: {attention.why}")
     resume = checkpoints.newest_whole(out, lambda text: console.say("train", text) if is_main else None)
     if resume and is_main:
         console.say("train", f"goes on from {resume.name}")
@@ -78,7 +81,8 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         raise Interrupted
     trainer.save_model(str(out / FINAL))
     return watch.summary(len(rows)) | {
-        "attention": chosen,
+        "attention": attention.name,
+        "attention_reason": attention.why,
         "device": str(arguments.device),
         "packed_difference": trainer.packed_difference,
     }

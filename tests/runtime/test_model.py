@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from runtime import pipeline
 from runtime.chat_template import ChatFormat
 from runtime.config import HubBase, LocalBase, ModelConfig, PackageBase, TemplateConfig
-from runtime.model import asked_attention, attention, identity, load_model, load_tokenizer, locate, pick_device
+from runtime.model import identity, load_model, load_tokenizer, locate, pick_device
 
 ASKS_FOR_A_HUB_MODEL = """
 from runtime.config import HubBase
@@ -70,27 +70,6 @@ def test_float16_on_a_cpu_is_refused_before_training(tmp_path, configured, fault
     options = {"build": tmp_path / "build", "runs_dir": tmp_path, "only": ("data", "train"), "talk": ""}
     text = "error SG432: float16 trains only on a GPU\n  hint: write model.dtype: bfloat16 or float32"
     assert fault_of(pipeline.run, config, **options) == text
-
-
-def test_flash_attention_without_its_package_is_refused(fault_of):
-    assert fault_of(attention, "flash_attention_2") == (
-        "error SG414: flash_attention_2 needs flash-attn, which is not installed\n  hint: pip install 'specgen[flash]'"
-    )
-
-
-def test_a_named_attention_is_taken_as_it_is():
-    assert [attention(choice, longest=50) for choice in ("sdpa", "eager")] == ["sdpa", "eager"]
-
-
-@NO_GPU
-def test_attention_auto_is_eager_on_a_cpu_for_short_training_rows_only():
-    assert [attention("auto", longest=longest) for longest in (128, 129, None)] == ["eager", "sdpa", "sdpa"]
-
-
-@NO_GPU
-def test_sdpa_is_asked_for_by_name_only_where_the_spec_does():
-    assert [asked_attention(choice, longest=200) for choice in ("auto", "sdpa", "eager")] == [None, "sdpa", "eager"]
-    assert asked_attention("auto", longest=50) == "eager"
 
 
 @NO_GPU
