@@ -69,7 +69,7 @@ class Int8Quantization:
 class ModelPlan:
     base: PackageBase | HubBase | LocalBase
     dtype: Dtype
-    attention: Literal["auto", "flash_attention_2", "sdpa", "eager"]
+    attention: Literal["auto", "flash_attention_3", "flash_attention_2", "sdpa", "flex_attention", "eager"]
     quantization: Nf4Quantization | Int8Quantization | None
     trust_remote_code: bool
 

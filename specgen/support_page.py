@@ -39,10 +39,15 @@ STAGES: dict[str, Combination] = {
     "ZeRO-3, optimizer offloaded": {"zero_stage": 3, "offload": "optimizer"},
     "ZeRO-3, all offloaded": {"zero_stage": 3, "offload": "all"},
 }
-ATTENTIONS: dict[str, Combination] = {name: {"attention": name} for name in ("auto", "sdpa", "eager", "flash_attention_2")}
+ATTENTIONS: dict[str, Combination] = {
+    name: {"attention": name} for name in ("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
+}
 PLACES: dict[str, Combination] = {
-    "Ampere and later": {"gpu": "ampere"},
-    "an older GPU": {"gpu": "turing"},
+    "Hopper": {"gpu": "hopper"},
+    "Ampere, Ada": {"gpu": "ampere"},
+    "Blackwell": {"gpu": "blackwell"},
+    "Volta, Turing": {"gpu": "turing"},
+    "Pascal": {"gpu": "pascal"},
     "a CPU": {"device": "cpu", "gpu": "unknown"},
 }
 MACHINES: dict[str, Combination] = {

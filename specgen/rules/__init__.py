@@ -12,6 +12,7 @@ from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
 from specgen.rules import (
     adapter,
+    attention,
     chat,
     data,
     export,
@@ -110,6 +111,8 @@ RULES: tuple[Rule, ...] = (
     adapter.the_base_is_not_quantized_already,
     adapter.a_gguf_base_is_not_quantized_twice,
     matrix.settings_work_together,
+    attention.the_model_has_the_attention,
+    attention.heads_fit_into_flash_attention,
     hardware.every_process_has_a_device,
     train.epochs_or_max_steps,
     train.warmup_ratio_or_steps,

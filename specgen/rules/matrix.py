@@ -18,7 +18,8 @@ Value = str | int | bool
 Combination = dict[str, Value]
 
 MOST_CHANGES = 2
-GPUS = ((8.0, "ampere"), (7.5, "turing"), (7.0, "volta"), (0.0, "pascal"))  # NVIDIA's compute capabilities
+# NVIDIA's compute capabilities
+GPUS = ((10.0, "blackwell"), (9.0, "hopper"), (8.0, "ampere"), (7.5, "turing"), (7.0, "volta"), (0.0, "pascal"))
 FIXED = {"device", "gpu", "remote_code"}  # what a machine or a model is, a hint cannot change
 
 
@@ -48,10 +49,11 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """All axes, cheapest change first, and all conflicts."""
+    """All axes, cheapest change first, all conflicts, and attentions with the model types that lack them."""
 
     axes: dict[str, Axis]
     conflicts: tuple[Conflict, ...]
+    lacking: dict[str, frozenset[str]]
 
 
 @cache
@@ -61,7 +63,8 @@ def matrix() -> Matrix:
 
     content = yaml.load((data_folder("schemas") / "support.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     axes = {name: Axis(name=name, values=tuple(axis["values"]), key=axis["key"]) for name, axis in content["axes"].items()}
-    return Matrix(axes=axes, conflicts=tuple(_conflict(entry) for entry in content["conflicts"]))
+    lacking = {attention: frozenset(kinds) for attention, kinds in content["lacking"].items()}
+    return Matrix(axes=axes, conflicts=tuple(_conflict(entry) for entry in content["conflicts"]), lacking=lacking)
 
 
 def _conflict(entry: dict[str, Any]) -> Conflict:
@@ -112,7 +115,7 @@ def combination_of(tree: Node) -> Combination:
 
 
 def gpu_of(compute_capability: float | None) -> str:
-    """NVIDIA's architecture, as far as the matrix tells them apart; `ampere` is it and everything later."""
+    """NVIDIA's architecture, as far as the matrix tells them apart; Ada counts as `ampere`, and what is later as `blackwell`."""
     if compute_capability is None:
         return "unknown"
     return next(name for least, name in GPUS if compute_capability >= least)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from runtime import attention
 from runtime.attention import FLAGS, FLASH, Asked, Machine, asked_of, counted_as, pick
 from runtime.stages import read_stage
+from specgen.rules.matrix import matrix
 from tests.runtime.test_isolation import SIZES
 from tests.runtime.test_model import model_of
 
@@ -170,3 +173,18 @@ def test_the_run_and_its_figures_say_what_was_taken_and_why(tmp_path, compiled, 
     figures = read_stage(run, "train")["summary"]
     assert (figures["attention"], figures["attention_reason"]) == ("eager", "a CPU, and rows of at most 128 tokens (LOG.md)")
     assert "train    attention eager: a CPU, and rows of at most 128 tokens (LOG.md)\n" in capsys.readouterr().out
+
+
+def lacking_in_transformers():
+    """Attention → the model types of causal language models whose class lacks it, asked of every class."""
+    kinds = {kind: name if isinstance(name, str) else name[0] for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items()}
+    flags = {"flash_attention": "flash_attn", "sdpa": "sdpa", "flex_attention": "flex_attn"}
+    return {
+        attention: {kind for kind, name in kinds.items() if not getattr(getattr(transformers, name), f"_supports_{flag}")}
+        for attention, flag in flags.items()
+    }
+
+
+@pytest.mark.slow
+def test_the_model_types_that_validate_refuses_are_those_of_transformers():
+    assert lacking_in_transformers() == {attention: set(kinds) for attention, kinds in matrix().lacking.items()}

@@ -72,7 +72,17 @@ def test_two_settings_change_where_one_is_not_enough():
 
 
 @pytest.mark.parametrize(
-    ("capability", "name"), [(None, "unknown"), (6.1, "pascal"), (7.0, "volta"), (7.5, "turing"), (8.6, "ampere"), (9.0, "ampere")]
+    ("capability", "name"),
+    [
+        (None, "unknown"),
+        (6.1, "pascal"),
+        (7.0, "volta"),
+        (7.5, "turing"),
+        (8.6, "ampere"),
+        (9.0, "hopper"),
+        (10.0, "blackwell"),
+        (12.0, "blackwell"),
+    ],
 )
 def test_a_gpu_is_told_by_its_compute_capability(capability, name):
     assert gpu_of(capability) == name
