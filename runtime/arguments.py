@@ -41,7 +41,7 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=train.save_steps,
-        save_total_limit=None,  # old checkpoints go when the new one is sealed: see Watch.on_save
+        save_total_limit=None,  # old checkpoints go when the new one is sealed: see saving.py
         logging_steps=1,
         logging_nan_inf_filter=False,
         report_to=[],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,18 @@ def counting_bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), transient=True) as progress:
         task = progress.add_task(label, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def told_when_slow(label: str, text: str, *, after_s: float) -> Iterator[None]:
+    """Says what is being waited for, once, where it takes longer than `after_s`."""
+    timer = threading.Timer(after_s, say, (label, text))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def clock(seconds: float) -> str:

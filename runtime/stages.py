@@ -67,8 +67,13 @@ def is_done(folder: Path, name: str, key: str) -> bool:
 
 def read_stage(folder: Path, name: str) -> dict[str, Any]:
     """What is recorded of a stage's output; empty where there is none."""
+    return read_record(folder / name)
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    """What is recorded of an output folder; empty where it is not whole."""
     try:
-        record: dict[str, Any] = json.loads((folder / name / STAGE_FILE).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads((output / STAGE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return record
@@ -77,6 +82,9 @@ def read_stage(folder: Path, name: str) -> dict[str, Any]:
 def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, str]) -> Summary:
     """Runs one stage and puts its output in place. Raises whatever the stage raises; a partial folder may stay."""
     key = all_keys[stage.name]
+    partial = folder / f"{stage.name}.partial"
+    if read_record(partial).get("key") == key:  # whole: the run ended before it was renamed
+        return put_in_place(stage, folder)
     partial = prepare_partial(stage, folder, key)
     started = time.monotonic()
     summary = stage.work(config, folder, partial)
@@ -89,13 +97,21 @@ def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, st
         "summary": summary,
     }
     write_json(partial / STAGE_FILE, record)
-    final = folder / stage.name
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
-    (final / "key").unlink()
     gc.collect()  # a trainer refers to itself: its model would stay in memory beside the next stage's
+    return put_in_place(stage, folder)
+
+
+def put_in_place(stage: Stage, folder: Path) -> Summary:
+    """Gives a stage's whole output its name; returns its figures. What had the name goes only afterwards."""
+    final, before = folder / stage.name, folder / f"{stage.name}.removing"
+    shutil.rmtree(before, ignore_errors=True)
+    if final.exists():
+        final.rename(before)
+    (folder / f"{stage.name}.partial").rename(final)
+    (final / "key").unlink(missing_ok=True)
+    shutil.rmtree(before, ignore_errors=True)
     write_manifest(folder)
+    summary: Summary = read_stage(folder, stage.name)["summary"]
     return summary
 
 

@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from transformers import PrinterCallback
@@ -52,10 +53,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=attention.name in FLASH)
     if is_main:
         console.say("train", f"attention {attention.name}: {attention.why}")
-    resume = checkpoints.newest_whole(out, lambda text: console.say("train", text) if is_main else None)
-    if resume and is_main:
-        console.say("train", f"goes on from {resume.name}")
-        checkpoints.remove_newer(out, resume)
+    resume = _goes_on_from(out, is_main=is_main)
     before = previous_metrics(out, resume)
     assert config.train.total_steps is not None, "the data stage's figures settle it"
     with training_bar(config.train.total_steps, shown=is_main) as bar, stop_on_interrupt(arguments.world_size) as stop:
@@ -67,6 +65,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             data_collator=collator,
             callbacks=[],
             by_length=config.train.group_by_length,
+            keep=config.train.save_total_limit,
         )
         previews = Previews(config, trainer, bar, out, Generator(tokenizer, form, config.chat))
         watch = Watch(config, trainer, bar, out, previews, stop, before, previous_validation(out, resume))
@@ -80,9 +79,25 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     if stop.requested:
         raise Interrupted
     trainer.save_model(str(out / FINAL))
+    if is_main:
+        trainer.require_whole(out / FINAL)
     return watch.summary(len(rows)) | {
         "attention": attention.name,
         "attention_reason": attention.why,
         "device": str(arguments.device),
         "packed_difference": trainer.packed_difference,
     }
+
+
+def _goes_on_from(out: Path, *, is_main: bool) -> Path | None:
+    """The newest whole checkpoint. The first process looks for it, and tells the others: they would all read all of it."""
+    found: list[str | None] = [None]
+    if is_main:
+        tell = functools.partial(console.say, "train")
+        checkpoints.clean(out, tell)
+        if resume := checkpoints.newest_whole(out, tell):
+            tell(f"goes on from {resume.name}")
+            checkpoints.remove_newer(out, resume)
+            found = [resume.name]
+    (name,) = broadcast_object_list(found)
+    return out / name if name else None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from runtime.isolation import prove_apart
 from runtime.loss import total_weight, trained_positions_loss
 from runtime.sampling import ByLength
+from runtime.saving import SavingTrainer
 
 
-class SpanTrainer(Trainer):
+class SpanTrainer(SavingTrainer):
     """Trainer with the loss over trained positions, normalised by their number, or by their weights together, over the whole
     optimizer step.
 

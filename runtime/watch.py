@@ -1,4 +1,4 @@
-"""What is looked after while training runs: bar, metrics, previews, checkpoint seals, and the wish to stop."""
+"""What is looked after while training runs: bar, metrics, previews, and the wish to stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 
-from runtime import checkpoints
 from runtime.config import Config
 from runtime.console import TrainingBar
 from runtime.metrics import METRICS, VALIDATION, Metric, peak_memory
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Watch(TrainerCallback):
-    """Bar, metrics, previews, checkpoint seals and the stop flag."""
+    """Bar, metrics, previews and the stop flag."""
 
     def __init__(
         self,
@@ -93,10 +92,6 @@ class Watch(TrainerCallback):
             self.step_started = time.monotonic()
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.trainer.accelerator.wait_for_everyone()
-        if self.is_main:
-            checkpoints.seal(self.out / f"checkpoint-{state.global_step}")
-            checkpoints.prune(self.out, self.config.train.save_total_limit)
         self.step_started = time.monotonic()
 
     def summary(self, rows: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -123,3 +124,41 @@ def test_pruning_removes_nothing_for_one_that_is_not_sealed_yet(run):
     (run / "checkpoint-8").mkdir()
     checkpoints.prune(run, 3)
     assert [checkpoint.name for checkpoint in checkpoints.checkpoints(run)] == [f"checkpoint-{step}" for step in (8, 6, 4, 2)]
+
+
+@pytest.mark.parametrize(
+    ("keep", "best", "left"), [(2, 2, [6, 2]), (1, 4, [6, 4]), (1, 6, [6]), (3, 2, [6, 4, 2]), (2, None, [6, 4]), (2, 3, [6, 4])]
+)
+def test_pruning_keeps_the_best_and_the_newest(run, keep, best, left):
+    checkpoints.prune(run, keep, best)
+    assert [checkpoint.name for checkpoint in checkpoints.checkpoints(run)] == [f"checkpoint-{step}" for step in left]
+
+
+def test_what_was_half_written_or_half_removed_goes_at_the_next_start(run):
+    (run / checkpoints.ASIDE / "checkpoint-8").mkdir(parents=True)
+    (run / f"checkpoint-2{checkpoints.GOING}").mkdir()
+    said = []
+    checkpoints.clean(run, said.append)
+    assert said == ["checkpoint-8 was being written when the last run ended: what there is of it is removed"]
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    checkpoints.clean(run, pytest.fail)
+
+
+def test_a_checkpoint_gets_its_name_when_it_is_sealed_and_takes_the_place_of_a_damaged_one(run, found):
+    written = run / checkpoints.ASIDE / "checkpoint-6"
+    written.mkdir(parents=True)
+    (written / "adapter_model.safetensors").write_bytes(b"again")
+    (run / "checkpoint-6" / "trainer_state.json").unlink()
+    assert checkpoints.put_in_place(run, "checkpoint-6") == run / "checkpoint-6"
+    assert found() == ("checkpoint-6", [])
+    assert sorted(path.name for path in (run / "checkpoint-6").iterdir()) == ["adapter_model.safetensors", checkpoints.SEAL]
+    assert not (run / checkpoints.ASIDE).exists()
+
+
+def test_a_slow_disk_is_told_of_once(run, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "SLOW_S", 0.05)
+    monkeypatch.setattr(checkpoints.os, "fsync", lambda _file: time.sleep(0.15))
+    (run / checkpoints.ASIDE).mkdir()
+    (run / "checkpoint-6").rename(run / checkpoints.ASIDE / "checkpoint-8")
+    checkpoints.put_in_place(run, "checkpoint-8")
+    assert capsys.readouterr().out == "train    checkpoint-8 is hashed and flushed to the disk (1.6 kB)\n"

@@ -31,8 +31,8 @@ KILLED_AFTER_6 = """
 import os, runpy, signal, sys
 from runtime import checkpoints
 prune = checkpoints.prune
-def prune_and_die(folder, keep):
-    prune(folder, keep)
+def prune_and_die(folder, keep, best):
+    prune(folder, keep, best)
     if (folder / "checkpoint-6" / checkpoints.SEAL).exists():
         os.kill(os.getpid(), signal.SIGKILL)
 checkpoints.prune = prune_and_die
