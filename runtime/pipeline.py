@@ -13,7 +13,9 @@ from typing import Any
 from runtime import console, gguf
 from runtime.config import Config, TrainConfig
 from runtime.faults import FAILED, WRONG, RunFault
-from runtime.model import begin_conversion, identity
+from runtime.meeting import Meeting, meeting
+from runtime.model import begin_conversion, folder_of, identity
+from runtime.nodes import Leader, Member, introduction
 from runtime.processes import require_processes, train_in_processes
 from runtime.schedule import settled, without_counts
 from runtime.stages import Stage, carry_out, is_done, keys, open_folder, prepare_partial, read_stage
@@ -113,16 +115,19 @@ def _report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
 def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], talk: str) -> int:
     """Carries out the stages that are not up to date; returns the exit code. `talk` is how to chat with the result."""
     folder = runs_dir / config.name
+    place = meeting(config.distributed.nodes, build=build) if _meets(config, only, folder, build) else None
+    if place is not None and not place.leads:
+        return follow(config, place, build=build, folder=folder)
     open_folder(folder)
     started = time.monotonic()
-    with locked(folder), gguf.conversions_end():
+    with locked(folder), gguf.conversions_end(), _led(place, folder, build) as leader:
         graph = stages(build)
         config = known(config, build, folder)
         if only != ("data",) and not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)
         for stage in graph:
             if not only or stage.name in only:
-                _bring_up_to_date(stage, graph, config, folder, build)
+                _bring_up_to_date(stage, graph, config, folder, build, leader)
                 config = known(config, build, folder)
     passed = read_stage(folder, "smoke").get("summary", {}).get("passed", True)
     if only:
@@ -134,6 +139,40 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
     return 0
 
 
+def _meets(config: Config, only: Sequence[str], folder: Path, build: Path) -> bool:
+    """Whether several nodes are needed: to train. All else is done by one."""
+    if config.distributed.nodes == 1 or (only and "train" not in only):
+        return False
+    trained = is_done(folder, "train", keys(stages(build), known(config, build, folder))["train"])
+    return not trained or "MASTER_ADDR" in os.environ
+
+
+@contextlib.contextmanager
+def _led(place: Meeting | None, folder: Path, build: Path) -> Iterator[Leader | None]:
+    """Within this the other nodes of a run are there, if it has any."""
+    if place is None:
+        yield None
+        return
+    with Leader(place, own=introduction(build)) as leader:
+        leader.gather(folder)
+        yield leader
+
+
+def follow(config: Config, place: Meeting, *, build: Path, folder: Path) -> int:
+    """The part of a node other than the first: it trains with the others, and waits as long as there is nothing to train."""
+    with Member(place, own=introduction(build)) as member, gguf.conversions_end():
+        member.look(folder)
+        folder_of(config.model.base)  # the first node makes the data meanwhile
+        rendezvous = member.wait()
+        if rendezvous is None:
+            console.say("train", "nothing to do for this node")
+            return 0
+        require_processes(config)
+        train_in_processes(config, folder, build=build, rendezvous=rendezvous, lost=member.lost)
+    console.say("train", "done here; the first node goes on")
+    return 0
+
+
 def known(config: Config, build: Path, folder: Path) -> Config:
     """The config with what only the data can tell, once the data stage is up to date. Raises RunFault where the two differ."""
     if not is_done(folder, "data", keys(stages(build)[:1], config)["data"]):
@@ -141,7 +180,7 @@ def known(config: Config, build: Path, folder: Path) -> Config:
     return settled(config, read_stage(folder, "data")["summary"])
 
 
-def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, build: Path) -> None:
+def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, build: Path, leader: Leader | None) -> None:
     all_keys = keys(graph, config)
     if is_done(folder, stage.name, all_keys[stage.name]):
         console.say(stage.name, "up to date")
@@ -152,9 +191,12 @@ def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, fold
                 "SG405", f"stage {stage.name} needs {need}, which is not up to date", f"run it first: --stage {need}", exit_code=WRONG
             )
     if stage.name == "train" and config.distributed.world_size > 1 and "RANK" not in os.environ:
-        require_processes(config, build=build)
+        require_processes(config)
         prepare_partial(stage, folder, all_keys["train"])
-        train_in_processes(config, folder, build=build)
+        if leader is None:
+            train_in_processes(config, folder, build=build)
+        else:
+            train_in_processes(config, folder, build=build, rendezvous=leader.begin(), lost=leader.lost)
         if not is_done(folder, "train", all_keys["train"]):
             raise RunFault("SG434", "training ended in another process without a result")
         return
@@ -166,7 +208,8 @@ def train_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
     from runtime.train import train
 
     folder = runs_dir / config.name
-    train(known(config, build, folder), folder, folder / "train.partial", build=build)
+    # the first node looks at the data's key: files that it is made of may be younger on this one
+    train(settled(config, read_stage(folder, "data")["summary"]), folder, folder / "train.partial", build=build)
 
 
 def train_first_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
