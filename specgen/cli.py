@@ -20,6 +20,7 @@ from specgen.printers import Format, as_text, printed, summary
 if TYPE_CHECKING:
     from specgen.lock.contents import Part
     from specgen.lock.use import Mode
+    from specgen.targets import Target
 
 FAILED, WRONG, FAULT_OF_OURS, INTERRUPTED = 1, 2, 3, 130
 
@@ -88,30 +89,47 @@ def _diagnostics_of(file: Path, profile: str | None, settings: tuple[str, ...]) 
 @output_option
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 and show the difference where the folder is stale.")
 @click.option("--locked", is_flag=True, help="Refuse what is not as the lock file beside the spec has it.")
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(["slurm", "kubeflow", "skypilot"]),
+    multiple=True,
+    help="Write what this scheduler takes, too: slurm.sbatch, trainjob.yaml, skypilot.yaml; may be repeated.",
+)
 @format_option
 def compile_command(
-    spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, check: bool, locked: bool, form: Format
+    spec: Path,
+    profile: str | None,
+    settings: tuple[str, ...],
+    output: Path | None,
+    check: bool,
+    locked: bool,
+    targets: tuple[Target, ...],
+    form: Format,
 ) -> None:
     """Compile a spec into a folder of plain files."""
     from specgen import folder
     from specgen.compiler import compile_spec
+    from specgen.targets import files_for
 
     with _faults_as(form):
         compiled = compile_spec(spec, profile, settings, mode="locked" if locked else "look")
         target = output or Path("build", compiled.plan.name)
-        difference = folder.stale(compiled.files, target) if check else None
+        files, found = files_for(compiled, target, targets)
+        difference = folder.stale(files, target) if check else None
         if not check:
-            folder.write(compiled.files, target)
+            folder.write(files, target)
+    diagnostics = (*compiled.diagnostics, *found)
     aside = form != "text"  # the other forms have the output to themselves
     if aside:
-        _print_as(compiled.diagnostics, form)
+        _print_as(diagnostics, form)
     elif not check:
-        _print_checked(spec, compiled.diagnostics, notes=False)
+        _print_checked(spec, diagnostics, notes=False)
     if difference:
         click.echo(difference, err=aside)
         click.echo(f"{target} is stale; run: {folder.compile_call(spec, profile)}", err=True)
         raise SystemExit(FAILED)
-    done = f"{target} is up to date" if check else f"wrote {target} ({len(compiled.files)} files); next: specgen run {target}"
+    done = f"{target} is up to date" if check else f"wrote {target} ({len(files)} files); next: specgen run {target}"
     click.echo(done, err=aside)
 
 
@@ -331,12 +349,14 @@ def run(
 def _compile_for_run(spec: Path, profile: str | None, settings: tuple[str, ...], output: Path | None, mode: Mode) -> Path:
     from specgen import folder
     from specgen.compiler import compile_spec
+    from specgen.targets import files_for
 
     compiled = compile_spec(spec, profile, settings, mode=mode)
     target = output or Path("build", compiled.plan.name)
-    folder.write(compiled.files, target)
-    _print_checked(spec, compiled.diagnostics, notes=False)
-    click.echo(f"{target}  compiled · {len(compiled.files)} files · {_steps(compiled.plan.train.total_steps)}")
+    files, found = files_for(compiled, target)
+    folder.write(files, target)
+    _print_checked(spec, (*compiled.diagnostics, *found), notes=False)
+    click.echo(f"{target}  compiled · {len(files)} files · {_steps(compiled.plan.train.total_steps)}")
     return target
 
 

@@ -15,6 +15,7 @@ from specgen.facts.figures import DataFigures
 from specgen.facts.gather import Facts, gather
 from specgen.partial import apart_from, sound_part
 from specgen.plan import Plan
+from specgen.presets import with_preset
 from specgen.resolve import resolve
 from specgen.rules import check
 from specgen.rules.memory import memory_fits
@@ -58,7 +59,7 @@ def checked(tree: Node, profile: str | None = None, settings: tuple[str, ...] = 
     faults = validate(composed) if composed is not tree else []
     if faults:
         raise SpecError(*in_file_order([*faults, *_other_faults(composed, faults)]))
-    return complete(composed)
+    return complete(with_preset(composed))
 
 
 def _other_faults(tree: Node, faults: list[Diagnostic]) -> list[Diagnostic]:
@@ -66,7 +67,7 @@ def _other_faults(tree: Node, faults: list[Diagnostic]) -> list[Diagnostic]:
     sound = sound_part(tree)
     if sound is None:
         return []
-    completed = complete(sound)
+    completed = complete(with_preset(sound))
     facts, found = gather(completed)
     return apart_from(faults, [*found, *check(completed, facts)], tree)
 

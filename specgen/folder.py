@@ -10,7 +10,7 @@ from specgen.diagnostics import Diagnostic, SpecError
 from specgen.render import Files
 
 OURS = "# Compiled by specgen"
-NAMES = ("config.yaml", "deepspeed.json", "launch.sh", "plan.md")
+NAMES = ("config.yaml", "deepspeed.json", "launch.sh", "plan.md", "slurm.sbatch", "trainjob.yaml", "skypilot.yaml")
 
 
 def write(files: Files, folder: Path) -> None:
@@ -76,7 +76,7 @@ def write_whole(file: Path, text: str) -> None:
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         partial.write_text(text, encoding="utf-8", newline="\n")
-        if file.suffix == ".sh":
+        if file.suffix in (".sh", ".sbatch"):
             partial.chmod(0o755)
         partial.replace(file)
     finally:

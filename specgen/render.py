@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from specgen import quoting, sizes
 from specgen.facts.gather import Facts
-from specgen.memory.zero import bucket_size
+from specgen.memory.zero import bucket_size, swap_buffer
 from specgen.plan import Plan, to_plain
 from specgen.source import parse
 from specgen.summary import summarise
@@ -26,12 +26,24 @@ def render(plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> File
     """The compiled folder: file name → text. The same plan and facts give the same text everywhere."""
     names = ["config.yaml", *(["deepspeed.json"] if plan.distributed.zero_stage else []), "launch.sh"]
     trained = trainable_parameters(plan.adapter, facts.model) if facts.model else None
-    files = {name: _template(name).render(plan=plan, bucket_size=bucket_size(trained)) for name in names}
+    sizes_of_zero = {"bucket_size": bucket_size(trained), "swap_buffer": swap_buffer(plan, facts.model.tensors if facts.model else {})}
+    files = {name: _template(name).render(plan=plan, **sizes_of_zero) for name in names}
     if plan.distributed.deepspeed and "deepspeed.json" in files:
         files["deepspeed.json"] = _laid_over(files["deepspeed.json"], plan.distributed.deepspeed)
     files["plan.md"] = _template("plan.md").render(plan=plan, **summarise(plan, facts, measured))
     _read_back(files, plan)
     return files
+
+
+def render_text(name: str, **values: Any) -> str:
+    """One file from its template. A YAML file is read back, twice, as what it says has to be the same to every reader."""
+    text: str = _template(name).render(**values)
+    if name.endswith(".yaml"):
+        import yaml
+
+        ours, theirs = parse(text, name).plain(), yaml.load(text, Loader=yaml.CSafeLoader)
+        assert ours == theirs, _difference(ours, theirs)
+    return text
 
 
 def _laid_over(derived: str, own: dict[str, Any]) -> str:

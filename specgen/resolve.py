@@ -23,7 +23,7 @@ def resolve(tree: Node, facts: Facts) -> p.Plan:
         adapter=_adapter(spec["adapter"]),
         data=_data(spec, facts),
         train=_train(tree, spec["train"], facts),
-        distributed=p.DistributedPlan(**spec["distributed"], world_size=world_size(tree)),
+        distributed=_distributed(tree, spec["distributed"]),
         hardware=_hardware(spec["hardware"]),
         export=p.ExportPlan(adapter=p.AdapterExport(**spec["export"]["adapter"]), merged=p.MergedExport(**spec["export"]["merged"])),
         chat=_chat(spec["chat"], spec["data"]["system"]),
@@ -196,6 +196,11 @@ def _train(tree: Node, train: dict[str, Any], facts: Facts) -> p.TrainPlan:
         report_to=tuple(train["report_to"]),
         preview=p.PreviewPlan(**{**preview, "prompts": tuple(preview["prompts"])}) if preview else None,
     )
+
+
+def _distributed(tree: Node, distributed: dict[str, Any]) -> p.DistributedPlan:
+    own = {key: value for key, value in distributed.items() if key != "preset"}  # what it stands for is written out
+    return p.DistributedPlan(**own, world_size=world_size(tree))
 
 
 def _chat(chat: dict[str, Any], system: str | None) -> p.ChatPlan:

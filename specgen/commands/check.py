@@ -10,6 +10,7 @@ from specgen.compiler import Compiled, compile_spec
 from specgen.diagnostics import Diagnostic, Place, SpecError
 from specgen.extend import load
 from specgen.lock.use import WHAT
+from specgen.targets import files_for
 
 DRIFTS = {code for code, _ in WHAT.values()}
 
@@ -56,9 +57,11 @@ def _profiles(spec: Path) -> list[str]:
 
 
 def _stale(spec: Path, profile: str | None, compiled: Compiled, target: Path) -> list[Diagnostic]:
-    files = [
-        line.split("\t")[0].removeprefix("--- ") for line in folder.stale(compiled.files, target).splitlines() if line.startswith("--- ")
-    ]
+    try:
+        difference = folder.stale(files_for(compiled, target)[0], target)
+    except SpecError as error:
+        return list(error.diagnostics)
+    files = [line.split("\t")[0].removeprefix("--- ") for line in difference.splitlines() if line.startswith("--- ")]
     if not files:
         return []
     names = ", ".join(Path(file).name for file in files)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from specgen.diagnostics import Diagnostic, Explanation, SpecError, explanations
+from specgen.presets import preset_behind
 from specgen.reference import in_words, written
 from specgen.schema import Schema, keys, lookup
 from specgen.secrets import masked
@@ -27,18 +28,20 @@ Steps = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Value:
-    """A value of a composed spec. `profile` is the one that it comes from; a default comes from no place."""
+    """A value of a composed spec. `profile` and `preset` are those that it comes from; a default comes from no place."""
 
     path: Steps
     node: Node
     profile: str | None
+    preset: str | None
 
     def shown(self) -> str:
         text = masked(written(self.node.plain()))
         return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
 
     def comes_from(self) -> str:
-        return "default" if self.node.place is None else f"{self.node.place}{f', profile {self.profile}' if self.profile else ''}"
+        ways = [str(self.node.place or "default"), self.profile and f"profile {self.profile}", self.preset and f"preset {self.preset}"]
+        return ", ".join(way for way in ways if way)
 
 
 def all_codes(form: Form) -> str:
@@ -67,10 +70,9 @@ def values(spec: Path, key: str | None, profile: str | None, settings: tuple[str
     overlay = tree.at("profiles", profile) if profile else None
     path = _steps(key) if key else ()
     schema = _schema_of(".".join(step for step in path if isinstance(step, str))) if path else None
-    node = _found(checked(tree, profile, settings), path)
-    found = [
-        Value(path=leaf, node=child, profile=profile if _same_place(overlay, leaf, child) else None) for leaf, child in _leaves(node, path)
-    ]
+    complete = checked(tree, profile, settings)
+    node = _found(complete, path)
+    found = [_value(leaf, child, complete, overlay, profile) for leaf, child in _leaves(node, path)]
     if form == "json":
         about = _key_as_json(dotted(list(path)), schema) if schema else {}
         return _as_json({**about, "values": [_value_as_json(value) for value in found]})
@@ -79,6 +81,12 @@ def values(spec: Path, key: str | None, profile: str | None, settings: tuple[str
     if [value.path for value in found] == [path]:
         return _key(dotted(list(path)), schema, [("value", found[0].shown()), ("from", found[0].comes_from())])
     return _key(dotted(list(path)), schema, []) + "\n\n" + "\n".join(_table(found))
+
+
+def _value(path: Steps, node: Node, tree: Node, overlay: Node | None, profile: str | None) -> Value:
+    preset = preset_behind(tree, path, node.place)
+    written = ("distributed", "preset") if preset else path
+    return Value(path=path, node=node, profile=profile if _same_place(overlay, written, node) else None, preset=preset)
 
 
 def _schema_of(key: str) -> Schema:
@@ -170,7 +178,7 @@ def _key_as_json(name: str, schema: Schema) -> dict[str, Any]:
 
 def _value_as_json(value: Value) -> dict[str, Any]:
     place = value.node.place
-    told = {"key": dotted(list(value.path)), "value": value.node.plain()}
+    told = {"key": dotted(list(value.path)), "value": value.node.plain(), **({"preset": value.preset} if value.preset else {})}
     if place is None:
         return {**told, "origin": "default"}
     if place.is_flag:

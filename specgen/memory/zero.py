@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from specgen.plan import Plan
 from specgen.sizes import BYTES
 
 # DeepSpeed's own numbers (0.19), in elements: they can be set in distributed.deepspeed
-BUCKET, LIVE_PARAMETERS = 500_000_000, 1_000_000_000
+BUCKET, LIVE_PARAMETERS, SWAP_BUFFER = 500_000_000, 1_000_000_000, 100_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,13 @@ def bucket_size(trained: int | None) -> int:
     """Elements of the buckets in which gradients travel: DeepSpeed makes them whole at the start, two of a GB in 16 bits, and
     an adapter's gradients fill a fraction."""
     return BUCKET if trained is None else min(BUCKET, trained)
+
+
+def swap_buffer(plan: Plan, tensors: Mapping[str, tuple[int, ...]]) -> int:
+    """Elements of the buffers through which weights come from an NVMe disk: each has to hold a process's share of the largest
+    tensor. DeepSpeed's own 100 million are too few for a large vocabulary, and take 1 GB for a small model."""
+    largest = max((math.prod(shape) for shape in tensors.values()), default=SWAP_BUFFER)
+    return -(-largest // plan.distributed.world_size)
 
 
 def _buffers(plan: Plan, parameters: int, trained: int) -> int:

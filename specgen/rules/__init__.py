@@ -125,6 +125,8 @@ RULES: tuple[Rule, ...] = (
     train.betas_belong_to_adam,
     train.warmup_is_no_large_part,
     train.previews_leave_time_to_train,
+    zero.a_preset_is_not_contradicted,
+    zero.nvme_offload_has_a_folder,
     zero.sharing_needs_processes,
     zero.deepspeed_settings_need_a_stage,
     zero.deepspeed_settings_are_typed,

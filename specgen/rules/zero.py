@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.presets import settings_of
 from specgen.schedule import divides, schedule, world_size
 from specgen.source import Node
 from specgen.validate import dotted, place_of
@@ -123,6 +124,39 @@ def deepspeed_keys_are_known(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             message = f"DeepSpeed knows no section {name}, and would ignore it"
             hint = f"did you mean '{near[0]}'?" if near else "its sections are in DeepSpeed's documentation, under Configuration JSON"
             yield Diagnostic(code="SG268", message=message, place=node.key, hint=hint)
+
+
+def a_preset_is_not_contradicted(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """What a preset says is not said otherwise beside it."""
+    for key, value in settings_of(tree).items():
+        written = tree.children["distributed"].children[key]
+        if written.value == value:
+            continue
+        preset = tree.children["distributed"].children["preset"]
+        yield Diagnostic(
+            code="SG631",
+            message=f"distributed.{key} is {_plain(written.value)}, and distributed.preset: {preset.value} says {_plain(value)}",
+            place=written.place,
+            related=((preset.place, "distributed.preset is set here"),) if preset.place else (),
+            hint=f"leave {key} out, or leave preset out and write zero_stage and offload yourself",
+        )
+
+
+def nvme_offload_has_a_folder(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """DeepSpeed puts its files where nvme_path says, and nowhere else."""
+    path = tree.children["distributed"].children["nvme_path"]
+    to_disk = tree.text("distributed", "offload_device") == "nvme"
+    if to_disk and path.value is None:
+        hint = "write nvme_path: a folder on a local NVMe disk"
+        place = place_of(tree, "distributed", "offload_device")
+        yield Diagnostic(code="SG632", message="offload_device is nvme, and nvme_path does not say where", place=place, hint=hint)
+    elif path.value is not None and not to_disk:
+        message = "nvme_path has no effect: offload_device is cpu"
+        yield Diagnostic(code="SG633", severity="warning", message=message, place=path.key or path.place, hint="write offload_device: nvme")
+    elif to_disk and tree.text("distributed", "offload") == "none":
+        message = "offload_device has no effect: distributed.offload is none"
+        place = place_of(tree, "distributed", "offload_device")
+        yield Diagnostic(code="SG633", severity="warning", message=message, place=place, hint="write offload: optimizer, or offload: all")
 
 
 def _own(tree: Node) -> Node:
