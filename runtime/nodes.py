@@ -272,9 +272,12 @@ def _difference(own: Mapping[str, object], other: Mapping[str, object]) -> str |
     assert isinstance(here, dict)
     names = [name for name, installed in here.items() if not isinstance(there, dict) or there.get(name) != installed]
     if names:
-        name = names[0]
-        found = there.get(name) if isinstance(there, dict) else None
-        return f"node {other['host']} has {name} {found or 'not installed'}, and {own['host']} has {here[name] or 'it not'}"
+        name, found = names[0], there.get(names[0]) if isinstance(there, dict) else None
+        return f"node {other['host']} has {_named(name, found)}, and {own['host']} has {_named(name, here[name])}"
     if own["config"] != other.get("config"):
         return f"node {other['host']} has another compiled folder than {own['host']}"
     return None
+
+
+def _named(library: str, installed: object) -> str:
+    return f"{library} {installed}" if installed else f"no {library}"

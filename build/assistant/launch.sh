@@ -3,5 +3,4 @@
 # Runs every stage, from the working folder that the spec's paths start at.
 set -euo pipefail
 build=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-python=${PYTHON:-python}
-exec "$python" -m runtime "$build" "$@"
+exec "${PYTHON:-python}" -m runtime "$build" "$@"
