@@ -30,7 +30,7 @@ from runtime.attention import counted_as
 from runtime.config import Config, HubBase
 from runtime.faults import RunFault
 from runtime.ledger import Ledger
-from runtime.loss import trained_positions_loss
+from runtime.loss import OutputLoss
 from runtime.model import locate, pick_device, torch_dtype
 from runtime.packed import quantize, quantized_like
 from runtime.trainable import autocasts, prepared, weights_dtype
@@ -73,7 +73,9 @@ def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: tor
     """Two training steps of a model with these settings."""
     model = meta_model(config, base, batch, device)
     # what is asked of masks: do all positions count, are there no packs; unpatched, a mask is made, needed or not
-    ledger = Ledger(selected=batch.trained, answer=not batch.masked, logits=(batch.trained, base.get_text_config().vocab_size))
+    output_loss = measured_loss(config, model)
+    rows = min(batch.trained, batch.trained if output_loss.whole_because else output_loss.chunk_rows(device))
+    ledger = Ledger(selected=batch.trained, answer=not batch.masked, logits=(rows, base.get_text_config().vocab_size))
     masks = mock.patch("transformers.masking_utils.is_tracing", return_value=False)
     with FakeTensorMode(allow_non_fake_inputs=True), ledger, masks:
         with ledger.booking("weights"):
@@ -83,7 +85,7 @@ def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: tor
             if config.adapter is not None:
                 ledger.book(parameter, "adapter")
             parameter.register_post_accumulate_grad_hook(lambda tensor: ledger.book(tensor.grad, "gradients"))
-        take_steps(config, model, trainable, batch, ledger, device)
+        take_steps(config, model, output_loss, trainable, batch, ledger, device)
     return Measured(
         parts=dict(ledger.peak),
         trained=sum(parameter.numel() for parameter in trainable),
@@ -137,17 +139,33 @@ def fake_like(module: nn.Module, tensor: torch.Tensor, config: Config, device: t
     return nn.Parameter(fake, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
 
 
-def take_steps(config: Config, model: Any, trainable: list[nn.Parameter], batch: Batch, ledger: Ledger, device: torch.device) -> None:
+def measured_loss(config: Config, model: Any) -> OutputLoss:
+    """The loss as training has it, which learns nothing from tensors without values; under ZeRO-3 there are no shares yet."""
+    output_loss = OutputLoss(model)
+    output_loss.is_shown = True
+    if config.distributed.zero_stage == 3 and any(weight.requires_grad for weight in output_loss.layer.parameters()):
+        output_loss.whole_because = "ZeRO-3"
+    return output_loss
+
+
+def take_steps(
+    config: Config,
+    model: Any,
+    output_loss: OutputLoss,
+    trainable: list[nn.Parameter],
+    batch: Batch,
+    ledger: Ledger,
+    device: torch.device,
+) -> None:
     """Optimizer steps, as Trainer and accelerate run them. The optimizer of ZeRO is left out: it works on shares."""
     optimizer = None if config.distributed.zero_stage else make_optimizer(config, model, trainable, ledger)
-    output_layer = model.get_output_embeddings()
     casts = torch.autocast(device.type, dtype=torch_dtype(config.model.dtype), enabled=autocasts(config))
     if autocasts(config):
         model.forward = convert_outputs_to_fp32(casts(model.forward))
     with disable_input_dtype_casting(model, active=autocasts(config)) if isinstance(model, PeftModel) else contextlib.nullcontext():
         for _ in range(STEPS):
             for _ in range(min(config.train.gradient_accumulation_steps, 2)):
-                trained_positions_loss(model, output_layer, inputs_of(config, batch, device)).backward()
+                output_loss(model, inputs_of(config, batch, device)).summed.backward()
             if optimizer is not None:
                 torch.nn.utils.clip_grad_norm_(trainable, config.train.max_grad_norm)
                 with ledger.booking("optimizer"):

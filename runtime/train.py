@@ -86,6 +86,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         "attention_reason": attention.why,
         "device": str(arguments.device),
         "packed_difference": trainer.packed_difference,
+        "whole_logits_because": trainer.output_loss.whole_because if trainer.output_loss else None,
     }
 
 

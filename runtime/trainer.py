@@ -5,27 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers import EvalPrediction
 
+from runtime import console
+from runtime.data.dataset import IGNORED
 from runtime.isolation import prove_apart
-from runtime.loss import total_weight, trained_positions_loss
+from runtime.loss import BatchLoss, OutputLoss, total_weight, weight_by_row
 from runtime.sampling import ByLength
 from runtime.saving import SavingTrainer
 
 
 class SpanTrainer(SavingTrainer):
     """Trainer with the loss over trained positions, normalised by their number, or by their weights together, over the whole
-    optimizer step.
+    optimizer step: the same step however its rows are cut into micro batches and processes.
 
     With `by_length` rows of like length are in a batch: the training data are Rows then, not Packs. With Packs,
-    `packed_difference` tells how well the model keeps rows apart (isolation.py); None if nothing was packed.
+    `packed_difference` tells how well the model keeps rows apart (isolation.py); None if nothing was packed. `output_loss` is
+    there from the first batch on. `tokens_seen` counts real tokens over all processes.
     """
 
     loss_is_scaled_for_ga = True
 
     def __init__(self, *, by_length: bool = False, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**options, compute_metrics=mean_loss)
         self.by_length = by_length
         self.packed_difference: float | None = None
+        self.output_loss: OutputLoss | None = None
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of all micro batches and processes
         self.tokens_seen = 0
 
@@ -37,26 +42,60 @@ class SpanTrainer(SavingTrainer):
         return ByLength(self.train_dataset.lengths, batch_size, seed=self.args.seed)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:
-        """What the summed losses of a whole optimizer step are divided by; Trainer's own counts labels."""
-        if not batch_samples or "weights" not in batch_samples[0]:
-            count: torch.Tensor | int | None = super()._get_num_items_in_batch(batch_samples, device)
-            return count
-        total = torch.stack([total_weight(batch) for batch in batch_samples]).sum().to(device)
-        return self.accelerator.gather(total).sum() if self.args.world_size > 1 else total
+        """What the summed losses of a whole optimizer step are divided by; Trainer's own counts labels, not weights."""
+        if not batch_samples:
+            return None
+        self._leave_out_repeated(batch_samples[-1])
+        weights = [torch.stack([total_weight(batch), batch["tokens"].sum()]) for batch in batch_samples]
+        total, tokens = self.accelerator.reduce(torch.stack(weights).sum(dim=0).double().to(device))
+        self.tokens_seen += int(tokens)
+        return torch.where(total > 0, total, 1).float()  # a step without any trained token is one of zero gradients
+
+    def _leave_out_repeated(self, last: dict[str, torch.Tensor]) -> None:
+        """At the end of an epoch accelerate gives the processes as many rows each by repeating the first ones; they count nothing."""
+        state, rows = self.accelerator.gradient_state, len(last["labels"])
+        if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return
+        places = torch.arange(rows) + self.accelerator.process_index * self._train_batch_size
+        repeated = places.to(last["labels"].device) >= state.remainder
+        last["labels"][repeated], last["tokens"][repeated] = IGNORED, 0
+        if "weights" in last:
+            last["weights"][repeated] = 0
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a micro batch as its part of the optimizer step's. What a mixture of experts adds is the mean over micro
+        batches and processes; transformers' own sums it over micro batches, so that it would grow with their number."""
+        batch = self._batch_loss(model, inputs)
+        # gradients are averaged over processes, and the count is over all of them
+        loss = batch.summed / num_items_in_batch * self.accelerator.num_processes
+        if batch.auxiliary is not None:
+            loss = loss + batch.auxiliary / self.current_gradient_accumulation_steps
+        return (loss, {"loss": loss}) if return_outputs else loss
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[None, torch.Tensor, torch.Tensor]:
+        """Summed losses and weights of the rows [B] in the place of logits and labels: Trainer would take the mean over batches."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            batch = self._batch_loss(model, inputs)
+        return None, batch.by_row(), weight_by_row(inputs).float()
+
+    def _batch_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> BatchLoss:
         plain = self.accelerator.unwrap_model(self.model)
         if "position_ids" in inputs and self.packed_difference is None:
             self.packed_difference = prove_apart(model, plain.config._attn_implementation)
-        output_layer = plain.get_output_embeddings()
-        summed = trained_positions_loss(model, output_layer, inputs)
-        if num_items_in_batch is None:
-            total = total_weight(inputs)
-            loss = summed / torch.where(total > 0, total, 1)
-        else:
-            # gradients are averaged over processes, and the count is over all of them
-            loss = summed / num_items_in_batch * self.accelerator.num_processes
-            self.tokens_seen += int(inputs["tokens"].sum()) if model.training else 0
-        return (loss, {"loss": loss}) if return_outputs else loss
+        if self.output_loss is not None:
+            return self.output_loss(model, inputs)
+        self.output_loss = OutputLoss(plain, label_smoothing=self.args.label_smoothing_factor)
+        loss = self.output_loss(model, inputs)
+        if self.output_loss.whole_because and self.is_world_process_zero():
+            console.say("train", f"the output layer gets all trained positions at once: {self.output_loss.whole_because}")
+        return loss
+
+
+def mean_loss(evaluated: EvalPrediction) -> dict[str, float]:
+    """The mean over all trained tokens of all rows: predictions are summed losses [rows], label_ids weights [rows]."""
+    return {"loss": float(evaluated.predictions.sum() / max(evaluated.label_ids.sum(), 1e-9))}

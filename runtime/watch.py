@@ -66,7 +66,7 @@ class Watch(TrainerCallback):
         if "loss" not in logs:
             return
         now = time.monotonic()
-        tokens = (self.trainer.tokens_seen - self.tokens_before) * args.world_size
+        tokens = self.trainer.tokens_seen - self.tokens_before
         metric = Metric(
             step=state.global_step,
             loss=logs["loss"],

@@ -1,4 +1,4 @@
-"""runtime/loss.py: the loss over trained positions is the plain cross entropy, at the cost of those positions only."""
+"""runtime/loss.py and chunks.py: the loss over trained positions is the plain cross entropy, at the cost of those positions only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, TrainingArguments
+from transformers.trainer_pt_utils import LabelSmoother
 
+from runtime import chunks
+from runtime.chunks import Targets, chunk_rows, chunked_losses, liger_takes
 from runtime.data.dataset import IGNORED
-from runtime.loss import total_weight, trained_positions_loss
+from runtime.loss import OutputLoss, total_weight, weight_by_row
+from runtime.shaping import Shaping
 from runtime.trainer import SpanTrainer
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -41,10 +45,19 @@ def inputs():
     return {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "labels": labels_BT}
 
 
-def plain_loss(model, inputs):
-    """The reference: cross entropy of all logits, the label of a position predicted by the one before it."""
-    logits_BTV = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-    return functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), inputs["labels"][:, 1:].flatten(), reduction="sum")
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """16 rows to a chunk, the fewest there are."""
+    monkeypatch.setitem(chunks.CHUNK_BYTES, "cpu", 1)
+
+
+def loss_of(model, inputs, **options):
+    """The summed loss, and how it was come by."""
+    output_loss = OutputLoss(model, **options)
+    try:
+        return output_loss(model, inputs), output_loss
+    finally:
+        output_loss.close()
 
 
 def gradients(loss, model):
@@ -53,41 +66,277 @@ def gradients(loss, model):
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-@pytest.mark.parametrize("made", [lambda tied: tiny(tied=tied), lambda tied: with_lora(tiny(tied=tied))], ids=["plain", "lora"])
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_loss_and_all_gradients_are_those_of_plain_cross_entropy(made, tied, inputs):
-    model = made(tied)
-    loss, expected = trained_positions_loss(model, model.get_output_embeddings(), inputs), plain_loss(model, inputs)
-    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-6)
-    found, wanted = gradients(loss, model), gradients(expected, model)
+# What a family needs beside the sizes; tied and untied where its config knows both
+FAMILIES = {
+    "llama": {}, "mistral": {}, "qwen2": {}, "qwen3": {"head_dim": 8}, "phi": {}, "phi3": {}, "olmo": {}, "olmo2": {}, "stablelm": {},
+    "starcoder2": {}, "smollm3": {}, "glm4": {"head_dim": 8}, "gpt_neox": {}, "gpt_bigcode": {}, "nemotron": {}, "lfm2": {},
+    "gemma": {"head_dim": 8}, "gemma2": {"head_dim": 8, "final_logit_softcapping": 2.0}, "gemma3_text": {"head_dim": 8},
+    "cohere": {"logit_scale": 0.25}, "cohere2": {"logit_scale": 4.0}, "granite": {"logits_scaling": 3.0},
+    "hyperclovax": {"logits_scaling": 0.5}, "falcon": {"num_kv_heads": 2}, "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
+    "gpt2": {}, "gptj": {"rotary_dim": 4}, "bloom": {"n_layer": 2, "n_head": 4}, "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2},
+    "mixtral": {"num_local_experts": 4}, "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+    "qwen2_moe": {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2},
+    "granitemoe": {"num_local_experts": 4, "num_experts_per_tok": 2, "logits_scaling": 2.0},
+    "deepseek_v3": {
+        "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4,
+        "moe_intermediate_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
+        "first_k_dense_replace": 1,
+    },
+}  # fmt: skip
+IDS = {"vocab_size": 97, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def of_family(kind, *, tied):
+    """A small random model of a family, in float32, without dropout."""
+    torch.manual_seed(0)
+    older = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64} if kind in ("gpt2", "gptj", "gpt_bigcode") else {}
+    config = AutoConfig.for_model(kind, **{**SIZES, **IDS, **older, **FAMILIES[kind], "tie_word_embeddings": tied})
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Two rows of 40 tokens, of which 45 are trained and count differently: three chunks."""
+    chance = torch.Generator().manual_seed(2)
+    input_ids_BT = torch.randint(3, 97, (2, 40), generator=chance)
+    labels_BT = input_ids_BT.clone()
+    labels_BT[0, :20] = labels_BT[1, 5:19] = IGNORED
+    labels_BT[:, 0] = IGNORED
+    weights_BT = torch.rand(2, 40, generator=chance) * (labels_BT != IGNORED)
+    return {"input_ids": input_ids_BT, "attention_mask": torch.ones_like(input_ids_BT), "labels": labels_BT, "weights": weights_BT}
+
+
+def all_losses(model, batch, *, smoothing=0.0):
+    """The reference: PyTorch's cross entropy of all logits that the model itself gives, each label's [B, T - 1]."""
+    logits_BTV = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+    return functional.cross_entropy(logits_BTV[:, :-1].transpose(1, 2), batch["labels"][:, 1:], reduction="none", label_smoothing=smoothing)
+
+
+def same_gradients(found, wanted):
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
-        assert gradient.any(), name
-        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found[name], gradient, atol=1e-5 * max(1.0, float(gradient.abs().max())), rtol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_the_output_layer_sees_exactly_the_trained_positions(tied, inputs):
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_loss_and_gradients_of_a_family_are_those_of_plain_cross_entropy(kind, tied, batch):
+    """All weights trained, and a LoRA adapter with smoothed labels that count differently; then evaluation, row by row."""
+    model = of_family(kind, tied=tied)
+    plain = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+    (loss, how), wanted = loss_of(model, plain), all_losses(model, plain).sum()
+    assert (how.whole_because, how.shaping) == (None, {"gemma2": Shaping(cap=2.0)}.get(kind, Shaping(scale=scale_of(kind))))
+    torch.testing.assert_close(loss.summed, wanted, atol=1e-4, rtol=1e-6)
+    same_gradients(gradients(loss.summed, model), gradients(wanted, model))
+    adapted = with_lora(model).eval()
+    (loss, _), wanted_BT = loss_of(adapted, batch, label_smoothing=0.1), all_losses(adapted, batch, smoothing=0.1) * batch["weights"][:, 1:]
+    torch.testing.assert_close(loss.summed, wanted_BT.sum(), atol=1e-4, rtol=1e-6)
+    same_gradients(gradients(loss.summed, adapted), gradients(wanted_BT.sum(), adapted))
+    with torch.no_grad():
+        evaluated, _ = loss_of(adapted, batch, label_smoothing=0.1)
+    torch.testing.assert_close(evaluated.by_row(), wanted_BT.sum(dim=1), atol=1e-4, rtol=1e-6)
+
+
+def scale_of(kind):
+    own = FAMILIES[kind]
+    divides = "logits_scaling" in own and "granite" in kind
+    return 1 / own["logits_scaling"] if divides else own.get("logits_scaling", own.get("logit_scale", 1.0))
+
+
+def test_smoothed_labels_are_those_of_transformers(batch):
+    model = tiny(tied=False)
+    plain = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+    wanted = LabelSmoother(epsilon=0.2)(model(input_ids=batch["input_ids"]), batch["labels"], shift_labels=True)
+    loss, _ = loss_of(model, plain, label_smoothing=0.2)
+    assert (loss.summed / total_weight(plain)).item() == pytest.approx(wanted.item(), rel=1e-6)
+
+
+HEADS = {
+    "lora": {"target_modules": ["q_proj", "lm_head"]},
+    "dora": {"target_modules": ["q_proj", "lm_head"], "use_dora": True},
+    "a copy": {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_an_output_layer_may_be_trained_in_every_way_of_peft(head, batch):
+    torch.manual_seed(0)
+    model = get_peft_model(tiny(tied=False), LoraConfig(r=4, task_type="CAUSAL_LM", **HEADS[head]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    (loss, how), wanted = loss_of(model, batch), (all_losses(model, batch) * batch["weights"][:, 1:]).sum()
+    assert how.whole_because is None
+    torch.testing.assert_close(loss.summed, wanted, atol=1e-4, rtol=1e-6)
+    found, expected = gradients(loss.summed, model), gradients(wanted, model)
+    assert any("lm_head" in name for name in expected)
+    same_gradients(found, expected)
+
+
+def test_an_output_layer_may_be_all_that_is_trained(batch):
+    model = tiny(tied=False).requires_grad_(False)
+    model.lm_head.requires_grad_(True)
+    (loss, _), wanted = loss_of(model, batch), (all_losses(model, batch) * batch["weights"][:, 1:]).sum()
+    found, expected = gradients(loss.summed, model), gradients(wanted, model)
+    assert expected.keys() == {"lm_head.weight"}
+    same_gradients(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [
+        (BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=["none"]), 1e-5),
+        (BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["none"]), 2e-2),
+    ],
+    ids=["nf4", "int8"],
+)
+def test_an_output_layer_may_be_quantized(settings, most, batch, tmp_path):
+    torch.manual_seed(0)
+    tiny_of_64 = LlamaForCausalLM(LlamaConfig(vocab_size=128, tie_word_embeddings=False, **{**SIZES, "hidden_size": 64}))
+    tiny_of_64.save_pretrained(tmp_path)
+    options = {"quantization_config": settings, "device_map": {"": "cpu"}, "dtype": torch.float32}
+    model = with_lora(AutoModelForCausalLM.from_pretrained(tmp_path, **options)).train()
+    assert type(model.get_output_embeddings()).__name__ in ("Linear4bit", "Linear8bitLt")
+    (loss, how), wanted = loss_of(model, batch), (all_losses(model, batch) * batch["weights"][:, 1:]).sum()
+    assert how.whole_because is None
+    torch.testing.assert_close(loss.summed, wanted, atol=1e-3, rtol=most / 100)
+    found, expected = gradients(loss.summed, model), gradients(wanted, model)
+    for name, gradient in expected.items():
+        assert gradient.any(), name
+        torch.testing.assert_close(found[name], gradient, atol=most * float(gradient.abs().max()), rtol=most, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_in_sixteen_bits_it_is_the_plain_one_to_rounding(dtype, batch):
+    """Autocast, as training has it; the gradient of a row is that of float32 within what the plain computation is off, too."""
+    model = with_lora(tiny(tied=False))
+    exact = gradients(all_losses(model, batch).sum(), model)
+    plain = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+    with torch.autocast("cpu", dtype=dtype):
+        wanted = all_losses(model, batch).sum()
+        loss, how = loss_of(model, plain)
+    assert how.whole_because is None
+    assert loss.summed.dtype == torch.float32
+    assert float(loss.summed) == pytest.approx(float(wanted), rel=1e-3)
+    found, expected = gradients(loss.summed, model), gradients(wanted, model)
+    for name, gradient in exact.items():
+        off = [float((other[name] - gradient).norm() / gradient.norm()) for other in (found, expected)]
+        assert off[0] <= 1.5 * off[1] + 1e-3, (name, off)
+
+
+class Shifted(LlamaForCausalLM):
+    """Does with its logits what nobody knows of."""
+
+    def forward(self, *arguments, **options):
+        outputs = super().forward(*arguments, **options)
+        outputs.logits = outputs.logits + 0.5 * outputs.logits.sin()
+        return outputs
+
+
+class Uncalled(LlamaForCausalLM):
+    """Has an output layer, and uses its weight only."""
+
+    def forward(self, input_ids, attention_mask=None, **_):
+        hidden_BTD = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        return type("Outputs", (), {"logits": functional.linear(hidden_BTD, self.lm_head.weight)})
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [(Shifted, "what the model does with its numbers is not known"), (Uncalled, "the model does not call it as a module")],
+)
+def test_a_model_that_is_not_understood_makes_its_logits_itself(made, why, batch):
+    torch.manual_seed(0)
+    model = made(LlamaConfig(vocab_size=97, tie_word_embeddings=False, **SIZES))
+    output_loss = OutputLoss(model)
+    for _ in range(2):  # known, the second time
+        loss, wanted = output_loss(model, batch), (all_losses(model, batch) * batch["weights"][:, 1:]).sum()
+        assert output_loss.whole_because == why
+        torch.testing.assert_close(loss.summed, wanted, atol=1e-4, rtol=1e-6)
+        same_gradients(gradients(loss.summed, model), gradients(wanted, model))
+
+
+def test_what_a_config_says_and_the_model_does_not_do_is_found_out(batch):
+    model = tiny(tied=False)
+    model.config.final_logit_softcapping, model.config.logit_scale = 2.0, 0.5
+    (loss, how), wanted = loss_of(model, batch), (all_losses(model, batch) * batch["weights"][:, 1:]).sum()
+    assert (how.whole_because, how.shaping) == (None, Shaping())
+    torch.testing.assert_close(loss.summed, wanted, atol=1e-4, rtol=1e-6)
+
+
+def test_experts_are_balanced_where_the_config_asks_for_it(batch):
+    """The reference: transformers' own loss with labels, less its cross entropy."""
+    torch.manual_seed(0)
+    options = {**SIZES, **IDS, "num_local_experts": 4, "output_router_logits": True, "router_aux_loss_coef": 0.3}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("mixtral", **options)).eval()
+    plain = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+    whole = model(**plain, use_cache=False).loss
+    loss, _ = loss_of(model, plain)
+    assert float(loss.auxiliary) > 0.1
+    assert float(loss.summed / total_weight(plain) + loss.auxiliary) == pytest.approx(float(whole), rel=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_the_output_layer_sees_trained_positions_only_a_chunk_at_a_time(tied, inputs, batch):
     model = with_lora(tiny(tied=tied))
-    seen = []
-    output_layer = model.get_output_embeddings()
-    output_layer.register_forward_hook(lambda _module, arguments, _output: seen.append(tuple(arguments[0].shape)))
-    trained_positions_loss(model, output_layer, inputs)
-    assert seen == [(8, 32)]  # 5 + 3 labels; the one on the first position is predicted by nothing
+    output_layer, seen = model.get_output_embeddings(), []
+    forward = output_layer.forward
+    output_layer.forward = lambda hidden: seen.append(tuple(hidden.shape)) or forward(hidden)
+    output_loss = OutputLoss(model)
+    output_loss(model, inputs)
+    assert seen == [(8, 32), (1, 4, 32), (1, 4, 32)]  # 5 + 3 labels, the one on the first position is predicted by nothing; the probes
+    seen.clear()
+    output_loss(model, batch)
+    assert seen == [(16, 32), (16, 32), (13, 32), (1, 1, 32)]
 
 
-def test_the_model_gives_all_logits_again_afterwards(inputs):
+def test_the_model_gives_all_logits_between_batches_and_afterwards(inputs):
     model = tiny(tied=True)
-    trained_positions_loss(model, model.get_output_embeddings(), inputs)
-    assert model(input_ids=inputs["input_ids"]).logits.shape == (3, 12, 97)
-
-
-def test_the_model_gives_all_logits_again_after_a_failure(inputs):
-    model = tiny(tied=True)
-    outside = {**inputs, "input_ids": inputs["input_ids"] + 97}
+    output_loss = OutputLoss(model)
     with pytest.raises(IndexError):
-        trained_positions_loss(model, model.get_output_embeddings(), outside)
+        output_loss(model, {**inputs, "input_ids": inputs["input_ids"] + 97})
     assert model(input_ids=inputs["input_ids"]).logits.shape == (3, 12, 97)
+    output_loss(model, inputs)
+    assert model(input_ids=inputs["input_ids"]).logits.shape == (3, 12, 97)
+    output_loss.close()
+    assert not model.lm_head._forward_pre_hooks
+    assert not model.lm_head._forward_hooks
+
+
+def test_a_batch_without_a_trained_token_has_a_loss_of_zero_and_gradients_of_zero(inputs):
+    model = tiny(tied=False)
+    loss, _ = loss_of(model, {**inputs, "labels": torch.full_like(inputs["labels"], IGNORED)})
+    assert float(loss.summed) == 0.0
+    assert not any(gradient.any() for gradient in gradients(loss.summed, model).values())
+
+
+def test_a_chunk_is_as_many_rows_as_have_64_mib_of_logits_in_float32(monkeypatch):
+    monkeypatch.setitem(chunks.CHUNK_BYTES, "cpu", 64 * 2**20)
+    assert [chunk_rows(vocabulary, "cpu") for vocabulary in (49_152, 92_544, 262_144)] == [341, 181, 64]
+    assert chunk_rows(92_544, "cpu", trained_columns=2048) == 512
+
+
+def test_liger_is_not_for_a_cpu_nor_for_what_it_cannot_do():
+    layer, hidden = torch.nn.Linear(8, 16, bias=False), torch.zeros(3, 8)
+    targets = Targets(tokens=torch.tensor([1, 2, 3]), weights=None, label_smoothing=0.0)
+    assert not liger_takes(layer, hidden, targets, Shaping())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="Liger's kernels run on a GPU")
+def test_liger_gives_the_loss_and_gradients_of_our_own_chunks():
+    pytest.importorskip("liger_kernel")
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(64, 1000, bias=False, device="cuda", dtype=torch.bfloat16)
+    hidden = torch.randn(100, 64, device="cuda", dtype=torch.bfloat16)
+    targets = Targets(tokens=torch.randint(1000, (100,), device="cuda"), weights=None, label_smoothing=0.1)
+    found = []
+    for scale in (1.0, 1.0 + 1e-7):  # a factor, which Liger does not know, and which is none in 16 bits
+        own, shaping = hidden.clone().requires_grad_(), Shaping(cap=30.0, scale=scale)
+        assert liger_takes(layer, own, targets, shaping) == (scale == 1)
+        loss, _ = chunked_losses(layer, own, targets, shaping, rows=32)
+        found.append((loss.detach(), *torch.autograd.grad(loss, [own, layer.weight])))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one.float(), other.float(), atol=2e-2 * float(other.abs().max()), rtol=2e-2)
 
 
 WEIGHTS = [[0.0] * 7 + [2.0] * 3 + [0.5] * 2, [4.0] + [0.0] * 5 + [0.5] * 3 + [0.0] * 3, [0.0] * 12]
@@ -103,11 +352,12 @@ def plain_weighted(model, inputs):
 def test_weighted_loss_and_gradients_are_those_of_a_plain_sum(inputs):
     inputs["weights"] = torch.tensor(WEIGHTS)
     model = tiny(tied=False)
-    loss = trained_positions_loss(model, model.get_output_embeddings(), inputs)
+    loss, _ = loss_of(model, inputs)
     expected, total = plain_weighted(model, inputs)
-    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-6)
+    torch.testing.assert_close(loss.summed, expected, atol=1e-5, rtol=1e-6)
     assert total_weight(inputs) == total == 8.5
-    found, wanted = gradients(loss, model), gradients(expected, model)
+    assert weight_by_row(inputs).tolist() == [7.0, 1.5, 0.0]
+    found, wanted = gradients(loss.summed, model), gradients(expected, model)
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-5)
 
@@ -117,7 +367,7 @@ def test_a_weight_of_two_is_the_message_twice(inputs):
     row = {name: tensor[:1] for name, tensor in inputs.items()}
     twice = {name: tensor.repeat(2, 1) for name, tensor in row.items()}
     weighted = row | {"weights": 2.0 * (row["labels"] != IGNORED)}
-    losses = [float(trained_positions_loss(model, model.get_output_embeddings(), batch)) for batch in (twice, weighted)]
+    losses = [float(loss_of(model, batch)[0].summed) for batch in (twice, weighted)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     assert total_weight(twice) == total_weight(weighted) == 10
 
