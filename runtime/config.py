@@ -478,6 +478,17 @@ class Config:
 
 def load(build: Path) -> Config:
     """Reads `config.yaml` of a compiled folder. Raises RunFault where it is not there or not of this version."""
+    try:
+        config = _build(Config, read_tree(build), "config")
+    except (TypeError, ValueError) as error:
+        hint = "compile the spec again with this version of specgen; the file is not for editing"
+        raise RunFault("SG402", f"{build / 'config.yaml'} does not fit this version: {error}", hint, exit_code=WRONG) from None
+    assert isinstance(config, Config)
+    return config
+
+
+def read_tree(build: Path) -> Any:
+    """`config.yaml` of a compiled folder as it stands. Raises RunFault where it is not there, ValueError where it is no YAML."""
     import yaml
 
     try:
@@ -486,12 +497,9 @@ def load(build: Path) -> Config:
         hint = "specgen compile SPEC makes one"
         raise RunFault("SG401", f"{build} is no compiled folder: {error.strerror}", hint, exit_code=WRONG) from None
     try:
-        config = _build(Config, yaml.load(content.decode(), Loader=yaml.CSafeLoader), "config")
-    except (TypeError, ValueError, yaml.YAMLError) as error:
-        hint = "compile the spec again with this version of specgen; the file is not for editing"
-        raise RunFault("SG402", f"{build / 'config.yaml'} does not fit this version: {error}", hint, exit_code=WRONG) from None
-    assert isinstance(config, Config)
-    return config
+        return yaml.load(content.decode(), Loader=yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
 
 
 def to_plain(value: object) -> Any:

@@ -30,12 +30,13 @@ class TrainingBar:
     progress: Progress | None = None
     task: TaskID | None = None
 
-    def update(self, step: int, *, loss: float, learning_rate: float, tokens_per_s: float, memory_gb: float) -> None:
-        figures = f"loss {loss:.3g}  lr {learning_rate:.2g}  {tokens_per_s:,.0f} tok/s  {memory_gb:.1f} GB"
+    def update(self, step: int, *, loss: float, learning_rate: float, tokens_per_s: float, memory_bytes: int, eta_s: float | None) -> None:
+        figures = f"loss {loss:.3g}  lr {learning_rate:.2g}  {tokens_per_s:,.0f} tok/s  {size(memory_bytes)}"
+        left = f"  ETA {clock(eta_s)}" if eta_s else ""
         if self.progress is not None and self.task is not None:
-            self.progress.update(self.task, completed=step, figures=figures)
+            self.progress.update(self.task, completed=step, figures=figures + left)
         elif step == self.total or step % max(1, self.total // PLAIN_LINES) == 0:
-            say("train", f"step {step}/{self.total}  {figures}  {clock(time.monotonic() - self.started)}")
+            say("train", f"step {step}/{self.total}  {figures}  {clock(time.monotonic() - self.started)}{left}")
 
     def note(self, label: str, text: str) -> None:
         """A line above the bar."""

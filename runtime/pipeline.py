@@ -10,18 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runtime import console, gguf
-from runtime.config import Config, TrainConfig
+from runtime import console, gguf, progress
+from runtime.config import Config, TrainConfig, read_tree
 from runtime.faults import FAILED, WRONG, RunFault
 from runtime.meeting import Meeting, meeting
 from runtime.model import begin_conversion, folder_of, identity
 from runtime.nodes import Leader, Member, introduction
 from runtime.processes import require_processes, train_in_processes
 from runtime.schedule import settled, without_counts
-from runtime.stages import Stage, carry_out, is_done, keys, open_folder, prepare_partial, read_stage
+from runtime.stages import Stage, carry_out, is_done, keys, open_folder, prepare_partial, read_stage, write_json
 
 TOKENIZER = ("transformers", "tokenizers")
 MODEL = ("torch", "transformers", "peft")
+CONFIG = "config.json"  # what was run, for specgen runs
+LOCK_ATTEMPTS = 3
+SMOKE_FAILED = {"fault": {"code": None, "message": "the smoke test failed", "hint": None}}
 
 
 def stages(build: Path) -> tuple[Stage, ...]:
@@ -120,16 +123,23 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
         return follow(config, place, build=build, folder=folder)
     open_folder(folder)
     started = time.monotonic()
-    with locked(folder), gguf.conversions_end(), _led(place, folder, build) as leader:
+    with locked(folder), gguf.conversions_end(), contextlib.ExitStack() as entered:
         graph = stages(build)
         config = known(config, build, folder)
+        pending = any(_is_pending(stage, graph, config, folder, only) for stage in graph)
+        if pending:
+            entered.enter_context(progress.recorded(folder))
+            write_json(folder / CONFIG, read_tree(build))
+        leader = entered.enter_context(_led(place, folder, build))
         if only != ("data",) and not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)
         for stage in graph:
             if not only or stage.name in only:
                 _bring_up_to_date(stage, graph, config, folder, build, leader)
                 config = known(config, build, folder)
-    passed = read_stage(folder, "smoke").get("summary", {}).get("passed", True)
+        passed = read_stage(folder, "smoke").get("summary", {}).get("passed", True)
+        if pending:
+            progress.end(folder, "stopped" if only else "done" if passed else "failed", **({} if passed else SMOKE_FAILED))
     if only:
         return 0 if passed or "smoke" not in only else FAILED
     if not passed:
@@ -180,6 +190,10 @@ def known(config: Config, build: Path, folder: Path) -> Config:
     return settled(config, read_stage(folder, "data")["summary"])
 
 
+def _is_pending(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, only: Sequence[str]) -> bool:
+    return (not only or stage.name in only) and not is_done(folder, stage.name, keys(graph, config)[stage.name])
+
+
 def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, build: Path, leader: Leader | None) -> None:
     all_keys = keys(graph, config)
     if is_done(folder, stage.name, all_keys[stage.name]):
@@ -200,6 +214,7 @@ def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, fold
         if not is_done(folder, "train", all_keys["train"]):
             raise RunFault("SG434", "training ended in another process without a result")
         return
+    progress.StageProgress(folder, stage.name)
     carry_out(stage, config, folder, all_keys)
 
 
@@ -215,23 +230,40 @@ def train_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
 def train_first_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
     """The part of the first of several processes: training, and its output put in place."""
     folder = runs_dir / config.name
-    config = known(config, build, folder)
-    graph = stages(build)
-    all_keys = keys(graph, config)
-    (stage,) = (stage for stage in graph if stage.name == "train")
-    if not is_done(folder, "train", all_keys["train"]):
-        carry_out(stage, config, folder, all_keys)
+    with held_or_locked(folder) as is_own, progress.recorded(folder, begins=is_own):
+        config = known(config, build, folder)
+        graph = stages(build)
+        all_keys = keys(graph, config)
+        (stage,) = (stage for stage in graph if stage.name == "train")
+        if not is_done(folder, "train", all_keys["train"]):
+            progress.StageProgress(folder, "train")
+            carry_out(stage, config, folder, all_keys)
+        if is_own:
+            progress.end(folder, "stopped")
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Holds the run folder. Raises RunFault where another process does. The lock ends with the process that holds it."""
+    with held_or_locked(folder) as is_own:
+        if not is_own:
+            message = f"another run is active in {folder}"
+            raise RunFault("SG406", message, "wait for it, or choose another folder with --runs-dir", exit_code=WRONG)
+        yield
+
+
+@contextlib.contextmanager
+def held_or_locked(folder: Path) -> Iterator[bool]:
+    """Holds the run folder; False where another process does. Tries for a moment: specgen status looks whether it is held."""
     import fcntl
 
     with (folder / ".specgen").open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            message = f"another run is active in {folder}"
-            raise RunFault("SG406", message, "wait for it, or choose another folder with --runs-dir", exit_code=WRONG) from None
-        yield
+        for attempt in range(LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(0.02 if attempt + 1 < LOCK_ATTEMPTS else 0)
+                continue
+            yield True
+            return
+        yield False

@@ -36,10 +36,10 @@ class Previews:
             (self.out / FILE).unlink(missing_ok=True)
         self.show(0)
 
-    def is_due(self, step: int, last: int) -> bool:
-        """Whether answers are asked for after this step."""
+    def is_due(self, step: int) -> bool:
+        """Whether answers are asked for after this step, while training goes on; at its end they always are."""
         preview = self.config.train.preview
-        return preview is not None and (step % preview.every == 0 or step == last)
+        return preview is not None and step % preview.every == 0
 
     def show(self, step: int) -> None:
         """Sample answers by the first process. Random states are as before afterwards."""

@@ -21,7 +21,8 @@ class SpanTrainer(SavingTrainer):
 
     With `by_length` rows of like length are in a batch: the training data are Rows then, not Packs. With Packs,
     `packed_difference` tells how well the model keeps rows apart (isolation.py); None if nothing was packed. `output_loss` is
-    there from the first batch on. `tokens_seen` counts real tokens over all processes.
+    there from the first batch on. `counts`: tokens, and those with a loss, of the last optimizer step over all processes; they stay on the
+    device until someone asks.
     """
 
     loss_is_scaled_for_ga = True
@@ -32,7 +33,7 @@ class SpanTrainer(SavingTrainer):
         self.packed_difference: float | None = None
         self.output_loss: OutputLoss | None = None
         self.model_accepts_loss_kwargs = True  # makes Trainer count the labels of all micro batches and processes
-        self.tokens_seen = 0
+        self.counts = torch.zeros(2)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int] | None:
         if not self.by_length:
@@ -46,9 +47,9 @@ class SpanTrainer(SavingTrainer):
         if not batch_samples:
             return None
         self._leave_out_repeated(batch_samples[-1])
-        weights = [torch.stack([total_weight(batch), batch["tokens"].sum()]) for batch in batch_samples]
-        total, tokens = self.accelerator.reduce(torch.stack(weights).sum(dim=0).double().to(device))
-        self.tokens_seen += int(tokens)
+        weights = [torch.stack([total_weight(batch), batch["tokens"].sum(), trained_tokens(batch)]) for batch in batch_samples]
+        total, *counts = self.accelerator.reduce(torch.stack(weights).sum(dim=0).double().to(device))
+        self.counts = torch.stack(counts)
         return torch.where(total > 0, total, 1).float()  # a step without any trained token is one of zero gradients
 
     def _leave_out_repeated(self, last: dict[str, torch.Tensor]) -> None:
@@ -94,6 +95,11 @@ class SpanTrainer(SavingTrainer):
         if self.output_loss.whole_because and self.is_world_process_zero():
             console.say("train", f"the output layer gets all trained positions at once: {self.output_loss.whole_because}")
         return loss
+
+
+def trained_tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The number of tokens of a batch that have a loss, whatever they weigh: int64."""
+    return (batch["labels"][:, 1:] != IGNORED).sum()
 
 
 def mean_loss(evaluated: EvalPrediction) -> dict[str, float]:

@@ -1,10 +1,8 @@
-"""What is looked after while training runs: bar, metrics, previews, and the wish to stop."""
+"""What is looked after while training runs: bar, progress, metrics, previews, and the wish to stop."""
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +11,9 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 
 from runtime.config import Config
 from runtime.console import TrainingBar
-from runtime.metrics import METRICS, VALIDATION, Metric, peak_memory
+from runtime.metrics import METRICS, VALIDATION, Metric, Validation, add_line, peak_memory, step_memory, write_lines
 from runtime.previews import Previews
+from runtime.progress import Pace, StageProgress
 from runtime.stopping import StopFlag
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Watch(TrainerCallback):
-    """Bar, metrics, previews and the stop flag."""
+    """Bar, progress, metrics, previews and the stop flag. Every process has one; the first shows and writes."""
 
     def __init__(
         self,
@@ -33,21 +32,24 @@ class Watch(TrainerCallback):
         previews: Previews,
         stop: StopFlag,
         before: list[Metric],
-        validation_before: list[tuple[int, float]],
+        validation_before: list[Validation],
     ) -> None:
         self.config, self.trainer, self.bar, self.out, self.previews, self.stop = config, trainer, bar, out, previews, stop
         self.metrics = before
         self.validation = validation_before
         self.is_main = trainer.args.process_index == 0
         self.step_started = time.monotonic()
-        self.tokens_before = 0
+        self.pace = Pace()
+        self.progress = StageProgress(out.parent, "train") if self.is_main else None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.is_main:
-            (self.out / VALIDATION).write_text("".join(json.dumps(point) + "\n" for point in self.validation))
-            (self.out / METRICS).write_text("".join(json.dumps(asdict(metric)) + "\n" for metric in self.metrics))
+            write_lines(self.out / VALIDATION, self.validation)
+            write_lines(self.out / METRICS, self.metrics)
         if state.global_step == 0:
             self.previews.begin()
+        self.tell(at_once=True, step=state.global_step, total=state.max_steps)
+        self.pace.passed(state.global_step, time.monotonic())
         self.step_started = time.monotonic()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -55,57 +57,83 @@ class Watch(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if not logs:
-            return
-        if "eval_loss" in logs:
-            self.validation.append((state.global_step, logs["eval_loss"]))
-            if self.is_main:
-                with (self.out / VALIDATION).open("a") as stream:
-                    stream.write(json.dumps(self.validation[-1]) + "\n")
-                self.bar.note("train", f"step {state.global_step}  validation loss {logs['eval_loss']:.4f}")
-        if "loss" not in logs:
-            return
+        if logs and "eval_loss" in logs:
+            self.on_validation(Validation(step=state.global_step, loss=logs["eval_loss"]))
+        if logs and "loss" in logs:
+            self.on_metric(self.metric_of(state.global_step, logs), state.max_steps)
+
+    def on_validation(self, point: Validation) -> None:
+        self.validation.append(point)
+        if self.is_main:
+            add_line(self.out / VALIDATION, point)
+            self.bar.note("train", f"step {point.step}  validation loss {point.loss:.4f}  perplexity {point.perplexity:.4g}")
+        self.step_started = time.monotonic()
+
+    def metric_of(self, step: int, logs: dict[str, Any]) -> Metric:
+        """The figures of the step that has just ended."""
         now = time.monotonic()
-        tokens = self.trainer.tokens_seen - self.tokens_before
-        metric = Metric(
-            step=state.global_step,
+        tokens, trained_tokens = (int(count) for count in self.trainer.counts.tolist())
+        return Metric(
+            step=step,
             loss=logs["loss"],
             learning_rate=logs["learning_rate"],
             grad_norm=float(logs.get("grad_norm") or 0.0),
             tokens=tokens,
+            trained_tokens=trained_tokens,
             seconds=round(now - self.step_started, 4),
+            memory_bytes=step_memory(self.trainer.args.device),
         )
-        self.step_started, self.tokens_before = now, self.trainer.tokens_seen
+
+    def on_metric(self, metric: Metric, total: int) -> None:
         self.metrics.append(metric)
+        self.step_started = time.monotonic()
         if self.is_main:
-            with (self.out / METRICS).open("a") as stream:
-                stream.write(json.dumps(asdict(metric)) + "\n")
-            self.bar.update(
-                metric.step,
-                loss=metric.loss,
-                learning_rate=metric.learning_rate,
-                tokens_per_s=metric.tokens / max(metric.seconds, 1e-9),
-                memory_gb=peak_memory() / 1e9,
-            )
-        if self.previews.is_due(metric.step, state.max_steps):
+            add_line(self.out / METRICS, metric)
+            self.pace.passed(metric.step, self.step_started)
+            eta_s = self.pace.eta_s(total)
+            tokens_per_s = metric.tokens / max(metric.seconds, 1e-9)
+            shown: dict[str, Any] = {
+                "loss": metric.loss,
+                "learning_rate": metric.learning_rate,
+                "tokens_per_s": tokens_per_s,
+                "eta_s": eta_s,
+            }
+            self.bar.update(metric.step, memory_bytes=metric.memory_bytes, **shown)
+            self.tell(step=metric.step, total=total, memory_bytes=metric.memory_bytes, **shown)
+        if self.previews.is_due(metric.step) and metric.step < total:
             self.previews.show(metric.step)
             self.step_started = time.monotonic()
 
+    def tell(self, *, at_once: bool = False, **figures: Any) -> None:
+        """To progress.json, for who looks from another terminal."""
+        if self.progress is not None:
+            self.progress.tell(at_once=at_once, **figures)
+
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step_started = time.monotonic()
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The last answers are those of the model that is kept: after training, also where it ended early."""
+        self.tell(at_once=True, step=state.global_step, eta_s=None)
+        if not self.stop.requested:
+            self.previews.show(state.global_step)
 
     def summary(self, rows: int) -> dict[str, Any]:
         """Figures of the whole run, over all its parts if it was interrupted."""
         seconds = sum(metric.seconds for metric in self.metrics)
         tokens = sum(metric.tokens for metric in self.metrics)
+        best = min(self.validation, key=lambda point: point.loss, default=None)
         return {
             "steps": self.metrics[-1].step if self.metrics else 0,
+            "total_steps": self.config.train.total_steps,
             "rows": rows,
             "final_loss": self.metrics[-1].loss if self.metrics else None,
-            "validation_loss": self.validation,
+            "validation_loss": [(point.step, point.loss) for point in self.validation],
+            "best_validation_loss": best.loss if best else None,
             "tokens": tokens,
+            "trained_tokens": sum(metric.trained_tokens for metric in self.metrics),
             "tokens_per_s": round(tokens / seconds) if seconds else None,
             "seconds_in_steps": round(seconds, 2),
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": peak_memory(self.metrics, self.trainer.args.device),
             "world_size": self.trainer.args.world_size,
         }

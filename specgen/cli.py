@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,7 @@ format_option = click.option(
     show_default=True,
     help="How faults are printed.",
 )
+SORTS = ("name", "state", "when", "base", "method", "rows", "steps", "loss", "validation", "speed", "memory", "smoke")  # of runs
 short_format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 
@@ -382,6 +384,47 @@ def _start_with_build(module: str, spec: Path, profile: str | None, settings: tu
             build = Path(scratch, "build")
             folder.write(compile_spec(spec, profile, settings).files, build)
         return start(module, [str(build), *words])
+
+
+@cli.command()
+@click.argument("run", metavar="[RUN | SPEC]", required=False)
+@profile_option
+@runs_option
+@click.option("--watch", is_flag=True, help="Go on showing it until it has ended.")
+@short_format_option
+def status(run: str | None, profile: str | None, runs_dir: Path, watch: bool, form: Literal["text", "json"]) -> None:
+    """Show where a run stands, or how it ended; without RUN the one that was active last."""
+    from specgen.commands import status as verb
+
+    folder = verb.find(run, runs_dir, profile)
+    shown, ended = verb.status(folder, form)
+    click.echo(shown)
+    while watch and not ended:
+        time.sleep(1)
+        before = shown
+        shown, ended = verb.status(folder, form)
+        if sys.stdout.isatty():
+            click.echo(f"\x1b[{before.count(chr(10)) + 1}A\x1b[J{shown}")
+        elif shown != before:
+            click.echo(shown)
+
+
+@cli.command()
+@runs_option
+@click.option("--sort", type=click.Choice(SORTS), default="when", show_default=True, help="By this column; when: the newest first.")
+@click.option("--differences", is_flag=True, help="The settings that are not the same in all runs as columns, too.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
+def runs(runs_dir: Path, sort: str, differences: bool, form: str) -> None:
+    """Compare runs in a table: data, steps, losses, speed, memory."""
+    from specgen.commands import runs as verb
+
+    rows = verb.table_of(runs_dir, sort=sort, differences=differences)
+    if form == "json":
+        click.echo(verb.as_json(rows))
+    elif rows:
+        click.echo(verb.as_csv(rows) if form == "csv" else verb.as_table(rows), nl=form != "csv")
+    else:
+        click.echo(f"there is no run below {runs_dir}", err=True)
 
 
 @cli.group()
