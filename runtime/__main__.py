@@ -23,6 +23,9 @@ def main() -> int:
     parser.add_argument("build", type=Path, metavar="BUILD", help="a folder that specgen compile wrote")
     parser.add_argument("--stage", action="append", choices=STAGES, default=[], help="run only this stage; may be repeated")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are; default: runs")
+    parser.add_argument(
+        "--reuse", action="store_true", help="take stages that another run in the same folder has done, where they are the same"
+    )
     parser.add_argument("--talk", default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     quiet()
@@ -37,7 +40,8 @@ def main() -> int:
             without_torch(config)
         if rank is None:
             talk = arguments.talk or f"specgen chat {arguments.build}"
-            return pipeline.run(config, build=arguments.build, runs_dir=arguments.runs_dir, only=tuple(arguments.stage), talk=talk)
+            stages = tuple(arguments.stage)
+            return pipeline.run(config, build=arguments.build, runs_dir=arguments.runs_dir, only=stages, talk=talk, reuse=arguments.reuse)
         part = pipeline.train_first_rank if rank == "0" else pipeline.train_rank
         part(config, build=arguments.build, runs_dir=arguments.runs_dir)
     except RunFault as fault:

@@ -18,7 +18,7 @@ from runtime.model import begin_conversion, folder_of, identity
 from runtime.nodes import Leader, Member, introduction
 from runtime.processes import require_processes, train_in_processes
 from runtime.schedule import settled, without_counts
-from runtime.stages import Stage, carry_out, is_done, keys, open_folder, prepare_partial, read_stage, write_json
+from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, prepare_partial, read_stage, write_json
 
 TOKENIZER = ("transformers", "tokenizers")
 MODEL = ("torch", "transformers", "peft")
@@ -115,8 +115,11 @@ def _report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     return report(config, folder, out)
 
 
-def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], talk: str) -> int:
-    """Carries out the stages that are not up to date; returns the exit code. `talk` is how to chat with the result."""
+def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], talk: str, reuse: bool = False) -> int:
+    """Carries out the stages that are not up to date; returns the exit code. `talk` is how to chat with the result.
+
+    With `reuse` a stage that another run in `runs_dir` has done with the same key is taken from there.
+    """
     folder = runs_dir / config.name
     place = meeting(config.distributed.nodes, build=build) if _meets(config, only, folder, build) else None
     if place is not None and not place.leads:
@@ -135,7 +138,8 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
             begin_conversion(config.model.base)
         for stage in graph:
             if not only or stage.name in only:
-                _bring_up_to_date(stage, graph, config, folder, build, leader)
+                if not (reuse and _adopted(stage, graph, config, folder)):
+                    _bring_up_to_date(stage, graph, config, folder, build, leader)
                 config = known(config, build, folder)
         passed = read_stage(folder, "smoke").get("summary", {}).get("passed", True)
         if pending:
@@ -192,6 +196,15 @@ def known(config: Config, build: Path, folder: Path) -> Config:
 
 def _is_pending(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, only: Sequence[str]) -> bool:
     return (not only or stage.name in only) and not is_done(folder, stage.name, keys(graph, config)[stage.name])
+
+
+def _adopted(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path) -> bool:
+    """Whether a stage that is not up to date could be taken from another run beside this one."""
+    key = keys(graph, config)[stage.name]
+    if is_done(folder, stage.name, key) or not (done := adopt(stage, folder, key)):
+        return False
+    console.say(stage.name, f"the same as in {done.parent.name}: taken from there")
+    return True
 
 
 def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, build: Path, leader: Leader | None) -> None:

@@ -366,6 +366,47 @@ def _compile_for_run(spec: Path, profile: str | None, settings: tuple[str, ...],
 @spec_argument
 @profile_option
 @set_option
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Where trials are compiled; default build/NAME-sweep.")
+@runs_option
+@click.option("--trials", "most", type=click.IntRange(min=1), metavar="N", help="Run at most the first N trials.")
+@click.option("--retry", is_flag=True, help="Run trials that have failed before once more.")
+@click.option("--plan", "only_plan", is_flag=True, help="Only say which trials there are, with their steps and tokens.")
+@click.option("--compile-only", is_flag=True, help="Only compile the trials; run none. Not for those that Optuna chooses.")
+def sweep(
+    spec: Path,
+    profile: str | None,
+    settings: tuple[str, ...],
+    output: Path | None,
+    runs_dir: Path,
+    most: int | None,
+    retry: bool,
+    only_plan: bool,
+    compile_only: bool,
+) -> None:
+    """Run the trials of a spec that has a sweep, one after another, and compare them; an interrupted sweep goes on."""
+    from specgen.commands import sweep as verb
+
+    sweeping = verb.ready(spec, profile, settings, most)
+    _print_checked(spec, sweeping.warnings, notes=False)
+    if only_plan:
+        from specgen.sweep.planning import plan as planned
+
+        click.echo(planned(sweeping.swept, sweeping.trials, sweeping.number))
+        return
+    if compile_only and sweeping.trials is None:
+        raise click.UsageError("--compile-only: Optuna chooses each trial by how the ones before came out")
+    builder = verb.compile_trials(sweeping, output or Path("build", sweeping.swept.name + "-sweep"))
+    _print_diagnostics(builder.unlocked)
+    if compile_only:
+        click.echo(f"wrote {builder.target} ({sweeping.number} trials); next: specgen sweep {spec}")
+    elif code := verb.run(sweeping, builder, runs_dir, retry=retry, say=click.echo):
+        raise SystemExit(code)
+
+
+@cli.command()
+@spec_argument
+@profile_option
+@set_option
 @runs_option
 def chat(spec: Path, profile: str | None, settings: tuple[str, ...], runs_dir: Path) -> None:
     """Talk to the model that a spec made, in the terminal."""

@@ -14,6 +14,7 @@ from specgen.compose import overlaid
 from specgen.quoting import scalar
 from specgen.schema import spec_schema
 from specgen.source import Node
+from specgen.source import scalar as read_scalar
 from specgen.sweep.space import Parameter, Sweep
 
 MOST_DRAWS = 1000  # to find a combination that has not been drawn
@@ -73,7 +74,7 @@ def _drawn(sweep: Sweep) -> Iterator[dict[str, Node]]:
 def at(parameter: Parameter, position: float) -> Node:
     """The value of a parameter at a position from 0 up to, not including, 1."""
     if parameter.range is None:
-        return _placed(parameter, parameter.values[int(position * len(parameter.values))])
+        return with_key(parameter, parameter.values[int(position * len(parameter.values))])
     return placed_number(parameter, parameter.range.at(position))
 
 
@@ -82,7 +83,8 @@ def placed_number(parameter: Parameter, number: float) -> Node:
     return Node(value=number, place=parameter.place, key=parameter.key)
 
 
-def _placed(parameter: Parameter, value: Node) -> Node:
+def with_key(parameter: Parameter, value: Node) -> Node:
+    """One of a parameter's values, as standing under the parameter's path."""
     return replace(value, key=parameter.key)
 
 
@@ -124,6 +126,13 @@ def written(node: Node) -> str:
     if isinstance(node.value, str) and node.value.isprintable() and node.value.strip() == node.value != "":
         return node.value
     return json.dumps(node.plain(), ensure_ascii=False)
+
+
+def as_setting(path: str, value: object) -> str:
+    """`train.learning_rate=0.0002`: a plain value as --set takes it."""
+    is_plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", value) and read_scalar(value) == value
+    text = value if is_plain else scalar(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return f"{path}={text}"
 
 
 def _label(values: dict[str, Node]) -> str:
