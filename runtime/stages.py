@@ -116,21 +116,21 @@ def put_in_place(stage: Stage, folder: Path) -> Summary:
     return summary
 
 
-def adopt(name: str, key: str, folder: Path) -> Path | None:
+def adopt(stage: Stage, folder: Path, key: str) -> Path | None:
     """Takes a stage's output from another run beside this one that has made it from exactly the same; returns that output's folder.
 
     Large files are shared through hard links where the file system has them: an output that is done is never written to.
     """
-    others = (other / name for other in sorted(folder.parent.iterdir()) if other != folder and is_done(other, name, key))
+    others = (other / stage.name for other in sorted(folder.parent.iterdir()) if other != folder and is_done(other, stage.name, key))
     done = next(others, None)
     if done is None:
         return None
-    partial, final = folder / f"{name}.adopted", folder / name
-    for stale in (partial, final):
-        shutil.rmtree(stale, ignore_errors=True)
-    shutil.copytree(done, partial, copy_function=_link_large)
-    partial.rename(final)
-    write_manifest(folder)
+    copied = folder / f"{stage.name}.adopted"  # whole before it has a name that a run looks at
+    shutil.rmtree(copied, ignore_errors=True)
+    shutil.copytree(done, copied, copy_function=_link_large)
+    shutil.rmtree(prepare_partial(stage, folder, key))
+    copied.rename(folder / f"{stage.name}.partial")
+    put_in_place(stage, folder)
     return done
 
 

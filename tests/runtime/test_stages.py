@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from runtime import pipeline, stages
-from runtime.stages import Stage, carry_out, is_done, keys, open_folder, prepare_partial, read_stage
+from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, prepare_partial, read_stage
 
 HOLDS_THE_LOCK = """
 import sys
@@ -172,3 +172,31 @@ def test_a_key_is_the_same_in_every_process(config):
     (key,) = keys([replace(stage("one"), libraries=())], config).values()
     content = {"stage": "one", "config": config.train.seed, "inputs": {}, "versions": {"specgen": stages.__version__}}
     assert key == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def test_an_output_that_another_run_has_made_just_so_is_taken_from_there(tmp_path, config, monkeypatch):
+    monkeypatch.setattr(stages, "LARGE_BYTES", 10)
+    one, large = stage("one"), stage("one", text="large enough to be shared")
+    key = keys([one], config)["one"]
+    for name, made in (("first", one), ("large", large)):
+        open_folder(tmp_path / name)
+        done(tmp_path / name, config, made)
+    open_folder(tmp_path / "second")
+    assert adopt(one, tmp_path / "second", key) == tmp_path / "first" / "one"
+    assert is_done(tmp_path / "second", "one", key)
+    assert json.loads((tmp_path / "second/manifest.json").read_text())["one"]["key"] == key
+    shared = [(tmp_path / run / "one/output.txt").stat().st_ino for run in ("first", "second")]
+    assert shared[0] != shared[1]
+    (tmp_path / "first").rename(tmp_path / "zuletzt")
+    open_folder(tmp_path / "third")
+    assert adopt(one, tmp_path / "third", key) == tmp_path / "large" / "one"
+    assert (tmp_path / "third/one/output.txt").stat().st_ino == (tmp_path / "large/one/output.txt").stat().st_ino
+    assert sorted(path.name for path in (tmp_path / "third").iterdir()) == [".specgen", "manifest.json", "one"]
+
+
+def test_an_output_of_other_settings_is_not_taken(tmp_path, config):
+    one = stage("one")
+    open_folder(tmp_path / "first")
+    done(tmp_path / "first", config, one)
+    assert adopt(one, tmp_path / "second", "another key") is None
+    assert not (tmp_path / "second").exists()
