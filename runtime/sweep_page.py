@@ -105,7 +105,7 @@ def _curve(train: Path) -> list[tuple[int, float]]:
 
 def _lines(file: Path) -> list[tuple[int, float]]:
     points = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-    return [(point["step"], point["loss"]) if isinstance(point, dict) else tuple(point) for point in points]
+    return [(point["step"], point["loss"]) for point in points]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from specgen.runfolder import read_run
 from specgen.sweep.space import Metric
 
 LAST_PART = 0.1  # of the steps, over which the training loss is a mean: one step's is that of its few rows
@@ -66,28 +67,33 @@ def best_of(records: Iterable[Record], metric: Metric) -> Record | None:
     return None if first is None or first.score(metric) is None else first
 
 
-def figures_of(run: Path, *, keeps_best: bool) -> dict[str, Any]:
+def figures_of(folder: Path, *, keeps_best: bool) -> dict[str, Any]:
     """The figures of a run that is done, by their names in Record. With `keeps_best` training ends with its best weights."""
-    train, smoke = _summary(run, "train"), _summary(run, "smoke")
-    transcript = smoke.get("transcript") or []
-    losses = [point["loss"] for point in _lines(run / "train" / "metrics.jsonl")]
-    validation = [point["loss"] for point in _lines(run / "train" / "validation.jsonl")]
-    last = losses[-max(1, round(len(losses) * LAST_PART)) :]
+    run = read_run(folder)
+    train, transcript = run.summary("train"), run.summary("smoke").get("transcript") or []
+    validation = [point["loss"] for point in run.validation]
     return {
         "steps": train.get("steps"),
-        "train_loss": sum(last) / len(last) if last else None,
+        "train_loss": _last_loss(folder / "train" / "metrics.jsonl"),
         "validation_loss": (min(validation) if keeps_best else validation[-1]) if validation else None,
         "tokens_per_s": train.get("tokens_per_s"),
         "memory_bytes": train.get("peak_memory_bytes"),
         "passed": sum(not entry["problems"] for entry in transcript) if transcript else None,
         "asked": len(transcript) or None,
-        "seconds": round(sum(_json(file).get("seconds", 0) for file in run.glob("*/stage.json")), 2),
+        "seconds": round(sum(record.get("seconds", 0) for record in run.stages.values()), 2),
     }
 
 
-def failed_only_the_smoke_test(run: Path, errors: str) -> bool:
+def _last_loss(metrics: Path) -> float | None:
+    """The mean training loss of the last steps."""
+    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
+    last = [json.loads(line)["loss"] for line in lines[-max(1, round(len(lines) * LAST_PART)) :]]
+    return sum(last) / len(last) if last else None
+
+
+def failed_only_the_smoke_test(folder: Path, errors: str) -> bool:
     """Whether a run that ended with exit code 1 is a whole one whose model answered wrongly."""
-    return "error SG" not in errors and "Traceback" not in errors and _summary(run, "smoke").get("passed") is False
+    return "error SG" not in errors and "Traceback" not in errors and read_run(folder).summary("smoke").get("passed") is False
 
 
 def reason(errors: str, code: int) -> str:
@@ -99,23 +105,3 @@ def reason(errors: str, code: int) -> str:
     if code < 0:
         return f"killed by signal {-code}" + (", as by the system when memory runs out" if code == -9 else "")
     return lines[-1] if lines else f"exit code {code}"
-
-
-def _summary(run: Path, stage: str) -> dict[str, Any]:
-    summary: dict[str, Any] = _json(run / stage / "stage.json").get("summary", {})
-    return summary
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
-    points = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
-    return [point if isinstance(point, dict) else {"step": point[0], "loss": point[1]} for point in points]
