@@ -11,6 +11,7 @@ from pathlib import Path
 
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.folder import write_whole
+from specgen.runfolder import is_run
 from specgen.sweep.results import Record, best_first
 from specgen.sweep.space import Metric
 
@@ -22,7 +23,7 @@ SUFFIX = "-sweep"
 def open_folder(folder: Path, option: str) -> None:
     """Makes the folder of a sweep. Raises SpecError where something else is there, or it may not be written."""
     hint = f"choose another folder with {option}"
-    if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _is_ours(folder):
         what = "holds files that specgen did not write" if folder.is_dir() else "is a file"
         raise SpecError(Diagnostic(code="SG489", message=f"{folder} {what}; nothing was touched", hint=hint))
     try:
@@ -30,6 +31,11 @@ def open_folder(folder: Path, option: str) -> None:
         write_whole(folder / MARK, "A sweep of specgen. The lock is held while it runs.\n")
     except OSError as error:
         raise SpecError(Diagnostic(code="SG489", message=f"{folder} cannot be written: {error.strerror}", hint=hint)) from None
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is that of a sweep, or holds nothing but runs: its trials may have been run one by one."""
+    return (folder / MARK).is_file() or (folder.is_dir() and all(map(is_run, folder.iterdir())))
 
 
 @contextmanager

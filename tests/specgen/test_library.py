@@ -17,7 +17,7 @@ LIBRARY = [entry.path for entry in entries()]
 PROFILES = [(path, profile) for path in LIBRARY for profile in load(path).children.get("profiles", Node(value={})).children]
 # the template adds a system text of the model's makers, as in the recipe; smoke questions beyond the data; a lock pins what is on the
 # hub; a few rows stand in for one's own; lessons in which one answer is learned, or one row
-ALLOWED = {"SG222", "SG508", "SG516", "SG521", "SG518", "SG540"}
+ALLOWED = {"SG222", "SG508", "SG516", "SG521", "SG518", "SG540", "SG660"}
 FAMILIES = (
     "internlm2", "internlm2_5", "internlm3", "qwen2_5", "qwen3", "llama3_1", "llama3_2", "mistral", "gemma2", "gemma3",
     "phi3_5", "phi4", "smollm2", "deepseek_r1",

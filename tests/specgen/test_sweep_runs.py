@@ -178,6 +178,9 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
         open_folder(tmp_path / "mine.txt", "--output")
     open_folder(tmp_path / "new", "--output")
     open_folder(tmp_path / "new", "--output")
+    (tmp_path / "runs" / "trial").mkdir(parents=True)
+    (tmp_path / "runs" / "trial" / ".specgen").touch()  # a trial that was run by itself
+    open_folder(tmp_path / "runs", "--runs-dir")
 
 
 def test_two_sweeps_in_one_folder_are_refused(tmp_path):
