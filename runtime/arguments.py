@@ -9,6 +9,7 @@ from transformers import TrainingArguments
 from runtime.config import Config, TrainConfig
 from runtime.faults import WRONG, RunFault
 from runtime.model import pick_device, require_bitsandbytes
+from runtime.trackers import PROJECT
 
 
 def training_arguments(train: TrainConfig, config: Config, out: Path, build: Path, *, validates: bool) -> TrainingArguments:
@@ -44,7 +45,9 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         save_total_limit=None,  # old checkpoints go when the new one is sealed: see saving.py
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to=[],
+        report_to=[],  # trackers are fed by the first process alone: see trackers.py
+        run_name=config.name,
+        project=PROJECT,
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,

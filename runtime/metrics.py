@@ -32,6 +32,11 @@ class Metric:
     seconds: float
     memory_bytes: int
 
+    @property
+    def tokens_per_s(self) -> float:
+        """Real tokens in a second of the step, over all processes."""
+        return self.tokens / max(self.seconds, 1e-9)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:

@@ -16,6 +16,7 @@ from runtime.faults import FAILED, WRONG, RunFault
 from runtime.meeting import Meeting, meeting
 from runtime.model import begin_conversion, folder_of, identity
 from runtime.nodes import Leader, Member, introduction
+from runtime.packages import require_trackers
 from runtime.processes import require_processes, train_in_processes
 from runtime.schedule import settled, without_counts
 from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, prepare_partial, read_stage, write_json
@@ -133,6 +134,7 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
         if pending:
             entered.enter_context(progress.recorded(folder))
             write_json(folder / CONFIG, read_tree(build))
+            require_trackers(config.train.report_to)
         leader = entered.enter_context(_led(place, folder, build))
         if only != ("data",) and not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)

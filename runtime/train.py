@@ -12,12 +12,13 @@ from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from transformers import PrinterCallback
 
-from runtime import checkpoints, console
+from runtime import checkpoints, console, trackers
 from runtime.arguments import training_arguments
 from runtime.attention import FLASH, attention_for
 from runtime.config import Config
 from runtime.console import training_bar
 from runtime.data.dataset import collate, load_rows
+from runtime.early_stopping import EarlyStopping, is_over
 from runtime.faults import Interrupted
 from runtime.generate import Generator
 from runtime.guard import Guard
@@ -26,6 +27,7 @@ from runtime.model import load_config, load_model, load_tokenizer
 from runtime.previews import Previews
 from runtime.stopping import stop_on_interrupt
 from runtime.text_format import row_format
+from runtime.trackers import Trackers
 from runtime.trainable import autocasts, prepared, weights_dtype
 from runtime.trainer import SpanTrainer
 from runtime.watch import Watch
@@ -67,11 +69,20 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             by_length=config.train.group_by_length,
             keep=config.train.save_total_limit,
         )
+        validation = previous_validation(out, resume)
+        stopping = config.train.early_stopping
+        if resume and stopping and is_over(stopping, validation):
+            arguments.max_steps = int(resume.name.rpartition("-")[2])  # it was over when it was interrupted
         previews = Previews(config, trainer, bar, out, Generator(tokenizer, form, config.chat))
-        watch = Watch(config, trainer, bar, out, previews, stop, before, previous_validation(out, resume))
+        watch = Watch(config, trainer, bar, out, previews, stop, before, validation)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(Guard())
         trainer.add_callback(watch)
+        if stopping:
+            trainer.add_callback(EarlyStopping(stopping, validation, bar if is_main else None))
+        if is_main and config.train.report_to:
+            trackers.prepare(config.train.report_to, folder, out, resumed=resume is not None)
+            trainer.add_callback(Trackers(config.train.report_to, bar))
         # under autocast peft's own casts of every input to float32 and back cost an eighth of a step, and memory
         is_adapter = isinstance(model, PeftModel)
         with disable_input_dtype_casting(model, active=autocasts(config)) if is_adapter else contextlib.nullcontext():

@@ -58,9 +58,13 @@ class Watch(TrainerCallback):
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs and "eval_loss" in logs:
-            self.on_validation(Validation(step=state.global_step, loss=logs["eval_loss"]))
+            point = Validation(step=state.global_step, loss=logs["eval_loss"])
+            self.on_validation(point)
+            logs["eval_perplexity"] = point.perplexity  # whoever logs after this gets the figures, too: trackers
         if logs and "loss" in logs:
-            self.on_metric(self.metric_of(state.global_step, logs), state.max_steps)
+            metric = self.metric_of(state.global_step, logs)
+            self.on_metric(metric, state.max_steps)
+            logs |= {name: getattr(metric, name) for name in ("tokens", "trained_tokens", "tokens_per_s", "memory_bytes")}
 
     def on_validation(self, point: Validation) -> None:
         self.validation.append(point)
@@ -90,16 +94,10 @@ class Watch(TrainerCallback):
         if self.is_main:
             add_line(self.out / METRICS, metric)
             self.pace.passed(metric.step, self.step_started)
-            eta_s = self.pace.eta_s(total)
-            tokens_per_s = metric.tokens / max(metric.seconds, 1e-9)
-            shown: dict[str, Any] = {
-                "loss": metric.loss,
-                "learning_rate": metric.learning_rate,
-                "tokens_per_s": tokens_per_s,
-                "eta_s": eta_s,
-            }
-            self.bar.update(metric.step, memory_bytes=metric.memory_bytes, **shown)
-            self.tell(step=metric.step, total=total, memory_bytes=metric.memory_bytes, **shown)
+            shown: dict[str, Any] = {"loss": metric.loss, "learning_rate": metric.learning_rate, "memory_bytes": metric.memory_bytes}
+            shown |= {"tokens_per_s": metric.tokens_per_s, "eta_s": self.pace.eta_s(total)}
+            self.bar.update(metric.step, **shown)
+            self.tell(step=metric.step, total=total, **shown)
         if self.previews.is_due(metric.step) and metric.step < total:
             self.previews.show(metric.step)
             self.step_started = time.monotonic()
