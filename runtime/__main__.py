@@ -8,9 +8,11 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from runtime.faults import INTERRUPTED, Interrupted, RunFault
+from runtime.faults import FAILED, INTERRUPTED, PREEMPTED, Interrupted, Preempted, RunFault
+from runtime.rank import end_with_launcher, is_supervised, leave_word, lost_others
+from runtime.stopping import listen
 
 if TYPE_CHECKING:
     from runtime.config import Config
@@ -19,6 +21,8 @@ STAGES = ("data", "train", "convert", "merge", "smoke", "report")
 
 
 def main() -> int:
+    listen()
+    end_with_launcher()
     parser = argparse.ArgumentParser(prog="python -m runtime", description="Carries out a compiled folder.")
     parser.add_argument("build", type=Path, metavar="BUILD", help="a folder that specgen compile wrote")
     parser.add_argument("--stage", action="append", choices=STAGES, default=[], help="run only this stage; may be repeated")
@@ -29,28 +33,42 @@ def main() -> int:
     parser.add_argument("--talk", default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     quiet()
+    speaks = os.environ.get("RANK") in (None, "0")
+    try:
+        return carry_out(arguments)
+    except RunFault as fault:
+        if not leave_word(fault):
+            print(fault, file=sys.stderr, flush=True)
+        return fault.exit_code
+    except Preempted as preempted:
+        if speaks and not is_supervised():
+            print(f"\npreempted; {preempted}the same command goes on", file=sys.stderr, flush=True)
+        return PREEMPTED
+    except (Interrupted, KeyboardInterrupt):
+        if speaks and not is_supervised():
+            print("\ninterrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        return INTERRUPTED
+    except Exception as error:
+        if not (leave_word(error) and lost_others(error)):
+            raise
+        return FAILED
 
+
+def carry_out(arguments: argparse.Namespace) -> int:
+    """The stages that are asked for, or one training process's part of them; the exit code."""
     from runtime import config as configs
     from runtime import pipeline
 
     rank = os.environ.get("RANK")
-    try:
-        config = configs.load(arguments.build)
-        if arguments.stage == ["data"]:
-            without_torch(config)
-        if rank is None:
-            talk = arguments.talk or f"specgen chat {arguments.build}"
-            stages = tuple(arguments.stage)
-            return pipeline.run(config, build=arguments.build, runs_dir=arguments.runs_dir, only=stages, talk=talk, reuse=arguments.reuse)
-        part = pipeline.train_first_rank if rank == "0" else pipeline.train_rank
-        part(config, build=arguments.build, runs_dir=arguments.runs_dir)
-    except RunFault as fault:
-        print(fault, file=sys.stderr, flush=True)
-        return fault.exit_code
-    except (Interrupted, KeyboardInterrupt):
-        if rank in (None, "0"):
-            print("\ninterrupted; the same command goes on from here", file=sys.stderr, flush=True)
-        return INTERRUPTED
+    config = configs.load(arguments.build)
+    if arguments.stage == ["data"]:
+        without_torch(config)
+    if rank is None:
+        talk = arguments.talk or f"specgen chat {arguments.build}"
+        stages = tuple(arguments.stage)
+        return pipeline.run(config, build=arguments.build, runs_dir=arguments.runs_dir, only=stages, talk=talk, reuse=arguments.reuse)
+    part = pipeline.train_first_rank if rank == "0" else pipeline.train_rank
+    part(config, build=arguments.build, runs_dir=arguments.runs_dir)
     return 0
 
 
@@ -85,6 +103,15 @@ def quiet() -> None:
     warnings.simplefilter("ignore", DeprecationWarning)
 
 
+def end(code: int) -> NoReturn:
+    """Ends this process. A training process that fails does so at once: libraries would wait for those that are gone."""
+    if code and "RANK" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def in_utf8(module: str) -> None:
     """Starts again in UTF-8 mode where the locale is not UTF-8: file names and output hold any character."""
     if not sys.flags.utf8_mode and {sys.getfilesystemencoding().lower(), (sys.stdout.encoding or "").lower()} != {"utf-8"}:
@@ -94,4 +121,4 @@ def in_utf8(module: str) -> None:
 
 if __name__ == "__main__":
     in_utf8("runtime")
-    sys.exit(main())
+    end(main())

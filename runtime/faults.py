@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FAILED, WRONG, INTERRUPTED = 1, 2, 130
+FAILED, WRONG, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 
 
 class RunFault(Exception):
@@ -21,3 +21,7 @@ class RunFault(Exception):
 
 class Interrupted(Exception):
     """The user stopped the run; what is done is saved."""
+
+
+class Preempted(KeyboardInterrupt):
+    """The scheduler takes the machine back; what is done is saved. Like Ctrl-C it passes whoever catches Exception."""

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runtime import console, gguf, progress
+from runtime import checkpoints, console, gguf, progress
 from runtime.config import Config, TrainConfig, read_tree
-from runtime.faults import FAILED, WRONG, RunFault
+from runtime.faults import FAILED, WRONG, Preempted, RunFault
 from runtime.meeting import Meeting, meeting
 from runtime.model import begin_conversion, folder_of, identity
 from runtime.nodes import Leader, Member, introduction
@@ -127,7 +127,7 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
         return follow(config, place, build=build, folder=folder)
     open_folder(folder)
     started = time.monotonic()
-    with locked(folder), gguf.conversions_end(), contextlib.ExitStack() as entered:
+    with saved_is_told(folder), locked(folder), gguf.conversions_end(), contextlib.ExitStack() as entered:
         graph = stages(build)
         config = known(config, build, folder)
         pending = any(_is_pending(stage, graph, config, folder, only) for stage in graph)
@@ -176,7 +176,7 @@ def _led(place: Meeting | None, folder: Path, build: Path) -> Iterator[Leader | 
 
 def follow(config: Config, place: Meeting, *, build: Path, folder: Path) -> int:
     """The part of a node other than the first: it trains with the others, and waits as long as there is nothing to train."""
-    with Member(place, own=introduction(build)) as member, gguf.conversions_end():
+    with saved_is_told(folder), Member(place, own=introduction(build)) as member, gguf.conversions_end():
         member.look(folder)
         folder_of(config.model.base)  # the first node makes the data meanwhile
         rendezvous = member.wait()
@@ -255,6 +255,16 @@ def train_first_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
             carry_out(stage, config, folder, all_keys)
         if is_own:
             progress.end(folder, "stopped")
+
+
+@contextlib.contextmanager
+def saved_is_told(folder: Path) -> Iterator[None]:
+    """A preemption that leaves this says at which step training was saved, if it was."""
+    try:
+        yield
+    except Preempted:
+        saved = [checkpoint for checkpoint in checkpoints.checkpoints(folder / "train.partial") if (checkpoint / checkpoints.SEAL).exists()]
+        raise Preempted(f"saved at step {saved[0].name.rpartition('-')[2]}; " if saved else "") from None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,21 @@ CONTRACT = "contract.json"
 class SavingTrainer(Trainer):
     """Trainer that writes a checkpoint aside, holds its weights against the model, adds `contract`, and puts it in place.
 
-    `keep` checkpoints stay, all where it is None. With `keep_best` that of the lowest validation loss is one of them.
+    `keep` checkpoints stay, all where it is None. With `keep_best` that of the lowest validation loss is one of them. What one
+    process writes the others `wait` for.
     """
 
     def __init__(
-        self, *, contract: Mapping[str, Any] | None = None, keep: int | None = None, keep_best: bool = False, **options: Any
+        self,
+        *,
+        wait: Callable[[], None] | None = None,
+        contract: Mapping[str, Any] | None = None,
+        keep: int | None = None,
+        keep_best: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.wait = wait or self.accelerator.wait_for_everyone
         self.contract, self.keep, self.keep_best = contract or {}, keep, keep_best
         self._aside: Path | None = None
 
@@ -44,7 +52,7 @@ class SavingTrainer(Trainer):
         self._aside = None
         # the folder is renamed, and once more when training is done: the best one is known by best_global_step
         self.state.best_model_checkpoint = None
-        self.accelerator.wait_for_everyone()
+        self.wait()
         if self.args.process_index == 0:
             written = folder / checkpoints.ASIDE / name
             self.state.save_to_json(str(written / TRAINER_STATE_NAME))
@@ -53,7 +61,7 @@ class SavingTrainer(Trainer):
             checkpoints.put_in_place(folder, name)
             if self.keep is not None:
                 checkpoints.prune(folder, self.keep, self.state.best_global_step if self.keep_best else None)
-        self.accelerator.wait_for_everyone()
+        self.wait()
 
     def require_whole(self, folder: Path) -> None:
         """Raises RunFault where the weights that were saved there are fewer than the model has, or empty: what a model that is

@@ -1,34 +1,67 @@
-"""Stopping on request: training ends after the step that runs, with a checkpoint."""
+"""Stopping on request: Ctrl-C, and the signals with which a scheduler takes its machine back.
+
+SIGTERM (preemption) and SIGUSR1 (Slurm's warning: sbatch --signal) end a run with exit code 75, Ctrl-C with 130. Training saves
+a checkpoint at the end of the step that runs; every other stage stops at once, as it is cheap to begin anew.
+"""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+from runtime.faults import Interrupted, Preempted
+
+if TYPE_CHECKING:
+    from runtime.together import Together
+
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
+
+
+def listen() -> None:
+    """From here on a preemption raises Preempted in the main thread. One that came before, and was held back, comes now."""
+    for number in PREEMPTION:
+        signal.signal(number, _preempted)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PREEMPTION)
+
+
+def _preempted(_number: int, _frame: object) -> NoReturn:
+    raise Preempted
 
 
 class StopFlag:
-    """Set by the first Ctrl-C; a second one ends the process at once."""
+    """`requested`: the signal that came, 0 as long as none did. `agreed`: the one that all processes stop for, after a step."""
 
-    requested = False
+    requested = 0
+    agreed = 0
+
+    def agree(self, together: Together) -> bool:
+        """Whether any process was asked to stop; all of them ask at the same place. SIGTERM outranks Ctrl-C."""
+        self.agreed = together.highest(self.requested)
+        return bool(self.agreed)
+
+    def carry_out(self) -> None:
+        """Raises Interrupted or Preempted if training has stopped for a request."""
+        if self.agreed == signal.SIGINT:
+            raise Interrupted
+        if self.agreed:
+            raise Preempted
 
 
 @contextmanager
-def stop_on_interrupt(world_size: int) -> Iterator[StopFlag]:
-    """Within this, Ctrl-C asks training to stop after the step that runs. Several processes could disagree on which step
-    that is: they stop at once, and go on from their last checkpoint."""
+def stop_on_request() -> Iterator[StopFlag]:
+    """Within this, Ctrl-C or a preemption asks training to stop after the step that runs; a second Ctrl-C ends the process at once."""
     stop = StopFlag()
-    if world_size > 1:
-        yield stop
-        return
 
-    def request(_signal: int, _frame: object) -> None:
-        if stop.requested:
+    def request(number: int, _frame: object) -> None:
+        if stop.requested == number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.requested = True
+        stop.requested = max(stop.requested, number)
 
-    before = signal.signal(signal.SIGINT, request)
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, *PREEMPTION)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -19,14 +19,16 @@ from runtime.config import Config
 from runtime.console import training_bar
 from runtime.data.dataset import collate, load_rows
 from runtime.early_stopping import EarlyStopping, is_over
-from runtime.faults import Interrupted
 from runtime.generate import Generator
 from runtime.guard import Guard
+from runtime.in_step import InStep
 from runtime.metrics import previous_metrics, previous_validation
 from runtime.model import load_config, load_model, load_tokenizer
 from runtime.previews import Previews
-from runtime.stopping import stop_on_interrupt
+from runtime.rank import beating
+from runtime.stopping import stop_on_request
 from runtime.text_format import row_format
+from runtime.together import Together
 from runtime.trackers import Trackers
 from runtime.trainable import autocasts, prepared, weights_dtype
 from runtime.trainer import SpanTrainer
@@ -38,7 +40,7 @@ FINAL = "final"
 def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, Any]:
     """Trains in `out`, from the newest whole checkpoint there if any; leaves the adapter, or the whole model, in `out/final`.
 
-    Returns figures for the manifest. Raises Interrupted on Ctrl-C, with a checkpoint written.
+    Returns figures for the manifest. Raises Interrupted on Ctrl-C, Preempted on SIGTERM and SIGUSR1, with a checkpoint written.
     """
     rows, held_out = load_rows(folder / "data")
     arguments = training_arguments(config.train, config, out, build, validates=len(held_out) > 0)
@@ -55,10 +57,12 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=attention.name in FLASH)
     if is_main:
         console.say("train", f"attention {attention.name}: {attention.why}")
-    resume = _goes_on_from(out, is_main=is_main)
+    together = Together(config.distributed.ddp_timeout)
+    resume = _goes_on_from(out, together, is_main=is_main)
     before = previous_metrics(out, resume)
     assert config.train.total_steps is not None, "the data stage's figures settle it"
-    with training_bar(config.train.total_steps, shown=is_main) as bar, stop_on_interrupt(arguments.world_size) as stop:
+    beats = beating(arguments.process_index)
+    with training_bar(config.train.total_steps, shown=is_main) as bar, stop_on_request() as stop, beats as pulse:
         trainer = SpanTrainer(
             model=model,
             args=arguments,
@@ -68,6 +72,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             callbacks=[],
             by_length=config.train.group_by_length,
             keep=config.train.save_total_limit,
+            wait=together.wait,
         )
         validation = previous_validation(out, resume)
         stopping = config.train.early_stopping
@@ -83,12 +88,12 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         if is_main and config.train.report_to:
             trackers.prepare(config.train.report_to, folder, out, resumed=resume is not None)
             trainer.add_callback(Trackers(config.train.report_to, bar))
+        trainer.add_callback(InStep(together, stop, pulse))
         # under autocast peft's own casts of every input to float32 and back cost an eighth of a step, and memory
         is_adapter = isinstance(model, PeftModel)
         with disable_input_dtype_casting(model, active=autocasts(config)) if is_adapter else contextlib.nullcontext():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if stop.requested:
-        raise Interrupted
+    stop.carry_out()
     trainer.save_model(str(out / FINAL))
     if is_main:
         trainer.require_whole(out / FINAL)
@@ -101,7 +106,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     }
 
 
-def _goes_on_from(out: Path, *, is_main: bool) -> Path | None:
+def _goes_on_from(out: Path, together: Together, *, is_main: bool) -> Path | None:
     """The newest whole checkpoint. The first process looks for it, and tells the others: they would all read all of it."""
     found: list[str | None] = [None]
     if is_main:
@@ -111,5 +116,6 @@ def _goes_on_from(out: Path, *, is_main: bool) -> Path | None:
             tell(f"goes on from {resume.name}")
             checkpoints.remove_newer(out, resume)
             found = [resume.name]
+    together.wait()
     (name,) = broadcast_object_list(found)
     return out / name if name else None

@@ -1,4 +1,4 @@
-"""What is looked after while training runs: bar, progress, metrics, previews, and the wish to stop."""
+"""What is looked after while training runs: bar, progress, metrics, previews."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Watch(TrainerCallback):
-    """Bar, progress, metrics, previews and the stop flag. Every process has one; the first shows and writes."""
+    """Bar, progress, metrics and previews. Every process has one; the first shows and writes."""
 
     def __init__(
         self,
@@ -51,10 +51,6 @@ class Watch(TrainerCallback):
         self.tell(at_once=True, step=state.global_step, total=state.max_steps)
         self.pace.passed(state.global_step, time.monotonic())
         self.step_started = time.monotonic()
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.stop.requested:
-            control.should_save = control.should_training_stop = True
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs and "eval_loss" in logs:
@@ -113,7 +109,7 @@ class Watch(TrainerCallback):
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The last answers are those of the model that is kept: after training, also where it ended early."""
         self.tell(at_once=True, step=state.global_step, eta_s=None)
-        if not self.stop.requested:
+        if not self.stop.agreed:
             self.previews.show(state.global_step)
 
     def summary(self, rows: int) -> dict[str, Any]:

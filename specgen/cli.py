@@ -335,8 +335,9 @@ def run(
 ) -> None:
     """Compile a spec and carry it out; an interrupted run goes on. Takes a compiled folder, too."""
     from specgen import folder
-    from specgen.launch import become
+    from specgen.launch import become, stop_when_preempted
 
+    stop_when_preempted()
     talk = f"specgen chat {spec}" + (f" --profile {profile}" if profile else "")
     if folder.is_compiled(spec):
         if profile or settings or output or unlocked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import NoReturn
 
 from specgen.diagnostics import Diagnostic, SpecError
 
+PREEMPTED = 75
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
 TCMALLOC = ("/usr/lib/*/libtcmalloc_minimal.so.4", "/usr/lib/*/libtcmalloc.so.4", "/usr/lib64/libtcmalloc_minimal.so.4")
 
 
@@ -20,7 +23,19 @@ def become(module: str, arguments: list[str]) -> NoReturn:
     require_torch()
     sys.stdout.flush()
     sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, PREEMPTION)  # one that comes now waits until the other can tell
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment())
+
+
+def stop_when_preempted() -> None:
+    """From here on a scheduler's signal ends this process with the exit code that says: the same command goes on."""
+    for number in PREEMPTION:
+        signal.signal(number, _preempted)
+
+
+def _preempted(_number: int, _frame: object) -> NoReturn:
+    sys.stderr.write("preempted; the same command goes on\n")
+    raise SystemExit(PREEMPTED)
 
 
 def start(module: str, arguments: list[str]) -> int:
