@@ -58,7 +58,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/ready
-	$(PIP) -c constraints.txt -e '.[train,qlora,dedup,sweep,dev]'
+	$(PIP) -c constraints.txt -e '.[train,qlora,optimizers,dedup,sweep,dev]'
 	touch $@
 
 # a machine without npm skips the tests that need these, and they say so

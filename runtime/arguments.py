@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from transformers import TrainingArguments
 
 from runtime.config import Config, TrainConfig
 from runtime.faults import WRONG, RunFault
-from runtime.model import pick_device, require_bitsandbytes
+from runtime.model import pick_device
+from runtime.optimizers import optim_args_text, require_optimizer
 from runtime.trackers import PROJECT
 
 
 def training_arguments(train: TrainConfig, config: Config, out: Path, build: Path, *, validates: bool) -> TrainingArguments:
     """The config in transformers' terms. Also starts the process group, and DeepSpeed's hooks for ZeRO-3."""
     on_gpu = pick_device(config.hardware.device, setting="hardware.device").type == "cuda"
-    if "8bit" in train.optimizer or "paged" in train.optimizer:
-        require_bitsandbytes(f"train.optimizer: {train.optimizer}")
+    require_optimizer(train.optimizer, on_gpu=on_gpu)
+    if train.use_liger_kernel:
+        _require_liger(on_gpu=on_gpu)
     if config.model.dtype == "float16" and not on_gpu:
         raise RunFault("SG432", "float16 trains only on a GPU", "write model.dtype: bfloat16 or float32", exit_code=WRONG)
+    if train.schedule == "reduce_lr_on_plateau" and not validates:
+        message = "train.schedule is reduce_lr_on_plateau, and no rows are held out whose loss could tell"
+        raise RunFault("SG613", message, "give data.validation more rows", exit_code=WRONG)
     return TrainingArguments(
         output_dir=str(out),
         max_steps=train.total_steps,
@@ -26,15 +32,22 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         per_device_eval_batch_size=train.micro_batch_size,
         gradient_accumulation_steps=train.gradient_accumulation_steps,
         learning_rate=train.learning_rate,
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(train.schedule, train.schedule),
+        lr_scheduler_type=train.schedule,
+        lr_scheduler_kwargs=dict(train.lr_scheduler_kwargs),
         warmup_steps=train.warmup_steps,
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         gradient_checkpointing=train.gradient_checkpointing,
         seed=train.seed,
         optim=train.optimizer,
+        optim_args=optim_args_text(train.optim_args),
+        optim_target_modules=list(train.optim_target_modules) or None,
         adam_beta1=train.adam_beta1,
         adam_beta2=train.adam_beta2,
+        adam_epsilon=train.adam_epsilon,
+        neftune_noise_alpha=train.neftune_noise_alpha,
+        torch_compile=train.torch_compile,
+        use_liger_kernel=train.use_liger_kernel,
         bf16=config.model.dtype == "bfloat16",
         fp16=config.model.dtype == "float16",
         use_cpu=not on_gpu,
@@ -54,3 +67,11 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         ddp_find_unused_parameters=False,
         deepspeed=str(build / "deepspeed.json") if config.distributed.zero_stage else None,
     )
+
+
+def _require_liger(*, on_gpu: bool) -> None:
+    if not on_gpu:
+        raise RunFault("SG437", "train.use_liger_kernel needs a GPU", "write use_liger_kernel: false", exit_code=WRONG)
+    if importlib.util.find_spec("liger_kernel") is None:
+        message = "train.use_liger_kernel needs the package liger_kernel, which is not installed"
+        raise RunFault("SG437", message, "pip install liger-kernel", exit_code=WRONG)

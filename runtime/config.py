@@ -21,7 +21,19 @@ Format = Literal[
     "crime_kg_assitan", "default", "law_reference", "medical", "moss", "msagent_react", "oasst1", "openorca", "pretrain", "sql",
     "stack_exchange", "tiny_codes", "wizardlm",
 ]  # fmt: skip
-Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor", "sgd"]
+Optimizer = Literal[
+    "adamw_torch", "adamw_torch_fused", "adamw_torch_xla", "adamw_torch_npu_fused", "adafactor", "adamw_anyprecision",
+    "adamw_torch_4bit", "adamw_torch_8bit", "ademamix", "sgd", "adagrad", "adamw_bnb_8bit", "adamw_8bit", "ademamix_8bit",
+    "lion_8bit", "lion_32bit", "paged_adamw_32bit", "paged_adamw_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit",
+    "paged_lion_32bit", "paged_lion_8bit", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "galore_adamw",
+    "galore_adamw_8bit", "galore_adafactor", "galore_adamw_layerwise", "galore_adamw_8bit_layerwise", "galore_adafactor_layerwise",
+    "lomo", "adalomo", "grokadamw", "schedule_free_radam", "schedule_free_adamw", "schedule_free_sgd", "apollo_adamw",
+    "apollo_adamw_layerwise", "stable_adamw",
+]  # fmt: skip
+Schedule = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+    "reduce_lr_on_plateau", "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay",
+]  # fmt: skip
 InitLoraWeights = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4", "pissa_niter_16", "loftq"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]
 Scalar = str | int | float | bool
@@ -359,7 +371,7 @@ class TrainConfig:
     steps_per_epoch: int | None
     total_steps: int | None
     learning_rate: float
-    schedule: Literal["cosine", "linear", "constant"]
+    schedule: Schedule
     warmup_steps: int | None
     warmup_ratio: float | None
     lr_scheduler_kwargs: dict[str, Any]

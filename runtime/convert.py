@@ -13,7 +13,9 @@ from runtime.card import base_name, model_card
 from runtime.config import Config
 from runtime.faults import RunFault
 from runtime.full import convert_full
+from runtime.initial import TAKEN, read_taken, takes_from_base
 from runtime.model import torch_dtype
+from runtime.restored import against_base
 from runtime.train import FINAL
 
 
@@ -23,12 +25,14 @@ def convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     if config.adapter is None:
         return convert_full(config, trained, out)
     dtype = torch_dtype(config.export.adapter.dtype)
-    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in read_adapter(trained).items()}
+    whole, settings = read_adapter(trained), LoraConfig.from_pretrained(str(trained))
+    if takes_from_base(config.adapter):
+        whole = against_base(whole, settings, read_taken(folder / "train" / TAKEN))
+    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in whole.items()}
     for name, tensor in tensors.items():
         if not tensor.isfinite().all() or tensor.numel() == 0:
             hint = "write export.adapter.dtype: float32" if tensor.numel() else None
             raise RunFault("SG443", f"{name} is empty or not finite in {config.export.adapter.dtype}", hint)
-    settings = LoraConfig.from_pretrained(str(trained))
     settings.base_model_name_or_path = base_name(config.model.base)
     write_adapter(tensors, settings, out, max_shard_size=config.export.adapter.max_shard_size)
     (out / "README.md").write_text(model_card(config, folder, merged=False), encoding="utf-8")

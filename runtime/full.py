@@ -9,13 +9,11 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
@@ -26,22 +24,20 @@ from runtime.faults import RunFault
 from runtime.generate import generation_config
 from runtime.model import load_tokenizer, pick_device, torch_dtype
 from runtime.proof import farthest, limit, logits, probe_ids, require_equal
+from runtime.shards import INDEX, files_of, shapes, tensors
 from runtime.text_format import row_format
 from runtime.tokenizer import save_tokenizer
-
-WEIGHTS = "model.safetensors"
-INDEX = WEIGHTS + ".index.json"
 
 
 def convert_full(config: Config, trained: Path, out: Path) -> dict[str, Any]:
     """Writes the trained model's weights and settings; returns figures. Raises RunFault for weights that are not finite."""
     export = config.export.merged
-    where = _files(trained)
+    where = files_of(trained, "the trained weights")
     dtype = torch_dtype(export.dtype)
-    planned = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in _shapes(where)}
+    planned = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes(where)}
     split = split_torch_state_dict_into_shards(planned, max_shard_size=export.max_shard_size)
     for file, names in split.filename_to_tensors.items():
-        shard = {name: _finite(name, tensor.to(dtype), export.dtype) for name, tensor in _tensors(where, names)}
+        shard = {name: _finite(name, tensor.to(dtype), export.dtype) for name, tensor in tensors(where, names)}
         save_file(shard, out / file, metadata={"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -92,30 +88,6 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
         f"{dtype} · {console.size(number)} · equal to the trained weights within {difference:.2g} ({dtype} rounding: at most {most:.2g})",
     )
     return {"dtype": dtype, "bytes": number, "distance": difference, "limit": most, "device": str(device)}
-
-
-def _files(trained: Path) -> dict[str, Path]:
-    """Tensor name → the file that holds it. Raises RunFault where the trained weights cannot be read."""
-    try:
-        if (trained / INDEX).exists():
-            weight_map: dict[str, str] = json.loads((trained / INDEX).read_text())["weight_map"]
-            return {name: trained / file for name, file in weight_map.items()}
-        with safe_open(trained / WEIGHTS, framework="pt") as stream:
-            return dict.fromkeys(stream.keys(), trained / WEIGHTS)
-    except (OSError, ValueError) as error:
-        raise RunFault("SG441", f"the trained weights in {trained} cannot be read: {error}") from None
-
-
-def _shapes(where: dict[str, Path]) -> Iterator[tuple[str, list[int]]]:
-    for name, file in where.items():
-        with safe_open(file, framework="pt") as stream:
-            yield name, stream.get_slice(name).get_shape()
-
-
-def _tensors(where: dict[str, Path], names: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    for name in names:
-        with safe_open(where[name], framework="pt") as stream:
-            yield name, stream.get_tensor(name)
 
 
 def _finite(name: str, tensor: torch.Tensor, dtype: str) -> torch.Tensor:

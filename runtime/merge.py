@@ -16,7 +16,8 @@ from runtime.card import model_card
 from runtime.config import Config
 from runtime.full import merge_full
 from runtime.generate import generation_config
-from runtime.model import load_model, load_tokenizer, pick_device, torch_dtype
+from runtime.initial import TAKEN, Taken, read_taken, take_out, weights_of
+from runtime.model import folder_of, load_model, load_tokenizer, pick_device, torch_dtype
 from runtime.proof import farthest, limit, logits, probe_ids, require_equal
 from runtime.text_format import RowFormat, row_format
 from runtime.tokenizer import save_tokenizer
@@ -34,6 +35,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
 
     base = load_model(config.model, device=device)
     if config.model.quantization is not None:
+        take_from(base, read_taken(folder / "train" / TAKEN), config)
         base = base.dequantize()  # merged into what was trained on, not into the weights before quantization
     model = attach(base.to(dtype), folder / "convert").eval()
     probes = [torch.tensor([ids], device=device) for ids in probe_ids(config, form)]
@@ -54,6 +56,14 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     require_equal(difference, rounding, of="merged model differs from base + adapter", hint=hint)
     console.say("merge", merge_line(figures))
     return figures
+
+
+def take_from(base: PreTrainedModel, taken: Taken, config: Config) -> None:
+    """Quantizes these modules as training did: LoftQ's later rounds quantize what the earlier ones leave."""
+    weights = weights_of(folder_of(config.model.base)) if taken else None
+    for name, both in taken.items():
+        assert weights is not None
+        take_out(base.get_submodule(name), weights(f"{name}.weight"), *both)
 
 
 def merge_line(figures: dict[str, Any]) -> str:

@@ -154,8 +154,17 @@ def load_model(model: ModelConfig, *, device: torch.device, attention: str | Non
         modules = [name for name, _ in loaded.named_modules()]
         message = "skip_modules names {name}, which matches 0 modules of the base model"
         require_modules("SG247", message, modules, model.quantization.skip_modules)
+        _keep_packing(loaded)
     loaded.requires_grad_(False)
     return loaded if options else loaded.to(device)
+
+
+def _keep_packing(model: PreTrainedModel) -> None:
+    """At the first evaluation on a CPU bitsandbytes (0.50) packs 4-bit weights anew for its fast kernels; who expands them after
+    that finds other numbers: DoRA in every step, and the checks of LoftQ."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def quantization_settings(model: ModelConfig) -> Any:

@@ -22,8 +22,10 @@ from runtime.early_stopping import EarlyStopping, is_over
 from runtime.generate import Generator
 from runtime.guard import Guard
 from runtime.in_step import InStep
+from runtime.initial import TAKEN
 from runtime.metrics import previous_metrics, previous_validation
 from runtime.model import load_config, load_model, load_tokenizer
+from runtime.optimizers import require_resumable, trainer_options
 from runtime.previews import Previews
 from runtime.rank import beating
 from runtime.stopping import stop_on_request
@@ -52,13 +54,15 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     tokenizer = load_tokenizer(config.model, config.template)
     attention = attention_for(config.model, load_config(config.model), longest=rows.longest, device=arguments.device)
     base = load_model(config.model, device=arguments.device, attention=attention.name, dtype=weights_dtype(config))
-    model = prepared(config, base)
+    model = prepared(config, base, out / TAKEN)
     form = row_format(tokenizer, config, system=config.chat.system)
     collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=attention.name in FLASH)
     if is_main:
         console.say("train", f"attention {attention.name}: {attention.why}")
     together = Together(config.distributed.ddp_timeout)
     resume = _goes_on_from(out, together, is_main=is_main)
+    if resume:
+        require_resumable(config.train.optimizer, resume.name)
     before = previous_metrics(out, resume)
     assert config.train.total_steps is not None, "the data stage's figures settle it"
     beats = beating(arguments.process_index)
@@ -71,6 +75,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             data_collator=collator,
             callbacks=[],
             by_length=config.train.group_by_length,
+            **trainer_options(config, arguments),
             keep=config.train.save_total_limit,
             wait=together.wait,
         )

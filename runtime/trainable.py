@@ -1,14 +1,19 @@
-"""What is trained of the base model: a LoRA adapter beside its frozen weights, or all of them."""
+"""What is trained of the base model: a LoRA adapter beside its frozen weights, or all of them, or some."""
 
 from __future__ import annotations
 
+import itertools
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 
 from runtime.config import Config, LoraAdapter
-from runtime.model import require_modules
+from runtime.faults import WRONG, RunFault
+from runtime.initial import ADAPTER, initialise, peft_name, weights_of
+from runtime.model import folder_of, require_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,35 +30,88 @@ def weights_dtype(config: Config) -> str:
     return "float32" if config.adapter is None and not config.distributed.zero_stage else config.model.dtype
 
 
-def prepared(config: Config, model: PreTrainedModel) -> PreTrainedModel | PeftModel:
-    """The base model, whose weights are frozen, made ready to be trained. Raises RunFault where a name matches no module."""
+def prepared(config: Config, model: PreTrainedModel, taken: Path | None = None) -> PreTrainedModel | PeftModel:
+    """The base model, whose weights are frozen, made ready to be trained. Raises RunFault where a name matches no module.
+
+    `taken` is the file that tells what the adapter's initial weights took out of the base, or will tell it. Without one an
+    adapter begins as no change, whatever the config says: its shapes are the same.
+    """
     torch.manual_seed(config.train.seed)
     if config.adapter is None:
+        return _unfrozen(config, model)
+    adapted = _adapted(config, config.adapter, model, initial=taken is not None)
+    if taken is not None and config.adapter.init_lora_weights not in ("default", "gaussian", "orthogonal"):
+        initialise(adapted, config.adapter, weights_of(folder_of(config.model.base)), taken)
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # peft leaves copies of whole modules in the base's 16 bits
+    return adapted
+
+
+def _unfrozen(config: Config, model: PreTrainedModel) -> PreTrainedModel:
+    """The model with what is trained of it unfrozen: all, or what trainable_modules names."""
+    wanted = config.train.trainable_modules
+    if not wanted:
         return model.requires_grad_(True)
-    return _adapted(config, config.adapter, model)
+    parameters = list(model.named_parameters(remove_duplicate=False))  # an output layer that is the embedding has its name, too
+    for name in wanted:
+        if not any(is_named(name, parameter) for parameter, _ in parameters):
+            raise RunFault("SG607", f"trainable_modules names {name}, which matches 0 modules of the base model", exit_code=WRONG)
+    for parameter, tensor in parameters:
+        if any(is_named(name, parameter) for name in wanted):
+            tensor.requires_grad = True
+    if config.train.gradient_checkpointing:
+        model.enable_input_require_grads()
+    return model
 
 
-def _adapted(config: Config, lora: LoraAdapter, model: PreTrainedModel) -> PeftModel:
+def is_named(pattern: str, parameter: str) -> bool:
+    """Whether a parameter, or a module that it is in, has that name, or one that ends in a dot and it; '*', '?' and '[0-9]' as in
+    a shell."""
+    paths = itertools.accumulate(parameter.split("."), "{}.{}".format)
+    return any(fnmatchcase(path, pattern) or fnmatchcase(path, f"*.{pattern}") for path in paths)
+
+
+def _adapted(config: Config, lora: LoraAdapter, model: PreTrainedModel, *, initial: bool) -> PeftModel:
     names = [name for name, _ in model.named_modules()]
     targets = () if isinstance(lora.targets, str) else lora.targets
     require_modules("SG241", "the target {name} matches 0 modules of the base model", names, targets)
     require_modules("SG244", "modules_to_save names {name}, which matches 0 modules of the base model", names, lora.modules_to_save)
+    require_modules("SG604", "exclude_modules names {name}, which matches 0 modules of the base model", names, lora.exclude_modules)
     if config.model.quantization is not None:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=config.train.gradient_checkpointing)
     elif config.train.gradient_checkpointing:
         model.enable_input_require_grads()
-    settings = LoraConfig(
+    adapted = get_peft_model(model, lora_settings(lora, model, initial=initial))
+    adapted.peft_config[ADAPTER].init_lora_weights = True  # or who loads the folder takes it out of the base once more
+    return adapted
+
+
+def lora_settings(lora: LoraAdapter, model: PreTrainedModel, *, initial: bool) -> LoraConfig:
+    """The adapter in peft's terms."""
+    return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(targets) or lora.targets,
+        target_modules=_targets(lora, model),
+        exclude_modules=list(lora.exclude_modules) or None,
+        layers_to_transform=list(lora.layers_to_transform) if lora.layers_to_transform is not None else None,
+        rank_pattern=dict(lora.rank_pattern),
+        alpha_pattern=dict(lora.alpha_pattern),
+        init_lora_weights=peft_name(lora) if initial else True,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         modules_to_save=list(lora.modules_to_save) or None,
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(model, settings)
-    for parameter in adapted.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # peft leaves copies of whole modules in the base's 16 bits
-    return adapted
+
+
+def _targets(lora: LoraAdapter, model: PreTrainedModel) -> list[str] | str:
+    """peft's target_modules: with layers_to_transform it takes no all-linear, so the linear layers are named."""
+    if not isinstance(lora.targets, str):
+        return list(lora.targets)
+    if lora.layers_to_transform is None:
+        return lora.targets
+    output = model.get_output_embeddings()
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not output]
+    return sorted({name.rpartition(".")[2] for name in linear})

@@ -25,7 +25,7 @@ Files = dict[str, str]
 def render(plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> Files:
     """The compiled folder: file name → text. The same plan and facts give the same text everywhere."""
     names = ["config.yaml", *(["deepspeed.json"] if plan.distributed.zero_stage else []), "launch.sh"]
-    trained = trainable_parameters(plan.adapter, facts.model) if facts.model else None
+    trained = trainable_parameters(plan, facts.model) if facts.model else None
     sizes_of_zero = {"bucket_size": bucket_size(trained), "swap_buffer": swap_buffer(plan, facts.model.tensors if facts.model else {})}
     files = {name: _template(name).render(plan=plan, **sizes_of_zero) for name in names}
     if plan.distributed.deepspeed and "deepspeed.json" in files:

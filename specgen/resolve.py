@@ -20,7 +20,7 @@ def resolve(tree: Node, facts: Facts) -> p.Plan:
         description=spec["description"],
         model=_model(spec["model"], facts),
         template=facts.template,
-        adapter=_adapter(spec["adapter"]),
+        adapter=adapter_plan(spec["adapter"]),
         data=_data(spec, facts),
         train=_train(tree, spec["train"], facts),
         distributed=_distributed(tree, spec["distributed"]),
@@ -57,7 +57,8 @@ def _skipped(modules: list[str], facts: Facts) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*modules, facts.output_layer]))
 
 
-def _adapter(adapter: dict[str, Any] | None) -> p.LoraAdapter | None:
+def adapter_plan(adapter: dict[str, Any] | None) -> p.LoraAdapter | None:
+    """The adapter of a complete spec, as it is there."""
     if adapter is None:
         return None
     lora = adapter["lora"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from specgen.schedules import warms_up
 from specgen.source import Node
 
 
@@ -52,7 +53,7 @@ def schedule(tree: Node, examples: int | None) -> Schedule:
     total = max_steps
     if epochs is not None and per_epoch is not None:
         total = math.ceil(epochs * per_epoch)
-    warmup = _optional(tree, "warmup_steps")
+    warmup = _optional(tree, "warmup_steps") if warms_up(tree) else 0
     if warmup is None and total is not None:
         ratio = tree.real("train", "warmup_ratio")
         warmup = min(math.ceil(ratio * total), total - 1 if ratio < 1 else total)  # a share leaves a step at the full rate

@@ -77,7 +77,7 @@ def _figures(plan: Plan, facts: Facts) -> Figures | None:
         return None
     base = facts.model.parameters
     modules = adapted_modules(plan.adapter, facts.model)
-    trainable = trainable_parameters(plan.adapter, facts.model)
+    trainable = trainable_parameters(plan, facts.model)
     return Figures(
         modules=len(modules),
         trainable=trainable,

@@ -1,31 +1,53 @@
-"""Which modules are adapted, and how many parameters are trained."""
+"""Which modules are adapted, with which rank, and how many parameters are trained."""
 
 from __future__ import annotations
 
 import math
+import re
 
 from specgen.facts.model import ModelFacts
-from specgen.plan import LoraAdapter
-from specgen.rules.adapter import matched
+from specgen.modules import is_named, layer_of, matched
+from specgen.plan import LoraAdapter, Plan
 
 
 def adapted_modules(adapter: LoraAdapter | None, model: ModelFacts) -> set[str]:
-    """The dotted names of the modules that get a LoRA update."""
+    """The dotted names of the modules that get a LoRA update, as peft chooses them."""
     if adapter is None:
         return set()
     if isinstance(adapter.targets, str):
-        return set(model.linear)
-    return {module for target in adapter.targets for module in matched(target, model.linear)}
+        found = set(model.linear)
+    else:
+        found = {module for target in adapter.targets for module in matched(target, model.linear)}
+    without = {module for name in (*adapter.exclude_modules, *adapter.modules_to_save) for module in matched(name, model.linear)}
+    layers, exact = adapter.layers_to_transform, set(adapter.targets if not isinstance(adapter.targets, str) else ())
+    return {module for module in found - without if layers is None or module in exact or layer_of(module) in layers}
 
 
-def trainable_parameters(adapter: LoraAdapter | None, model: ModelFacts) -> int:
+def rank_of(adapter: LoraAdapter, module: str) -> int:
+    """A module's own rank: the first entry of rank_pattern that matches the end of its name, a regular expression to peft."""
+    return next((rank for name, rank in adapter.rank_pattern.items() if re.match(rf"(.*\.)?({name})$", module)), adapter.r)
+
+
+def trainable_parameters(plan: Plan, model: ModelFacts) -> int:
     """Parameters that get a gradient."""
+    adapter = plan.adapter
     if adapter is None:
-        return model.parameters
-    shapes = [model.linear[module] for module in adapted_modules(adapter, model)]
-    lengths = sum(shape[1] for shape in shapes) if adapter.use_dora else 0  # DoRA: one length for each output
+        return sum(math.prod(shape) for shape in trained_tensors(plan.train.trainable_modules, model).values()) or model.parameters
+    modules = adapted_modules(adapter, model)
+    low_rank = sum(rank_of(adapter, module) * sum(model.linear[module]) for module in modules)
+    lengths = sum(model.linear[module][1] for module in modules) if adapter.use_dora else 0  # DoRA: one for each output
     whole = {module for name in adapter.modules_to_save for module in matched(name, model.modules)}
-    return adapter.r * sum(sum(shape) for shape in shapes) + lengths + sum(_parameters_of(module, model) for module in whole)
+    return low_rank + lengths + sum(_parameters_of(module, model) for module in whole)
+
+
+def trained_tensors(names: tuple[str, ...], model: ModelFacts) -> dict[str, tuple[int, ...]]:
+    """The shapes of the base's own tensors that these names of trainable_modules choose; all without names."""
+    tied = {"model.embed_tokens.weight": "lm_head.weight"} if model.tie_word_embeddings else {}
+    return {
+        tensor: shape
+        for tensor, shape in model.tensors.items()
+        if not names or any(is_named(name, tensor) or (tensor in tied and is_named(name, tied[tensor])) for name in names)
+    }
 
 
 def _parameters_of(module: str, model: ModelFacts) -> int:

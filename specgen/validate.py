@@ -24,6 +24,7 @@ MOST_FAULTS = 200
 MOST_UNKNOWN = 100  # keys of one mapping
 LONGEST_SHOWN = 70
 MOST_LISTED = 8
+MOST_VALUES = 30
 
 
 def validate(tree: Node) -> list[Diagnostic]:
@@ -121,7 +122,8 @@ def _type_hint(error: Any, node: Node, wanted: list[str]) -> str | None:
 def _not_allowed(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     allowed = [_short(value) for value in error.schema["enum"]]
     near = difflib.get_close_matches(str(node.value), allowed, n=1)
-    choice = f"the only value is {allowed[0]}" if len(allowed) == 1 else f"the values are {', '.join(allowed)}"
+    listed = f"the values are {', '.join(allowed)}" if len(allowed) <= MOST_VALUES else f"specgen explain {dotted(path)} lists the values"
+    choice = f"the only value is {allowed[0]}" if len(allowed) == 1 else listed
     ending = f"; did you mean {near[0]}?" if near else ""
     message = f"{dotted(path)} cannot be {_short(node.value if node.raw is None else node.raw)}; {choice}{ending}"
     yield Diagnostic(code="SG104", message=message, place=node.place)

@@ -135,7 +135,7 @@ FIGURES: dict[str, tuple[Figure, str]] = {
     "rows a forward pass": (lambda plan, _: plan.train.micro_batch_size, ""),
     "accumulation": (lambda plan, _: plan.train.gradient_accumulation_steps, "micro batches accumulated"),
     "processes": (lambda plan, _: plan.distributed.world_size, "processes"),
-    "trainable parameters": (lambda plan, facts: trainable_parameters(plan.adapter, facts.model) if facts.model else None, ""),
+    "trainable parameters": (lambda plan, facts: trainable_parameters(plan, facts.model) if facts.model else None, ""),
     "exported model": (_exported, ""),
     "memory a device": (_memory, ""),
 }

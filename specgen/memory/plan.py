@@ -149,7 +149,8 @@ def _expanded(plan: Plan, shape: Shape, step: Step) -> int:
 def disk_needed(plan: Plan, facts: ModelFacts) -> int:
     """Checkpoints while one more is written, the trained weights, both exports, and a .gguf file as a folder."""
     trained = state.trained(plan, facts)
-    checkpoint = 4 * trained + state.optimizer_state(plan, facts) + (4 * trained if plan.distributed.zero_stage else 0)
+    saved = trained if plan.adapter else facts.parameters  # frozen parts of a whole model are in a checkpoint, too
+    checkpoint = 4 * saved + state.optimizer_state(plan, facts) + (4 * trained if plan.distributed.zero_stage else 0)
     exports = BYTES[plan.export.merged.dtype] * facts.parameters + (BYTES[plan.export.adapter.dtype] * trained if plan.adapter else 0)
     cached = 4 * facts.parameters if facts.origin == "header" and plan.model.base.TAG != "hub" else 0
-    return (plan.train.save_total_limit + 1) * checkpoint + 4 * trained + exports + cached
+    return (plan.train.save_total_limit + 1) * checkpoint + 4 * saved + exports + cached

@@ -6,20 +6,15 @@ import math
 
 from specgen.facts.model import ModelFacts
 from specgen.memory.shape import Shape
+from specgen.modules import is_projected
+from specgen.optimizers import OPTIMIZERS, SCALES
 from specgen.plan import Int8Quantization, Nf4Quantization, Plan
 from specgen.sizes import BYTES
-from specgen.trainable import adapted_modules, trainable_parameters
+from specgen.trainable import adapted_modules, rank_of, trainable_parameters, trained_tensors
 
 BLOCK, OUTER_BLOCK = 64, 256  # bitsandbytes' nf4: values to a scale, and scales to a scale of their own
+DEFAULT_RANK = 128  # of GaLore and APOLLO in transformers
 TABLES = 4 * (16 + 256)  # bytes a module: the 16 values, and those of the scales
-STATE = {  # bytes a trained number
-    "adamw_torch": 8.0,
-    "adamw_torch_fused": 8.0,
-    "paged_adamw_32bit": 8.0,
-    "adamw_bnb_8bit": 2 + 8 / 256,  # and two scales to 256 values
-    "paged_adamw_8bit": 2 + 8 / 256,
-    "sgd": 0.0,
-}
 
 
 def weights(plan: Plan, shape: Shape) -> int:
@@ -52,23 +47,46 @@ def _skipped(names: tuple[str, ...], shape: Shape) -> int:
 
 def trained(plan: Plan, facts: ModelFacts) -> int:
     """Numbers that get a gradient."""
-    return trainable_parameters(plan.adapter, facts)
+    return trainable_parameters(plan, facts)
 
 
 def optimizer_state(plan: Plan, facts: ModelFacts) -> int:
     """The optimizer's state, on one device that holds all of it."""
-    return state_of(plan.train.optimizer, count=trained(plan, facts), sides=_sides(plan, facts))
+    name = plan.train.optimizer
+    if OPTIMIZERS[name].projects and plan.adapter is None:
+        return _projected(plan, facts)
+    return state_of(name, count=trained(plan, facts), sides=_sides(plan, facts))
 
 
 def state_of(optimizer: str, *, count: int, sides: int) -> int:
-    """An optimizer's bytes for so many numbers, in matrices of so many rows and columns together."""
-    return 4 * sides if optimizer == "adafactor" else round(STATE[optimizer] * count)
+    """An optimizer's bytes for so many numbers, in matrices of so many rows and columns together; what it keeps by matrix
+    (Adafactor, AdaLomo) is a row and a column in float32 of each."""
+    each = OPTIMIZERS[optimizer].state
+    return 4 * sides if each is None else round(each * count)
+
+
+def _projected(plan: Plan, facts: ModelFacts) -> int:
+    """GaLore and APOLLO keep Adam's state of a gradient of `rank` rows or columns, the shorter side's, and the projection; the
+    other weights have it whole. GaLore's Adafactor keeps a row and a column of the small gradient."""
+    name, targets = plan.train.optimizer, plan.train.optim_target_modules
+    each = 2 * (1 + SCALES) if "8bit" in name else 8
+    needed = 0.0
+    for tensor, shape in trained_tensors(plan.train.trainable_modules, facts).items():
+        module = tensor.removesuffix(".weight")
+        if len(shape) != 2 or "embed" in module or not any(is_projected(target, module) for target in targets):
+            needed += 4 * sum(shape) if "adafactor" in name else each * math.prod(shape)
+            continue
+        longer, shorter = max(shape), min(shape)
+        rank = int(plan.train.optim_args.get("rank", DEFAULT_RANK))
+        rank = rank if name.startswith("apollo") else min(rank, shorter)  # APOLLO's projection is random, and has that rank
+        needed += (4 * (longer + rank) if "adafactor" in name else each * rank * longer) + 4 * rank * shorter
+    return round(needed)
 
 
 def _sides(plan: Plan, facts: ModelFacts) -> int:
     """Rows and columns of all trained matrices together."""
     if plan.adapter is None:
-        return sum(sum(shape) for shape in facts.tensors.values())
+        return sum(sum(shape) for shape in trained_tensors(plan.train.trainable_modules, facts).values())
 
-    modules = adapted_modules(plan.adapter, facts)
-    return sum(sum(facts.linear[name]) + 2 * plan.adapter.r for name in modules)
+    adapter = plan.adapter
+    return sum(sum(facts.linear[name]) + 2 * rank_of(adapter, name) for name in adapted_modules(adapter, facts))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.modules import matched, near
 from specgen.source import Node
 from specgen.validate import place_of
 
@@ -24,7 +24,7 @@ def targets_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     for node in targets.items:
         name = str(node.value)
         if not matched(name, modules):
-            hint = _near(name, modules)
+            hint = near(name, modules)
             if name.rpartition(".")[2] in EMBEDDINGS:
                 hint = f"embeddings and the output layer are trained whole: modules_to_save: [{name}]"
             yield Diagnostic(code="SG241", message=f"the target {name} matches 0 modules of the base model", place=node.place, hint=hint)
@@ -62,7 +62,7 @@ def saved_modules_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
                 code="SG244",
                 message=f"modules_to_save names {node.value}, which matches 0 modules of the base model",
                 place=node.place,
-                hint=_near(str(node.value), facts.model.modules),
+                hint=near(str(node.value), facts.model.modules),
             )
         elif both := sorted(adapted.intersection(found)):
             yield Diagnostic(
@@ -104,7 +104,7 @@ def skipped_modules_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
                     code="SG247",
                     message=f"skip_modules names {node.value}, which matches 0 modules of the base model",
                     place=node.place,
-                    hint=_near(str(node.value), facts.model.modules),
+                    hint=near(str(node.value), facts.model.modules),
                 )
 
 
@@ -184,18 +184,6 @@ def a_gguf_base_is_not_quantized_twice(tree: Node, facts: Facts) -> Iterator[Dia
         )
 
 
-def matched(target: str, modules: Iterable[str]) -> list[str]:
-    """The modules that peft adapts for one target: of that name, or ending in a dot and it."""
-    return [module for module in modules if module == target or module.endswith(f".{target}")]
-
-
 def _layer(module: str) -> str | None:
     """The number of a module's layer."""
     return next((part for part in module.split(".") if part.isdigit()), None)
-
-
-def _near(name: str, modules: Iterable[str]) -> str:
-    leaves = sorted({module.rpartition(".")[2] for module in modules})
-    near = difflib.get_close_matches(name.rpartition(".")[2], leaves, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    return f"{hint}its modules are {', '.join(leaves)}"

@@ -158,24 +158,6 @@ def learning_rate_is_usual(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     )
 
 
-def betas_belong_to_adam(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """Settings that the chosen optimizer does not read."""
-    optimizer = tree.text("train", "optimizer")
-    if "adam" in optimizer:
-        return
-    for key in ("adam_beta1", "adam_beta2"):
-        node = tree.children["train"].children[key]
-        if node.place:
-            chosen = tree.children["train"].children["optimizer"].place
-            yield Diagnostic(
-                code="SG258",
-                message=f"train.{key} is given, and the optimizer {optimizer} does not read it",
-                place=node.key,
-                related=((chosen, "train.optimizer is set here"),) if chosen else (),
-                hint=f"leave {key} out, or write optimizer: adamw_torch",
-            )
-
-
 def warmup_is_no_large_part(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A ratio above a third was meant as a percentage, or as steps."""
     ratio = tree.children["train"].children["warmup_ratio"]

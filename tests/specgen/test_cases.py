@@ -128,7 +128,14 @@ def test_o16_words_of_yaml_1_1_stay_texts(text, compiled_with):
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"), [("train.schedule=on", "SG104: train.schedule cannot be on; the values are cosine, linear, constant")]
+    ("setting", "message"),
+    [
+        (
+            "train.schedule=on",
+            "SG104: train.schedule cannot be on; the values are linear, cosine, cosine_with_restarts, polynomial, constant, ",
+        ),
+        ("train.optimizer=on", "SG104: train.optimizer cannot be on; specgen explain train.optimizer lists the values"),
+    ],
 )
 def test_o16_a_switch_where_a_name_is_wanted_lists_the_names(setting, message, faults_of):
     (fault,) = faults_of(setting)
