@@ -16,6 +16,7 @@ from runtime.stopping import listen
 
 if TYPE_CHECKING:
     from runtime.config import Config
+    from runtime.resume import Change
 
 STAGES = ("data", "train", "convert", "merge", "smoke", "report")
 
@@ -30,6 +31,9 @@ def main() -> int:
     parser.add_argument(
         "--reuse", action="store_true", help="take stages that another run in the same folder has done, where they are the same"
     )
+    changed = parser.add_mutually_exclusive_group()
+    changed.add_argument("--accept-change", action="store_true", help="an unfinished run goes on with what has changed, where that is safe")
+    changed.add_argument("--begin-anew", action="store_true", help="set an unfinished run aside and train from the start")
     parser.add_argument("--talk", default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     quiet()
@@ -60,15 +64,19 @@ def carry_out(arguments: argparse.Namespace) -> int:
     from runtime import pipeline
 
     rank = os.environ.get("RANK")
+    change: Change = "accept" if arguments.accept_change else "anew" if arguments.begin_anew else "refuse"
     config = configs.load(arguments.build)
     if arguments.stage == ["data"]:
         without_torch(config)
     if rank is None:
         talk = arguments.talk or f"specgen chat {arguments.build}"
         stages = tuple(arguments.stage)
-        return pipeline.run(config, build=arguments.build, runs_dir=arguments.runs_dir, only=stages, talk=talk, reuse=arguments.reuse)
-    part = pipeline.train_first_rank if rank == "0" else pipeline.train_rank
-    part(config, build=arguments.build, runs_dir=arguments.runs_dir)
+        places = {"build": arguments.build, "runs_dir": arguments.runs_dir}
+        return pipeline.run(config, **places, only=stages, talk=talk, reuse=arguments.reuse, change=change)
+    if rank == "0":
+        pipeline.train_first_rank(config, build=arguments.build, runs_dir=arguments.runs_dir, change=change)
+    else:
+        pipeline.train_rank(config, build=arguments.build, runs_dir=arguments.runs_dir)
     return 0
 
 

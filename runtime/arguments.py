@@ -51,7 +51,11 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         bf16=config.model.dtype == "bfloat16",
         fp16=config.model.dtype == "float16",
         use_cpu=not on_gpu,
-        eval_strategy="epoch" if validates else "no",
+        eval_strategy="steps" if validates else "no",  # before the checkpoint of the same step, which then knows the loss
+        eval_steps=train.eval_steps or train.steps_per_epoch,
+        metric_for_best_model="loss" if validates else None,
+        greater_is_better=False if validates else None,
+        restore_callback_states_from_checkpoint=True,
         prediction_loss_only=True,
         save_strategy="steps",
         save_steps=train.save_steps,

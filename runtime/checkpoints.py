@@ -17,12 +17,14 @@ from pathlib import Path
 
 from runtime import console
 from runtime.faults import RunFault
+from runtime.files import linked
 from runtime.stages import write_json
 
 SEAL = "sealed.json"
 ASIDE = "checkpoint.partial"  # where one is written
 GOING = ".removing"  # the end of the name of one that is being removed
 THREADS = 8  # files hashed and flushed at once; a GB takes about a second
+OF_TRAINING = (SEAL, "contract.json", "trainer_state.json")  # the JSON files that are no part of a model
 SLOW_S = 10.0  # after so long, a line says what is being waited for
 
 
@@ -64,6 +66,21 @@ def prune(folder: Path, keep: int, best: int | None = None) -> None:
     for checkpoint in sealed:
         if checkpoint not in staying:
             _remove(checkpoint)
+
+
+def take_weights(checkpoint: Path, out: Path) -> None:
+    """Puts the model of a checkpoint, without what only training needs, into the folder `out`, made anew.
+
+    Raises RunFault where the checkpoint is not as it was written.
+    """
+    if problem := problem_of(checkpoint) if checkpoint.exists() else "it is not there":
+        message = f"the result is to be {checkpoint.name}, which had the lowest validation loss; {problem}"
+        raise RunFault("SG449", message, "bring it back; or write train.load_best_model_at_end: false, and the last weights are the result")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    for file in (*checkpoint.glob("*.safetensors"), *checkpoint.glob("*.json")):
+        if file.name not in OF_TRAINING:
+            linked(file, out / file.name)
 
 
 def clean(folder: Path, tell: Callable[[str], None]) -> None:

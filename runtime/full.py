@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from runtime import console
 from runtime.card import model_card
 from runtime.config import Config
 from runtime.faults import RunFault
+from runtime.files import linked
 from runtime.generate import generation_config
 from runtime.model import load_tokenizer, pick_device, torch_dtype
 from runtime.proof import farthest, limit, logits, probe_ids, require_equal
@@ -58,7 +57,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     tokenizer = load_tokenizer(config.model, config.template)
     form = row_format(tokenizer, config, system=config.chat.system)
     for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
-        _link(folder / "convert" / file, out / file)
+        linked(folder / "convert" / file, out / file)
     save_tokenizer(tokenizer, out)
     (out / "README.md").write_text(model_card(config, folder, merged=True), encoding="utf-8")
 
@@ -94,11 +93,3 @@ def _finite(name: str, tensor: torch.Tensor, dtype: str) -> torch.Tensor:
     if not tensor.isfinite().all():
         raise RunFault("SG443", f"{name} is empty or not finite in {dtype}", "write export.merged.dtype: float32")
     return tensor.contiguous()
-
-
-def _link(file: Path, target: Path) -> None:
-    """The file in a second place, without a second copy where the disk can."""
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)

@@ -10,16 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runtime import checkpoints, console, gguf, progress
-from runtime.config import Config, TrainConfig, read_tree
+from runtime import checkpoints, console, gguf, progress, resume
+from runtime.config import Config, read_tree
+from runtime.contract import contract_of, what_changes_weights
 from runtime.faults import FAILED, WRONG, Preempted, RunFault
 from runtime.meeting import Meeting, meeting
 from runtime.model import begin_conversion, folder_of, identity
 from runtime.nodes import Leader, Member, introduction
 from runtime.packages import require_trackers
 from runtime.processes import require_processes, train_in_processes
+from runtime.resume import Change
 from runtime.schedule import settled, without_counts
-from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, prepare_partial, read_stage, write_json
+from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, read_stage, write_json
 
 TOKENIZER = ("transformers", "tokenizers")
 MODEL = ("torch", "transformers", "peft")
@@ -59,13 +61,9 @@ def _train_part(config: Config) -> object:
     return {
         "model": config.model,
         "adapter": config.adapter,
-        "train": _what_changes_weights(config.train),
-        "distributed": config.distributed,
+        "train": what_changes_weights(config.train),
+        "distributed": replace(config.distributed, nvme_path=None, ddp_timeout=0),
     }
-
-
-def _what_changes_weights(train: TrainConfig) -> TrainConfig:
-    return replace(train, preview=None, save_steps=0, save_total_limit=0, report_to=())
 
 
 def _convert_part(config: Config) -> object:
@@ -116,10 +114,13 @@ def _report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     return report(config, folder, out)
 
 
-def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], talk: str, reuse: bool = False) -> int:
+def run(
+    config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], talk: str, reuse: bool = False, change: Change = "refuse"
+) -> int:
     """Carries out the stages that are not up to date; returns the exit code. `talk` is how to chat with the result.
 
-    With `reuse` a stage that another run in `runs_dir` has done with the same key is taken from there.
+    With `reuse` a stage that another run in `runs_dir` has done with the same key is taken from there. `change` says what happens
+    to an unfinished training run where what it was made from has changed.
     """
     folder = runs_dir / config.name
     place = meeting(config.distributed.nodes, build=build) if _meets(config, only, folder, build) else None
@@ -130,6 +131,8 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
     with saved_is_told(folder), locked(folder), gguf.conversions_end(), contextlib.ExitStack() as entered:
         graph = stages(build)
         config = known(config, build, folder)
+        if not only or {"data", "train"} & {*only}:
+            _check(config, folder, graph, change)
         pending = any(_is_pending(stage, graph, config, folder, only) for stage in graph)
         if pending:
             entered.enter_context(progress.recorded(folder))
@@ -141,7 +144,7 @@ def run(config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], tal
         for stage in graph:
             if not only or stage.name in only:
                 if not (reuse and _adopted(stage, graph, config, folder)):
-                    _bring_up_to_date(stage, graph, config, folder, build, leader)
+                    _bring_up_to_date(stage, graph, config, folder, build, leader, change)
                 config = known(config, build, folder)
         passed = read_stage(folder, "smoke").get("summary", {}).get("passed", True)
         if pending:
@@ -209,7 +212,9 @@ def _adopted(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path)
     return True
 
 
-def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, build: Path, leader: Leader | None) -> None:
+def _bring_up_to_date(
+    stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, build: Path, leader: Leader | None, change: Change
+) -> None:
     all_keys = keys(graph, config)
     if is_done(folder, stage.name, all_keys[stage.name]):
         console.say(stage.name, "up to date")
@@ -219,9 +224,11 @@ def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, fold
             raise RunFault(
                 "SG405", f"stage {stage.name} needs {need}, which is not up to date", f"run it first: --stage {need}", exit_code=WRONG
             )
-    if stage.name == "train" and config.distributed.world_size > 1 and "RANK" not in os.environ:
+    if stage.name == "train":
+        _prepare(config, folder, change)
+    # DeepSpeed wants a launcher for one process, too
+    if stage.name == "train" and (config.distributed.world_size > 1 or config.distributed.zero_stage) and "RANK" not in os.environ:
         require_processes(config)
-        prepare_partial(stage, folder, all_keys["train"])
         if leader is None:
             train_in_processes(config, folder, build=build)
         else:
@@ -233,6 +240,26 @@ def _bring_up_to_date(stage: Stage, graph: Sequence[Stage], config: Config, fold
     carry_out(stage, config, folder, all_keys)
 
 
+def _check(config: Config, folder: Path, graph: Sequence[Stage], change: Change) -> None:
+    """Before anything is made anew that an unfinished training run was made from. Raises RunFault where that cannot go on."""
+    all_keys = keys(graph, config)
+    if is_done(folder, "train", all_keys["train"]):
+        return
+    rows = _rows(folder) if is_done(folder, "data", all_keys["data"]) else None
+    contract = contract_of(config, rows=rows)
+    resume.check(folder / "train.partial", contract, change=change, total_steps=config.train.total_steps)
+
+
+def _prepare(config: Config, folder: Path, change: Change) -> None:
+    contract = contract_of(config, rows=_rows(folder))
+    resume.prepare(folder / "train.partial", contract, change=change, total_steps=config.train.total_steps)
+
+
+def _rows(folder: Path) -> str | None:
+    sha256: str | None = read_stage(folder, "data").get("summary", {}).get("sha256")
+    return sha256
+
+
 def train_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
     """The part of a process other than the first: it trains, and the first process looks after the files."""
     from runtime.train import train
@@ -242,7 +269,7 @@ def train_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
     train(settled(config, read_stage(folder, "data")["summary"]), folder, folder / "train.partial", build=build)
 
 
-def train_first_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
+def train_first_rank(config: Config, *, build: Path, runs_dir: Path, change: Change) -> None:
     """The part of the first of several processes: training, and its output put in place."""
     folder = runs_dir / config.name
     with held_or_locked(folder) as is_own, progress.recorded(folder, begins=is_own):
@@ -252,6 +279,7 @@ def train_first_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
         (stage,) = (stage for stage in graph if stage.name == "train")
         if not is_done(folder, "train", all_keys["train"]):
             progress.StageProgress(folder, "train")
+            _prepare(config, folder, change)
             carry_out(stage, config, folder, all_keys)
         if is_own:
             progress.end(folder, "stopped")

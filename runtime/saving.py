@@ -6,22 +6,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
 
 from runtime import checkpoints
+from runtime.contract import CONTRACT
 from runtime.faults import RunFault
 from runtime.stages import write_json
-
-CONTRACT = "contract.json"
 
 
 class SavingTrainer(Trainer):
     """Trainer that writes a checkpoint aside, holds its weights against the model, adds `contract`, and puts it in place.
 
-    `keep` checkpoints stay, all where it is None. With `keep_best` that of the lowest validation loss is one of them. What one
+    `keep` checkpoints stay, all where it is None. With `keep_best` that of the lowest validation loss is one of them. With
+    `new_settings` what a checkpoint brings for the optimizer is its state alone: rates and decay are those of today. What one
     process writes the others `wait` for.
     """
 
@@ -32,12 +34,43 @@ class SavingTrainer(Trainer):
         contract: Mapping[str, Any] | None = None,
         keep: int | None = None,
         keep_best: bool = False,
+        new_settings: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.wait = wait or self.accelerator.wait_for_everyone
-        self.contract, self.keep, self.keep_best = contract or {}, keep, keep_best
+        self.contract, self.keep, self.keep_best, self.new_settings = contract or {}, keep, keep_best, new_settings
         self._aside: Path | None = None
+        self._settings: list[dict[str, Any]] = []
+        self.add_callback(Resumed())
+        if keep_best:
+            self.add_callback(SavesTheBest())
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As Trainer does; then the optimizer is still as the config says, before a checkpoint is loaded into it."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        self._settings = [{name: value for name, value in group.items() if name != "params"} for group in self.optimizer.param_groups]
+        return scheduler
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.new_settings:
+            self._set_anew()
+
+    def _set_anew(self) -> None:
+        """The settings of today in place of those that the checkpoint brought; the rates as the schedule has them at this step."""
+        schedule = self.lr_scheduler
+        schedule.base_lrs = [settings["initial_lr"] for settings in self._settings]
+        rates = [rate * factor(schedule.last_epoch) for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+        for group, settings, rate in zip(self.optimizer.param_groups, self._settings, rates, strict=True):
+            group.update({**settings, "lr": rate})
+        schedule._last_lr = rates
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
+        """As Trainer does. Random states are as before afterwards: how often is evaluated changes nothing."""
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            metrics: dict[str, float] = super().evaluate(*arguments, **options)
+        return metrics
 
     def _get_output_dir(self, trial: Any) -> str:
         folder: str = super()._get_output_dir(trial)
@@ -47,6 +80,9 @@ class SavingTrainer(Trainer):
         """Every process writes its part; the first one sees to the rest, and the others wait for it."""
         folder = Path(self.args.output_dir)
         name = f"checkpoint-{self.state.global_step}"
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, ExportableState):  # one that the checkpoint gone on from does not know
+                self.state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())
         self._aside = folder / checkpoints.ASIDE
         super()._save_checkpoint(model, trial)
         self._aside = None
@@ -74,6 +110,21 @@ class SavingTrainer(Trainer):
             what = f"{len(missing)} of {len(names)} tensors are missing" if missing else f"{len(empty)} of {len(saved)} tensors are empty"
             hint = "leave distributed.deepspeed.zero_optimization as specgen derives it; distributed.zero_stage: 2 saves without gathering"
             raise RunFault("SG444", f"{what} in the weights saved at step {self.state.global_step}, {(missing or empty)[0]} first", hint)
+
+
+class SavesTheBest(TrainerCallback):
+    """Saves at every evaluation that is the best so far, beside what save_steps says: the best is always there."""
+
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any) -> None:
+        if state.best_metric is None or metrics["eval_loss"] < state.best_metric:
+            control.should_save = True
+
+
+class Resumed(TrainerCallback):
+    """What a checkpoint brings of intervals and callbacks gives way to what the config says today."""
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        state.compute_steps(args, state.max_steps)
 
 
 def shapes(folder: Path) -> dict[str, list[int]]:

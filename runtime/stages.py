@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from runtime import __version__, console
+from runtime import __version__
 from runtime.config import Config, to_plain
 from runtime.faults import WRONG, RunFault
 
@@ -86,7 +86,7 @@ def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, st
     partial = folder / f"{stage.name}.partial"
     if read_record(partial).get("key") == key:  # whole: the run ended before it was renamed
         return put_in_place(stage, folder)
-    partial = prepare_partial(stage, folder, key)
+    partial = prepare_partial(stage, folder)
     started = time.monotonic()
     summary = stage.work(config, folder, partial)
     record = {
@@ -109,7 +109,6 @@ def put_in_place(stage: Stage, folder: Path) -> Summary:
     if final.exists():
         final.rename(before)
     (folder / f"{stage.name}.partial").rename(final)
-    (final / "key").unlink(missing_ok=True)
     shutil.rmtree(before, ignore_errors=True)
     write_manifest(folder)
     summary: Summary = read_stage(folder, stage.name)["summary"]
@@ -128,7 +127,7 @@ def adopt(stage: Stage, folder: Path, key: str) -> Path | None:
     copied = folder / f"{stage.name}.adopted"  # whole before it has a name that a run looks at
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(done, copied, copy_function=_link_large)
-    shutil.rmtree(prepare_partial(stage, folder, key))
+    shutil.rmtree(folder / f"{stage.name}.partial", ignore_errors=True)
     copied.rename(folder / f"{stage.name}.partial")
     put_in_place(stage, folder)
     return done
@@ -144,22 +143,12 @@ def _link_large(source: str, target: str) -> None:
     shutil.copy2(source, target)
 
 
-def prepare_partial(stage: Stage, folder: Path, key: str) -> Path:
-    """The folder that a stage writes to. What an unfinished run with other settings left there is set aside, not lost."""
+def prepare_partial(stage: Stage, folder: Path) -> Path:
+    """The folder that a stage writes to, empty; that of a resumable one as it was prepared (resume.py)."""
     partial = folder / f"{stage.name}.partial"
-    if partial.exists():
-        before = (partial / "key").read_text() if (partial / "key").exists() else ""
-        if stage.resumable and before == key:
-            return partial
-        if stage.resumable and any(partial.glob("checkpoint-*")):
-            aside = folder / f"{stage.name}.unfinished-{before[:8] or 'unknown'}"
-            shutil.rmtree(aside, ignore_errors=True)
-            partial.rename(aside)
-            console.say(stage.name, f"settings have changed: begins anew; the unfinished run is kept in {aside}")
-        else:
-            shutil.rmtree(partial)
-    partial.mkdir(parents=True)
-    (partial / "key").write_text(key)
+    if not stage.resumable:
+        shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True, exist_ok=True)
     return partial
 
 

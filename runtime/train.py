@@ -10,9 +10,10 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainingArguments
 
-from runtime import checkpoints, console, trackers
+from runtime import checkpoints, console, contract, trackers, universal
+from runtime import resume as resuming
 from runtime.arguments import training_arguments
 from runtime.attention import FLASH, attention_for
 from runtime.config import Config
@@ -60,7 +61,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     if is_main:
         console.say("train", f"attention {attention.name}: {attention.why}")
     together = Together(config.distributed.ddp_timeout)
-    resume = _goes_on_from(out, together, is_main=is_main)
+    resume = _goes_on_from(out, config, arguments, together)
     if resume:
         require_resumable(config.train.optimizer, resume.name)
     before = previous_metrics(out, resume)
@@ -76,7 +77,10 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             callbacks=[],
             by_length=config.train.group_by_length,
             **trainer_options(config, arguments),
+            contract=contract.read(out),
             keep=config.train.save_total_limit,
+            keep_best=config.train.load_best_model_at_end,
+            new_settings=bool(resume and resuming.accepted(out, resume)),
             wait=together.wait,
         )
         validation = previous_validation(out, resume)
@@ -99,9 +103,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         with disable_input_dtype_casting(model, active=autocasts(config)) if is_adapter else contextlib.nullcontext():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     stop.carry_out()
-    trainer.save_model(str(out / FINAL))
-    if is_main:
-        trainer.require_whole(out / FINAL)
+    _save_result(trainer, out, best=config.train.load_best_model_at_end)
     return watch.summary(len(rows)) | {
         "attention": attention.name,
         "attention_reason": attention.why,
@@ -111,16 +113,39 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     }
 
 
-def _goes_on_from(out: Path, together: Together, *, is_main: bool) -> Path | None:
-    """The newest whole checkpoint. The first process looks for it, and tells the others: they would all read all of it."""
+def _goes_on_from(out: Path, config: Config, arguments: TrainingArguments, together: Together) -> Path | None:
+    """The newest whole checkpoint, or what was made of it for this number of processes. The first process looks for it, and tells
+    the others: they would all read all of it."""
     found: list[str | None] = [None]
-    if is_main:
+    if arguments.process_index == 0:
         tell = functools.partial(console.say, "train")
         checkpoints.clean(out, tell)
+        universal.remove(out)
         if resume := checkpoints.newest_whole(out, tell):
             tell(f"goes on from {resume.name}")
             checkpoints.remove_newer(out, resume)
+            if config.distributed.zero_stage and universal.processes(contract.read(resume)) != arguments.world_size:
+                resume = universal.made_of(resume)
             found = [resume.name]
     together.wait()
-    (name,) = broadcast_object_list(found)
-    return out / name if name else None
+    name: str | None = broadcast_object_list(found)[0]
+    if name is None:
+        return None
+    if name.startswith(universal.UNIVERSAL):
+        arguments.deepspeed_plugin.deepspeed_config["checkpoint"] = {"load_universal": True}
+    return out / name
+
+
+def _save_result(trainer: SpanTrainer, out: Path, *, best: bool) -> None:
+    """Writes what was trained to `out/final`: the last weights, or with `best` those of the lowest validation loss."""
+    is_main = trainer.args.process_index == 0
+    if best and trainer.state.best_global_step:
+        if is_main:
+            checkpoint = out / f"checkpoint-{trainer.state.best_global_step}"
+            checkpoints.take_weights(checkpoint, out / FINAL)
+            console.say("train", f"the result is {checkpoint.name}: validation loss {trainer.state.best_metric:.4f}, the lowest")
+    else:
+        trainer.save_model(str(out / FINAL))
+    if is_main:
+        trainer.require_whole(out / FINAL)
+        universal.remove(out)

@@ -39,7 +39,8 @@ class SpanTrainer(SavingTrainer):
         if not self.by_length:
             sampler: torch.utils.data.Sampler[int] | None = super()._get_train_sampler(train_dataset)
             return sampler
-        batch_size = self._train_batch_size * self.args.gradient_accumulation_steps
+        # of all processes: the order is the same for any number of them
+        batch_size = self._train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return ByLength(self.train_dataset.lengths, batch_size, seed=self.args.seed)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:

@@ -317,6 +317,8 @@ def _say_held(path: Path, found: list[Diagnostic], form: Format) -> None:
 @output_option
 @runs_option
 @click.option("--unlocked", is_flag=True, help="Go on where something is not as the lock file has it, with a warning.")
+@click.option("--accept-change", is_flag=True, help="An unfinished run goes on with what has changed in the spec, where that is safe.")
+@click.option("--begin-anew", is_flag=True, help="Set an unfinished run aside and train from the start.")
 @click.option(
     "--stage",
     "stages",
@@ -331,6 +333,8 @@ def run(
     output: Path | None,
     runs_dir: Path,
     unlocked: bool,
+    accept_change: bool,
+    begin_anew: bool,
     stages: tuple[str, ...],
 ) -> None:
     """Compile a spec and carry it out; an interrupted run goes on. Takes a compiled folder, too."""
@@ -338,6 +342,8 @@ def run(
     from specgen.launch import become, stop_when_preempted
 
     stop_when_preempted()
+    if accept_change and begin_anew:
+        raise click.UsageError("--accept-change goes on with an unfinished run, --begin-anew does not: give one of them")
     talk = f"specgen chat {spec}" + (f" --profile {profile}" if profile else "")
     if folder.is_compiled(spec):
         if profile or settings or output or unlocked:
@@ -346,6 +352,7 @@ def run(
     else:
         build = _compile_for_run(spec, profile, settings, output, "unlocked" if unlocked else "run")
     arguments = [str(build), "--runs-dir", str(runs_dir), "--talk", talk]
+    arguments += [word for word, given in (("--accept-change", accept_change), ("--begin-anew", begin_anew)) if given]
     become("runtime", [*arguments, *(word for stage in stages for word in ("--stage", stage))])
 
 

@@ -7,6 +7,7 @@ says which places of that order go together.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -174,6 +175,16 @@ def load_rows(folder: Path) -> tuple[Rows | Packs, Rows]:
     """The training rows, packed if they were, and the validation rows (maybe none) of a data stage's output."""
     train = Rows(folder, "train")
     return Packs(train) if "pack_bounds" in train.arrays else train, Rows(folder, "validation")
+
+
+def sha256_of(folder: Path) -> str:
+    """One hash, in hex, of all rows and their order: of every file of the data set."""
+    found = hashlib.sha256()
+    for name in FILES:
+        if _file(folder, name).exists():
+            with _file(folder, name).open("rb") as stream:
+                found.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -43,7 +43,7 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     import numpy as np
 
     from runtime.data.chosen import chosen
-    from runtime.data.dataset import Writer
+    from runtime.data.dataset import Writer, sha256_of
     from runtime.data.joining import join
     from runtime.data.lengths import dropped_line, policy_of
     from runtime.data.packing import best_fit
@@ -94,6 +94,7 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
         "bad_rows": rows.bad,
         "more_examples": len(train) + len(validation) - int(((trained + held) * left).sum()),
         "exchanges": rows.exchanges,
+        "sha256": sha256_of(out),
     }
     shares = {"trained": found["trained_tokens"] / found["tokens"], "duplicates": found["duplicates"], "overlap": found["overlap"]}
     hold(data.limits, shares)

@@ -105,24 +105,23 @@ def test_an_output_is_replaced_as_a_whole(tmp_path, config):
 
 def test_a_resumable_stage_finds_its_partial_folder_as_it_left_it(tmp_path):
     train = stage("train", resumable=True)
-    (prepare_partial(train, tmp_path, "key") / "checkpoint-2").mkdir()
-    assert [path.name for path in prepare_partial(train, tmp_path, "key").glob("checkpoint-*")] == ["checkpoint-2"]
+    (prepare_partial(train, tmp_path) / "checkpoint-2").mkdir()
+    assert [path.name for path in prepare_partial(train, tmp_path).iterdir()] == ["checkpoint-2"]
 
 
-def test_checkpoints_of_other_settings_are_set_aside_and_not_lost(tmp_path, capsys):
-    train = stage("train", resumable=True)
-    (prepare_partial(train, tmp_path, "0123456789") / "checkpoint-2").mkdir()
-    assert [path.name for path in prepare_partial(train, tmp_path, "other").iterdir()] == ["key"]
-    aside = tmp_path / "train.unfinished-01234567"
-    assert (aside / "checkpoint-2").is_dir()
-    assert capsys.readouterr().out == f"train    settings have changed: begins anew; the unfinished run is kept in {aside}\n"
+def test_any_other_stage_begins_with_an_empty_folder(tmp_path):
+    (prepare_partial(stage("data"), tmp_path) / "half.txt").write_text("half")
+    assert not list(prepare_partial(stage("data"), tmp_path).iterdir())
 
 
-def test_a_partial_folder_without_checkpoints_is_begun_anew(tmp_path):
-    train = stage("train", resumable=True)
-    (prepare_partial(train, tmp_path, "key") / "half.txt").write_text("half")
-    assert [path.name for path in prepare_partial(train, tmp_path, "other").iterdir()] == ["key"]
-    assert [path.name for path in tmp_path.iterdir()] == ["train.partial"]
+def test_an_output_that_is_whole_and_not_in_place_is_put_there(tmp_path, config, monkeypatch):
+    one = stage("one")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(stages, "put_in_place", lambda _stage, _folder: (_ for _ in ()).throw(KeyboardInterrupt))
+        done(tmp_path, config, one)
+    assert not (tmp_path / "one").exists()
+    done(tmp_path, config, replace(one, work=pytest.fail))
+    assert (tmp_path / "one" / "output.txt").read_text() == "made"
 
 
 def test_the_manifest_says_what_made_what(tmp_path, config):
