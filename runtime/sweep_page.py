@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from runtime.plots import as_svg, style
 from runtime.sweep import Record, Sweep, rows, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 METRICS, VALIDATION = "metrics.jsonl", "validation.jsonl"  # runtime.metrics names them, too, and loads PyTorch
 WIDE = 10  # a range of so many times its lowest value is drawn on a logarithmic scale
@@ -50,7 +47,7 @@ def parameters_plot(sweep: Sweep) -> str | None:
     paths = sweep["parameters"]
     columns = min(3, len(paths))
     lines = -(-len(paths) // columns)
-    with _style() as pyplot:
+    with style() as pyplot:
         figure, grid = pyplot.subplots(
             lines, columns, figsize=(3.4 * columns, 2.8 * lines), layout="constrained", sharey=True, squeeze=False
         )
@@ -60,7 +57,7 @@ def parameters_plot(sweep: Sweep) -> str | None:
             axes.set_visible(False)
         for row in grid:
             row[0].set_ylabel("smoke test, share passed" if sweep["metric"] == "smoke" else sweep["metric"].replace("_", " ") + ", nats")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _draw_parameter(axes: Axes, path: str, found: list[Record], best: str | None) -> None:
@@ -84,7 +81,7 @@ def losses_plot(sweep: Sweep, folder: Path) -> str | None:
     curves = [(record, points) for record in sweep["trials"] if (points := _curve(folder / record["name"] / "train"))]
     if not curves:
         return None
-    with _style() as pyplot:
+    with style() as pyplot:
         figure, axes = pyplot.subplots(figsize=(7.5, 3.2), layout="constrained")
         for record, points in reversed(curves):
             is_best = record["label"] == sweep["best"]
@@ -94,7 +91,7 @@ def losses_plot(sweep: Sweep, folder: Path) -> str | None:
         axes.spines[["top", "right"]].set_visible(False)
         if sweep["best"]:
             axes.legend(frameon=False)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _curve(train: Path) -> list[tuple[int, float]]:
@@ -106,25 +103,3 @@ def _curve(train: Path) -> list[tuple[int, float]]:
 def _lines(file: Path) -> list[tuple[int, float]]:
     points = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
     return [(point["step"], point["loss"]) for point in points]
-
-
-@contextmanager
-def _style() -> Iterator[Any]:
-    """pyplot, set so that the same figures make the same SVG."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context({"svg.hashsalt": "specgen", "svg.fonttype": "none", "font.size": 9}):
-        yield pyplot
-
-
-def _svg(figure: Figure) -> str:
-    from matplotlib import pyplot
-
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    pyplot.close(figure)
-    text = stream.getvalue()
-    return text[text.index("<svg") :]

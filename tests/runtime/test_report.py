@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -100,3 +101,30 @@ def test_a_step_that_was_trained_twice_counts_once_with_its_later_answer():
     rows = [(0, "a", "1"), (2, "a", "2"), (2, "b", "3"), (2, "a", "4"), (1, "a", "5")]
     previews = [{"step": step, "prompt": prompt, "answer": answer} for step, prompt, answer in rows]
     assert previews_by_prompt(previews) == {"a": [(0, "1"), (1, "5"), (2, "4")], "b": [(2, "3")]}
+
+
+def test_a_run_without_a_step_or_a_speed_has_a_report(finished_copy, tmp_path):
+    build, run = finished_copy
+    record = read_stage(run, "train")
+    record["summary"] |= {"steps": 0, "final_loss": None, "tokens_per_s": None, "seconds_in_steps": 0.0}
+    write_json(run / "train" / "stage.json", record)
+    for name in ("metrics.jsonl", "previews.jsonl"):
+        (run / "train" / name).write_text("")
+    report(configs.load(build), run, tmp_path)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<td>last loss</td><td>no step was taken</td>" in html
+    assert "<td>steps</td><td>0 of 6: ended early; of 2 rows, 0.0 s</td>" in html
+    assert "Sample answers over time" not in html
+    assert "svg" not in parsed(html[html.index("<h2>Training") : html.index("<h2>Data")]).tags
+
+
+def test_the_report_plots_every_figure_and_names_the_best_validation(finished_copy, tmp_path):
+    build, run = finished_copy
+    points = [(2, 1.5), (4, 1.25), (6, 1.375)]
+    lines = [json.dumps({"step": step, "loss": loss, "perplexity": math.exp(loss)}) for step, loss in points]
+    (run / "train" / "validation.jsonl").write_text("\n".join(lines) + "\n")
+    report(configs.load(build), run, tmp_path)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for label in ("training loss", "validation loss", "learning rate", "gradient norm", "tokens a second", "memory, GB"):
+        assert f">{label}</text>" in html, label
+    assert "loss 1.3750, perplexity 3.955 at step 6; the best 1.2500 at step 4" in html
