@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from runtime.faults import Interrupted, RunFault
+from runtime.faults import Interrupted, Preempted, RunFault
 from runtime.stages import write_json
 
 PROGRESS = "progress.json"
@@ -36,6 +36,9 @@ def recorded(folder: Path, *, begins: bool = True) -> Iterator[None]:
         yield
     except RunFault as fault:
         _end_unless_told(folder, "failed", fault={"code": fault.code, "message": fault.message, "hint": fault.hint})
+        raise
+    except Preempted:
+        _end_unless_told(folder, "preempted")
         raise
     except (Interrupted, KeyboardInterrupt):
         _end_unless_told(folder, "interrupted")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from runtime import pipeline, progress
-from runtime.faults import Interrupted, RunFault
+from runtime.faults import Interrupted, Preempted, RunFault
 from runtime.pipeline import held_or_locked
 from specgen.runfolder import is_active, read_run
 
@@ -49,6 +49,7 @@ def test_progress_is_written_at_most_once_a_second_and_the_end_always(folder, mo
         (RunFault("SG433", "the loss is nan at step 3", "lower it"), "failed", "the loss is nan at step 3"),
         (Interrupted(), "interrupted", None),
         (KeyboardInterrupt(), "interrupted", None),
+        (Preempted(), "preempted", None),
         (ZeroDivisionError("division by zero"), "failed", "ZeroDivisionError: division by zero"),
     ],
 )
