@@ -61,7 +61,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     if is_main:
         console.say("train", f"attention {attention.name}: {attention.why}")
     together = Together(config.distributed.ddp_timeout)
-    resume = _goes_on_from(out, config, arguments, together)
+    resume, has_changed = _goes_on_from(out, config, arguments, together)
     if resume:
         require_resumable(config.train.optimizer, resume.name)
     before = previous_metrics(out, resume)
@@ -80,7 +80,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             contract=contract.read(out),
             keep=config.train.save_total_limit,
             keep_best=config.train.load_best_model_at_end,
-            new_settings=bool(resume and resuming.accepted(out, resume)),
+            new_settings=has_changed,
             wait=together.wait,
         )
         validation = previous_validation(out, resume)
@@ -113,10 +113,12 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     }
 
 
-def _goes_on_from(out: Path, config: Config, arguments: TrainingArguments, together: Together) -> Path | None:
-    """The newest whole checkpoint, or what was made of it for this number of processes. The first process looks for it, and tells
-    the others: they would all read all of it."""
-    found: list[str | None] = [None]
+def _goes_on_from(out: Path, config: Config, arguments: TrainingArguments, together: Together) -> tuple[Path | None, bool]:
+    """The newest whole checkpoint, or what was made of it for this number of processes; and whether a change was accepted since.
+
+    The first process looks for it, and tells the others: they would all read all of it.
+    """
+    found: list[Any] = [None, False]
     if arguments.process_index == 0:
         tell = functools.partial(console.say, "train")
         checkpoints.clean(out, tell)
@@ -124,16 +126,17 @@ def _goes_on_from(out: Path, config: Config, arguments: TrainingArguments, toget
         if resume := checkpoints.newest_whole(out, tell):
             tell(f"goes on from {resume.name}")
             checkpoints.remove_newer(out, resume)
+            changed = bool(resuming.accepted(out, resume))
             if config.distributed.zero_stage and universal.processes(contract.read(resume)) != arguments.world_size:
                 resume = universal.made_of(resume)
-            found = [resume.name]
+            found = [resume.name, changed]
     together.wait()
-    name: str | None = broadcast_object_list(found)[0]
+    name, has_changed = broadcast_object_list(found)
     if name is None:
-        return None
+        return None, False
     if name.startswith(universal.UNIVERSAL):
         arguments.deepspeed_plugin.deepspeed_config["checkpoint"] = {"load_universal": True}
-    return out / name
+    return out / name, has_changed
 
 
 def _save_result(trainer: SpanTrainer, out: Path, *, best: bool) -> None:

@@ -25,6 +25,7 @@ def test_several_specs_are_checked_in_one_call(cli, small, tmp_path):
         (["compile", "."], "error SG001: . is a folder, not a spec file"),
         (["run", "absent.yaml"], "error SG001: absent.yaml does not exist"),
         (["explain", "nonsense"], "error SG111: nonsense is neither a code nor a key"),
+        (["run", "spec.yaml", "--accept-change", "--begin-anew"], "give one of them"),
         (["validate"], "Missing argument 'SPECS...'"),
         (["vaildate"], "No such command 'vaildate'"),
     ],
