@@ -81,3 +81,4 @@ docs: $(VENV)/dev
 	$(BIN)/python -m specgen.reference docs/reference
 	$(BIN)/python -m specgen.support_page > docs/reference/support.md
 	$(BIN)/python -m specgen.formats_page > docs/reference/formats.md
+	$(BIN)/python -m specgen.training_page > docs/reference/training.md

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtime.config import Config, HubBase, LocalBase, LoraAdapter, PackageBase
+from runtime.config import Config, HubBase, LocalBase, PackageBase
 from runtime.stages import read_stage
 
 
@@ -38,21 +38,26 @@ def model_card(config: Config, folder: Path, *, merged: bool) -> str:
         "",
         f"Trained on {config.data.train_rows:,} rows for {train.total_steps:,} steps of {train.batch_size}"
         + (f"; last loss {loss:.3f}." if loss is not None else "."),
-        f"{method(lora)}; learning rate {train.learning_rate:g}, {train.schedule}; base in {config.model.dtype}.",
+        f"{method(config)}; learning rate {train.learning_rate:g}, {train.schedule}; base in {config.model.dtype}.",
         "",
     ]
     if not merged:
         lines += ["peft loads this folder while its weights are one file (export.adapter.max_shard_size).", ""]
+        if lora and lora.init_lora_weights == "loftq" and lora.loftq_iter > 1:
+            lines += ["LoftQ quantized the base anew in each round: this adapter belongs to that base. Take the merged model.", ""]
     return "\n".join(lines)
 
 
-def method(lora: LoraAdapter | None) -> str:
+def method(config: Config) -> str:
     """How the base was trained, in a line."""
+    lora, parts = config.adapter, config.train.trainable_modules
     if lora is None:
-        return "full fine-tuning"
+        return "full fine-tuning" + (f" of {', '.join(parts)}" if parts else "")
     name = ("rs" if lora.use_rslora else "") + ("DoRA" if lora.use_dora else "LoRA")
+    begun = f", initial weights by {lora.init_lora_weights}" if lora.init_lora_weights != "default" else ""
+    rates = f", B at {lora.loraplus_lr_ratio:g} times the rate (LoRA+)" if lora.loraplus_lr_ratio else ""
     saved = f", trained whole: {', '.join(lora.modules_to_save)}" if lora.modules_to_save else ""
-    return f"{name} r {lora.r}, alpha {lora.alpha:g}, dropout {lora.dropout:g}{saved}"
+    return f"{name} r {lora.r}, alpha {lora.alpha:g}, dropout {lora.dropout:g}{begun}{rates}{saved}"
 
 
 def _form(config: Config) -> str:

@@ -32,12 +32,14 @@ from runtime.faults import RunFault
 from runtime.ledger import Ledger
 from runtime.loss import OutputLoss
 from runtime.model import locate, pick_device, torch_dtype
+from runtime.optimizers import optim_args_text
 from runtime.packed import quantize, quantized_like
 from runtime.trainable import autocasts, prepared, weights_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
+OF_TORCH = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop")
 STEPS = 2  # an optimizer's state is there from its first step on
 
 
@@ -157,8 +159,10 @@ def take_steps(
     ledger: Ledger,
     device: torch.device,
 ) -> None:
-    """Optimizer steps, as Trainer and accelerate run them. The optimizer of ZeRO is left out: it works on shares."""
-    optimizer = None if config.distributed.zero_stage else make_optimizer(config, model, trainable, ledger)
+    """Optimizer steps, as Trainer and accelerate run them. The optimizer of ZeRO is left out: it works on shares; and those of other
+    libraries: their kernels look at values."""
+    left_out = config.distributed.zero_stage or config.train.optimizer not in OF_TORCH
+    optimizer = None if left_out else make_optimizer(config, model, trainable, ledger)
     casts = torch.autocast(device.type, dtype=torch_dtype(config.model.dtype), enabled=autocasts(config))
     if autocasts(config):
         model.forward = convert_outputs_to_fp32(casts(model.forward))
@@ -176,7 +180,8 @@ def take_steps(
 
 def make_optimizer(config: Config, model: Any, trainable: list[nn.Parameter], ledger: Ledger) -> torch.optim.Optimizer:
     """The optimizer that Trainer makes for the config's name."""
-    arguments = TrainingArguments(output_dir="unused", optim=config.train.optimizer, report_to=[])
+    own = optim_args_text(config.train.optim_args)
+    arguments = TrainingArguments(output_dir="unused", optim=config.train.optimizer, optim_args=own, report_to=[])
     optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     with ledger.booking("optimizer"):
         optimizer: torch.optim.Optimizer = optimizer_class(trainable, **options)

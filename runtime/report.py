@@ -36,7 +36,7 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     html = environment.get_template("report.html.j2").render(
         config=config,
         base=base_name(config.model.base),
-        method=method(config.adapter),
+        method=method(config),
         stages=records,
         data=records["data"]["summary"],
         train=records["train"]["summary"],

@@ -13,7 +13,7 @@ from specgen.plan import HubBase, PackageBase, Plan
 from specgen.rules.tokens import proven_stop
 from specgen.sizes import BYTES, size
 from specgen.sources import source_lines
-from specgen.trainable import adapted_modules, trainable_parameters
+from specgen.trainable import adapted_modules, exported_parameters, trainable_parameters
 
 MOST_SAMPLES = 4
 LONGEST_SAMPLE = 2000  # characters
@@ -83,7 +83,7 @@ def _figures(plan: Plan, facts: Facts) -> Figures | None:
         trainable=trainable,
         total=base + trainable if plan.adapter else base,
         weights=size(base * BYTES[plan.model.dtype]),
-        adapter_size=size(trainable * BYTES[plan.export.adapter.dtype]),
+        adapter_size=size(exported_parameters(plan, facts.model) * BYTES[plan.export.adapter.dtype]),
         merged_size=size(base * BYTES[plan.export.merged.dtype]),
     )
 

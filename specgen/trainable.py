@@ -40,6 +40,15 @@ def trainable_parameters(plan: Plan, model: ModelFacts) -> int:
     return low_rank + lengths + sum(_parameters_of(module, model) for module in whole)
 
 
+def exported_parameters(plan: Plan, model: ModelFacts) -> int:
+    """Parameters of the exported adapter: that of PiSSA and OLoRA has twice the rank, what was learnt and what was taken."""
+    adapter = plan.adapter
+    if adapter is None or not (adapter.init_lora_weights == "olora" or adapter.init_lora_weights.startswith("pissa")):
+        return trainable_parameters(plan, model)
+    low_rank = sum(rank_of(adapter, module) * sum(model.linear[module]) for module in adapted_modules(adapter, model))
+    return trainable_parameters(plan, model) + low_rank
+
+
 def trained_tensors(names: tuple[str, ...], model: ModelFacts) -> dict[str, tuple[int, ...]]:
     """The shapes of the base's own tensors that these names of trainable_modules choose; all without names."""
     tied = {"model.embed_tokens.weight": "lm_head.weight"} if model.tie_word_embeddings else {}

@@ -14,7 +14,8 @@ from specgen.facts.model import ModelFacts
 from specgen.launch import run_quietly, told_faults
 from specgen.memory import zero
 from specgen.memory.plan import PARTS, MemoryPlan, disk_needed
-from specgen.memory.state import state_of
+from specgen.memory.state import optimizer_state, state_of
+from specgen.optimizers import OPTIMIZERS
 from specgen.plan import HubBase, Plan
 
 
@@ -24,7 +25,7 @@ def measured(build: Path, plan: Plan, facts: ModelFacts | None, figures: DataFig
     share = 1.0 if figures is None else figures.trained_share
     found = _run(plan, facts, [str(build), "--row-tokens", str(longest), "--trained-share", repr(share)])
     return MemoryPlan(
-        **_parts(plan, found),
+        **_parts(plan, facts, found),
         disk=disk_needed(plan, facts) if facts else None,
         row_tokens=longest,
         trained_share=share,
@@ -44,17 +45,24 @@ def _run(plan: Plan, facts: ModelFacts | None, arguments: list[str]) -> dict[str
     return found
 
 
-def _parts(plan: Plan, found: Mapping[str, Any]) -> dict[str, int]:
+def _parts(plan: Plan, facts: ModelFacts | None, found: Mapping[str, Any]) -> dict[str, int]:
     """What was found for one device, shared out as ZeRO does."""
     parts = {name: found["parts"].get(name, 0) for name in PARTS}
     trained, weights = found["trained"], parts["weights"]
+    # the runtime's step leaves out optimizers of other libraries, and all under ZeRO
+    optimizer = parts["optimizer"] or _state(plan, facts, found)
     if plan.distributed.zero_stage == 0:
-        held = zero.whole(plan, weights=weights, trained=trained, optimizer=parts["optimizer"])
-        return {**parts, "buffers": parts["buffers"] + held.buffers, "on_cpu": 0}
-    optimizer = state_of(plan.train.optimizer, count=trained, sides=found["sides"])
+        held = zero.whole(plan, weights=weights, trained=trained, optimizer=optimizer)
+        return {**parts, "optimizer": optimizer, "buffers": parts["buffers"] + held.buffers, "on_cpu": 0}
     held = zero.shared_out(plan, weights=weights, parameters=found["parameters"], trained=trained, optimizer=optimizer)
     stays = {"weights": held.weights, "adapter": held.adapter, "optimizer": held.optimizer, "on_cpu": held.moved}
     accumulated = held.gradients if plan.train.gradient_accumulation_steps > 1 else 0
     during = {**parts, **stays, "gradients": accumulated, "buffers": parts["buffers"] + held.buffers}
     after = {**stays, "gradients": held.gradients, "activations": 0, "logits": 0, "buffers": held.buffers}
     return max(during, after, key=lambda moment: sum(moment[name] for name in PARTS))
+
+
+def _state(plan: Plan, facts: ModelFacts | None, found: Mapping[str, Any]) -> int:
+    if facts is not None and OPTIMIZERS[plan.train.optimizer].projects:
+        return optimizer_state(plan, facts)
+    return state_of(plan.train.optimizer, count=found["trained"], sides=found["sides"])

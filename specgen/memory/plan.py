@@ -11,6 +11,7 @@ from specgen.memory.shape import Shape, shape_of
 from specgen.memory.step import Step, step_of
 from specgen.plan import Plan
 from specgen.sizes import BYTES
+from specgen.trainable import exported_parameters
 
 PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "buffers")
 
@@ -149,8 +150,9 @@ def _expanded(plan: Plan, shape: Shape, step: Step) -> int:
 def disk_needed(plan: Plan, facts: ModelFacts) -> int:
     """Checkpoints while one more is written, the trained weights, both exports, and a .gguf file as a folder."""
     trained = state.trained(plan, facts)
+    exported = exported_parameters(plan, facts)
     saved = trained if plan.adapter else facts.parameters  # frozen parts of a whole model are in a checkpoint, too
     checkpoint = 4 * saved + state.optimizer_state(plan, facts) + (4 * trained if plan.distributed.zero_stage else 0)
-    exports = BYTES[plan.export.merged.dtype] * facts.parameters + (BYTES[plan.export.adapter.dtype] * trained if plan.adapter else 0)
+    exports = BYTES[plan.export.merged.dtype] * facts.parameters + (BYTES[plan.export.adapter.dtype] * exported if plan.adapter else 0)
     cached = 4 * facts.parameters if facts.origin == "header" and plan.model.base.TAG != "hub" else 0
     return (plan.train.save_total_limit + 1) * checkpoint + 4 * saved + exports + cached

@@ -155,7 +155,10 @@ def test_what_is_not_of_pytorch_or_transformers_says_what_it_needs(monkeypatch, 
     if name in ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"):
         require_optimizer(name, on_gpu=True)
     else:
-        assert f"train.optimizer: {name} needs " in fault_of(require_optimizer, name, on_gpu=True)
+        text = fault_of(require_optimizer, name, on_gpu=True)
+        assert f"train.optimizer: {name} needs " in text
+        source = OPTIMIZERS[name].package
+        assert text.endswith(f"pip install {source if source != 'bitsandbytes' else repr('specgen[qlora]')}")
 
 
 def test_a_run_does_not_go_on_without_its_optimizers_state(fault_of):
