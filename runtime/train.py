@@ -148,6 +148,7 @@ def _save_result(trainer: SpanTrainer, out: Path, *, best: bool) -> None:
             checkpoints.take_weights(checkpoint, out / FINAL)
             console.say("train", f"the result is {checkpoint.name}: validation loss {trainer.state.best_metric:.4f}, the lowest")
     else:
+        trainer.optimizer.eval()  # schedule-free: the mean of the weights that it tried, which validation has seen, too
         trainer.save_model(str(out / FINAL))
     if is_main:
         trainer.require_whole(out / FINAL)

@@ -140,13 +140,16 @@ def checkpoints_fall_into_the_run(tree: Node, facts: Facts) -> Iterator[Diagnost
 USUAL_RATES = {"an adapter": (5e-6, 5e-3), "all weights": (1e-7, 2e-3)}
 
 
+NOT_ADAM = ("sgd", "schedule_free_sgd", "lomo", "adalomo", "adagrad")  # their rates are of another kind
+
+
 def learning_rate_is_usual(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Full fine-tuning with an adapter's rate forgets everything; an adapter with a full run's rate learns nothing."""
     rate = tree.real("train", "learning_rate")
     trained = "all weights" if tree.children["adapter"].value is None else "an adapter"
     least, most = USUAL_RATES[trained]
     is_default = not tree.children["train"].children["learning_rate"].place
-    if tree.text("train", "optimizer") == "sgd" or (least <= rate <= most and not (is_default and trained == "all weights")):
+    if tree.text("train", "optimizer") in NOT_ADAM or (least <= rate <= most and not (is_default and trained == "all weights")):
         return
     how = "the default, for adapters, and high" if is_default else f"unusually {'high' if rate > most else 'low'}"
     yield Diagnostic(

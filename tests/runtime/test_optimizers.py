@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import typing
 
 import pytest
@@ -13,12 +14,15 @@ from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
+from runtime import config as configs
+from runtime.adapter import read_adapter
 from runtime.arguments import training_arguments
 from runtime.config import Optimizer, Schedule
 from runtime.optimizers import LOSES_STATE, NEEDS_GPU, loraplus, optim_args_text, require_optimizer, require_resumable, trainer_options
 from runtime.stages import read_stage
 from runtime.trainable import prepared
-from specgen.memory.state import state_of
+from specgen.compiler import compile_spec
+from specgen.memory.state import optimizer_state, state_of
 from specgen.optimizers import OPTIMIZERS
 from specgen.schedules import SCHEDULES
 
@@ -132,6 +136,25 @@ def test_the_memory_plan_knows_the_state(arguments_of, name):
     assert found == pytest.approx(state_of(name, count=320 * 320, sides=640), rel=0.001)
 
 
+@pytest.mark.parametrize("name", ["galore_adamw", "galore_adafactor"])
+@pytest.mark.parametrize("rank", [4, 128])
+def test_the_memory_plan_knows_the_state_of_projected_gradients(tmp_path, configured, tiny_model, name, rank):
+    """All tensors of GaLore's state and its projections, after a step of a whole model."""
+    own = {"optim_args": {"rank": rank}, "optim_target_modules": ["self_attn", ".*down_proj"], "learning_rate": 1.0e-3}
+    config = configured(tmp_path, adapter=None, train={"optimizer": name, **own})
+    arguments = training_arguments(config.train, config, tmp_path / "out", tmp_path / "build", validates=False)
+    model = prepared(config, tiny_model)
+    optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    optimizer = optimizer_class(options.pop("params"), **options)
+    model(torch.ones(1, 4, dtype=torch.int64), labels=torch.ones(1, 4, dtype=torch.int64)).loss.backward()
+    optimizer.step()
+    values = [value for state in optimizer.state.values() for value in state.values()]
+    kept = [getattr(value, "ortho_matrix", value) for value in values]
+    found = sum(value.numel() * value.element_size() for value in kept if torch.is_tensor(value) and value.ndim)
+    compiled = compile_spec(tmp_path / "spec.yaml")
+    assert found == pytest.approx(optimizer_state(compiled.plan, compiled.facts.model), rel=0.001)
+
+
 @pytest.mark.parametrize("name", list(MISSING))
 def test_a_package_that_is_missing_is_named(monkeypatch, fault_of, name):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -225,8 +248,6 @@ def test_a_plateau_lowers_the_rate(compiled, carried_out, tmp_path):
     settings = {"factor": 0.5, "patience": 0, "threshold": 1.0e6, "threshold_mode": "abs"}
     train = {"schedule": "reduce_lr_on_plateau", "lr_scheduler_kwargs": settings, "epochs": 4, "learning_rate": 1.0e-3}
     run = carried_out(compiled(tmp_path, train=train, data={"validation": {"fraction": 0.5}}), tmp_path / "runs", "data", "train")
-    import json
-
     rates = [json.loads(line)["learning_rate"] for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
     assert rates == [1.0e-3, 1.0e-3, 5.0e-4, 2.5e-4]
 
@@ -253,8 +274,6 @@ def test_loraplus_gives_every_optimizer_its_two_rates(arguments_of, tmp_path, co
 
 def test_a_run_with_loraplus_moves_b_faster(tmp_path, compiled, carried_out):
     """Adam's first step is as long as the rate: B, which begins at zero, is the ratio times as long."""
-    from runtime.adapter import read_adapter
-
     train = {"max_steps": 1, "learning_rate": 1.0e-3, "schedule": "constant"}
     sizes = {}
     for ratio in (None, 8):
@@ -268,6 +287,20 @@ def test_a_run_with_loraplus_moves_b_faster(tmp_path, compiled, carried_out):
 
 def test_without_a_ratio_trainer_makes_the_optimizer(tmp_path, configured, arguments_of):
     assert trainer_options(configured(tmp_path), arguments_of()) == {}
+
+
+def test_a_schedule_free_run_ends_with_the_mean_of_its_weights(tmp_path, compiled, carried_out, tiny_model):
+    """x = y + (1 - 1 / beta1) (z - y), of the last checkpoint's weights y and its optimizer's z (schedulefree's README)."""
+    train = {"max_steps": 3, "save_steps": 3, "optimizer": "schedule_free_adamw", "schedule": "constant", "learning_rate": 1.0e-2}
+    build = compiled(tmp_path, train=train)
+    run = carried_out(build, tmp_path / "runs", "data", "train") / "train"
+    state = torch.load(run / "checkpoint-3" / "optimizer.pt", weights_only=True)["state"]
+    model = prepared(configs.load(build), tiny_model)
+    names = [name.replace(".default", "") for name, tensor in model.named_parameters() if tensor.requires_grad]
+    trained, final = read_adapter(run / "checkpoint-3"), read_adapter(run / "final")
+    for name, at in zip(names, state.values(), strict=True):
+        torch.testing.assert_close(final[name], torch.lerp(trained[name], at["z"], 1 - 1 / 0.9), atol=1e-7, rtol=0.0)
+        assert not torch.equal(final[name], trained[name]) or "lora_A" in name
 
 
 @pytest.mark.parametrize(
