@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
@@ -60,11 +61,13 @@ class SavingTrainer(Trainer):
     def _set_anew(self) -> None:
         """The settings of today in place of those that the checkpoint brought; the rates as the schedule has them at this step."""
         schedule = self.lr_scheduler
-        schedule.base_lrs = [settings["initial_lr"] for settings in self._settings]
-        rates = [rate * factor(schedule.last_epoch) for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        if isinstance(schedule, LambdaLR):  # else the rate is state
+            schedule.base_lrs = [settings["initial_lr"] for settings in self._settings]
+            rates = [rate * factor(schedule.last_epoch) for rate, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+            schedule._last_lr = rates
         for group, settings, rate in zip(self.optimizer.param_groups, self._settings, rates, strict=True):
             group.update({**settings, "lr": rate})
-        schedule._last_lr = rates
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
         """As Trainer does. Random states are as before afterwards: how often is evaluated changes nothing."""

@@ -103,6 +103,19 @@ def test_another_decay_and_beta_hold_from_the_next_step_and_moments_stay(gone_on
     assert losses(train)[4] == pytest.approx(losses(unbroken / "train")[4], abs=1e-6)
 
 
+def test_a_rate_that_is_state_stays_where_another_setting_changes(tmp_path, compiled, carried_out):
+    data = {**DATA, "validation": {"fraction": 0.5}}
+    train = {**TRAIN, "epochs": 4, "schedule": "reduce_lr_on_plateau", "eval_steps": 1}
+    whole = carried_out(compiled(tmp_path / "one", data=data, train=train), tmp_path / "one", "data", "train")
+    again = unfinished(whole, tmp_path / "two", 4)
+    build = compiled(tmp_path / "two", data=data, train={**train, "max_grad_norm": 0.5, "weight_decay": 0.1})
+    options = {"build": build, "runs_dir": tmp_path / "two", "only": ("data", "train"), "talk": "", "change": "accept"}
+    assert pipeline.run(configs.load(build), **options) == 0
+    assert rates(again / "train")[4] == rates(whole / "train")[4]
+    groups = torch.load(again / "train" / "checkpoint-8" / "optimizer.pt", weights_only=True)["param_groups"]
+    assert 0.1 in {group["weight_decay"] for group in groups}
+
+
 def test_other_micro_batches_are_the_same_steps(gone_on, unbroken):
     train = gone_on(micro_batch_size=1)
     assert losses(train) == pytest.approx(losses(unbroken / "train"), abs=1e-5)
