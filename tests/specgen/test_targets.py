@@ -1,4 +1,4 @@
-"""compile --target: what Slurm, Kubeflow and SkyPilot get beside launch.sh. Slurm itself runs the script in tests/cluster."""
+"""compile --target: what Slurm, Kubeflow and SkyPilot get beside launch.sh. Slurm itself runs the script in tests/runtime/cluster."""
 
 from __future__ import annotations
 
