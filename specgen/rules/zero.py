@@ -159,6 +159,20 @@ def nvme_offload_has_a_folder(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         yield Diagnostic(code="SG633", severity="warning", message=message, place=place, hint="write offload: optimizer, or offload: all")
 
 
+def only_zero_3_offloads_to_a_disk(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """In stages 1 and 2 DeepSpeed knows the CPU's memory only."""
+    stage = tree.number("distributed", "zero_stage")
+    if tree.text("distributed", "offload_device") == "nvme" and tree.text("distributed", "offload") != "none" and stage in (1, 2):
+        other = tree.children["distributed"].children["zero_stage"]
+        yield Diagnostic(
+            code="SG636",
+            message=f"only ZeRO-3 moves optimizer state to a disk, and distributed.zero_stage is {stage}",
+            place=place_of(tree, "distributed", "offload_device"),
+            related=((other.place, "distributed.zero_stage is set here"),) if other.place else (),
+            hint="write offload_device: cpu, or zero_stage: 3",
+        )
+
+
 def _own(tree: Node) -> Node:
     return tree.children["distributed"].children["deepspeed"]
 
