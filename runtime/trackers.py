@@ -38,7 +38,11 @@ def prepare(names: Sequence[str], folder: Path, out: Path, *, resumed: bool) -> 
     variables: dict[str, dict[str, object]] = {
         "tensorboard": {"TENSORBOARD_LOGGING_DIR": logs / "tensorboard"},
         "wandb": {"WANDB_DIR": logs / "wandb", "WANDB_SILENT": "true"} | {f"WANDB_{name}": value for name, value in again.items()},
-        "mlflow": {"MLFLOW_TRACKING_URI": (logs / "mlflow").as_uri(), "MLFLOW_EXPERIMENT_NAME": PROJECT},
+        "mlflow": {
+            "MLFLOW_TRACKING_URI": (logs / "mlflow").as_uri(),
+            "MLFLOW_ALLOW_FILE_STORE": "true",  # MLflow 3 wants to be asked for plain files
+            "MLFLOW_EXPERIMENT_NAME": PROJECT,
+        },
         "trackio": {"TRACKIO_DIR": logs / "trackio"},
         "swanlab": {"SWANLAB_LOG_DIR": logs / "swanlab"} | {f"SWANLAB_{name}": value for name, value in again.items()},
     }

@@ -15,7 +15,7 @@ from runtime.packages import require_trackers
 from runtime.trackers import Trackers
 
 STAGES = ("--stage", "data", "--stage", "train")
-OFFLINE = {"WANDB_MODE": "offline", "SWANLAB_MODE": "local", "MLFLOW_ALLOW_FILE_STORE": "true"}
+OFFLINE = {"WANDB_MODE": "offline", "SWANLAB_MODE": "local"}
 NO_NETWORK = """
 import socket, sys
 def refused(*arguments): raise OSError("a connection was tried: " + repr(arguments))
@@ -73,10 +73,6 @@ def test_a_tracker_keeps_the_run_in_its_folder_without_a_network(tmp_path, compi
     kept = [file for file in (folder / "logs" / name).rglob("*") if file.is_file()]
     assert kept, f"nothing below {folder / 'logs' / name}"
     assert not {"wandb", "mlruns", "swanlog", "trackio"} & {path.name for path in tmp_path.iterdir()}
-    if name == "mlflow":
-        (losses,) = [file.read_text().splitlines() for file in kept if file.parent.name == "metrics" and file.name == "loss"]
-        metrics = [json.loads(line) for line in (folder / "train/metrics.jsonl").read_text().splitlines()]
-        assert [float(line.split()[1]) for line in losses] == pytest.approx([metric["loss"] for metric in metrics])
 
 
 class Failing:
