@@ -18,6 +18,8 @@ from specgen.sweep.results import Record, best_of, failed_only_the_smoke_test, f
 from specgen.sweep.study import Study
 from specgen.sweep.trials import Trial
 
+ACTIVE, WRONG = "error SG406", 2  # the runtime's word for a run folder that another process holds
+
 Say = Callable[[str], None]
 
 
@@ -67,6 +69,8 @@ class Runner:
             return replace(known, number=trial.number), 0
         self.say(head)
         ended = carry_out([str(built.build), "--runs-dir", str(self.folder), "--reuse", "--talk", chat_call(built, self.folder)])
+        if ACTIVE in ended.errors:  # an earlier sweep was killed, and its trial goes on alone: it is no failure
+            return None, WRONG
         return (None, ended.code) if ended.stopped else (self._ended(built, ended), 0)
 
     def _ended(self, built: Built, ended: Ended) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import signal
@@ -134,26 +135,27 @@ def test_a_table_has_only_columns_that_have_figures_and_lines_for_people(capsys)
 
 
 OPTUNA = {
-    "method": {"optuna": {"trials": 4, "n_startup_trials": 2}},
+    "method": {"optuna": {"trials": 3, "n_startup_trials": 1}},
     "metric": "train_loss",
     "parameters": {"train.learning_rate": {"low": 1.0e-4, "high": 1.0e-2, "log": True}, "adapter.lora.r": [2, 4]},
 }
 
 
 def interrupted(folder, trial, number):
-    """Starts a sweep, sends it a signal once a trial trains, and returns its exit code."""
+    """Starts a sweep, sends it a signal once a trial trains, and returns its exit code. SIGKILL is for its trial, too."""
     metrics = folder / "runs/tiny-sweep"
-    with subprocess.Popen(command("sweep", "spec.yaml"), cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT) as process:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "start_new_session": True}
+    with subprocess.Popen(command("sweep", "spec.yaml"), cwd=folder, **quiet) as process:
         deadline = time.monotonic() + 240
         while not (len(list(metrics.glob("tiny-*"))) >= trial and list(metrics.glob("*/train.partial/metrics.jsonl"))):
             assert process.poll() is None and time.monotonic() < deadline, "the sweep did not come so far"
             time.sleep(0.02)
-        os.kill(process.pid, number)
+        (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
         return process.wait()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sweep", [OPTUNA, {**OPTUNA, "method": {"random": {"trials": 4}}}], ids=["optuna", "random"])
+@pytest.mark.parametrize("sweep", [OPTUNA, {**OPTUNA, "method": {"random": {"trials": 3}}}], ids=["optuna", "random"])
 def test_a_sweep_that_is_killed_goes_on_and_ends_with_the_same_trials(swept, tmp_path, sweep):
     unbroken = specgen("sweep", "spec.yaml", cwd=swept(tmp_path / "unbroken", sweep))
     assert unbroken.code == 0, unbroken.output
@@ -165,15 +167,25 @@ def test_a_sweep_that_is_killed_goes_on_and_ends_with_the_same_trials(swept, tmp
     assert again.code == 0, again.output
     assert again.output.count("done before") == done
     assert figures(broken) == figures(tmp_path / "unbroken")
-    assert len(figures(broken)) == 4
+    assert len(figures(broken)) == 3
 
 
 def figures(folder):
     return [(trial["label"], trial["train_loss"], trial["state"]) for trial in results(folder)["trials"]]
 
 
+def test_a_trial_that_another_process_still_runs_stops_the_sweep_and_is_no_failure(ran):
+    held = ran.folder / "runs/tiny-sweep/tiny-max_length-20/.specgen"
+    with held.open() as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        again = specgen("sweep", "spec.yaml", "--retry", cwd=ran.folder)
+    assert again.code == 2
+    assert "error SG406: another run is active in runs/tiny-sweep/tiny-max_length-20" in again.output
+    assert "stopped after 1 of 2 trials; the same command goes on from here" in again.output
+
+
 @pytest.mark.slow
-def test_ctrl_c_and_sigterm_stop_the_sweep_with_their_exit_codes(swept, tmp_path):
+def test_sigterm_reaches_the_trial_and_the_sweep_goes_on_later(swept, tmp_path):
     folder = swept(tmp_path, {"metric": "train_loss", "parameters": {"train.learning_rate": [1.0e-2, 1.0e-3]}}, train={"epochs": 30})
     assert interrupted(folder, 1, signal.SIGTERM) == 75
     assert not (folder / "runs/tiny-sweep/sweep.json").exists()

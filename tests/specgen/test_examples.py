@@ -67,7 +67,7 @@ NEEDS_MORE = {
         "SG594",
         "SG595",
     ),
-    *("SG596", "SG597", "SG622"),
+    *("SG596", "SG597", "SG622", "SG659", "SG662"),
     *("SG210", "SG214", "SG224", "SG227", "SG228", "SG239", "SG500", "SG508", "SG517", "SG523", "SG542", "SG549"),
 }
 CODES = [code for code in explanations() if ("SG1" <= code < "SG3" or code >= "SG5") and code not in NEEDS_MORE]
