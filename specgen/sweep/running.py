@@ -47,9 +47,10 @@ class Runner:
             if record.label not in {other.label for other in self.records}:
                 self.records.append(record)
                 self.before[record.label] = record
-                self._keep()
+                self._keep(list(self.before.values()))  # those of an earlier call, too: this one may be stopped before it comes to them
             if study:
                 study.tell(number, record.score(self.swept.sweep.metric))
+        self._keep(self.records)
         return None
 
     def _recorded(self, trial: Trial, count: int) -> tuple[Record | None, int]:
@@ -80,10 +81,10 @@ class Runner:
         figures = figures_of(run, keeps_best=built.compiled.plan.train.load_best_model_at_end)
         return Record(number=trial.number, label=trial.label, name=built.name, values=_plain(trial), key=built.key, state="done", **figures)
 
-    def _keep(self) -> None:
+    def _keep(self, records: list[Record]) -> None:
         """Writes sweep.json, and removes merged models that are not to be kept."""
         sweep = self.swept.sweep
-        best = best_of(self.records, sweep.metric)
+        best = best_of(records, sweep.metric)
         about = {
             "sweep": 1,
             "name": self.swept.name,
@@ -93,12 +94,18 @@ class Runner:
             "parameters": [parameter.path for parameter in sweep.parameters],
             "best": best.label if best else None,
         }
-        write_records(self.folder, about, self.records, sweep.metric)
-        if best and sweep.keep_merged == "best":
-            for merged in (self.folder / record.name / "merge" for record in self.records if record is not best):
-                if merged.is_dir():
-                    shutil.rmtree(merged)
-                    self.say(f"         removed {merged}: trial {best.number} is better (sweep.keep_merged)")
+        write_records(self.folder, about, records, sweep.metric)
+        if sweep.keep_merged == "best":
+            self._remove_merged()
+
+    def _remove_merged(self) -> None:
+        """Removes the merged models of this call's trials but the best: what an earlier call has recorded may be of another spec."""
+        best = best_of(self.records, self.swept.sweep.metric)
+        for record in self.records if best else ():
+            merged = self.folder / record.name / "merge"
+            if best and record is not best and merged.is_dir():
+                shutil.rmtree(merged)
+                self.say(f"         removed {merged}: trial {best.number} is better (sweep.keep_merged)")
 
 
 def chat_call(built: Built, folder: Path) -> str:

@@ -182,6 +182,7 @@ def test_a_trial_that_another_process_still_runs_stops_the_sweep_and_is_no_failu
     assert again.code == 2
     assert "error SG406: another run is active in runs/tiny-sweep/tiny-max_length-20" in again.output
     assert "stopped after 1 of 2 trials; the same command goes on from here" in again.output
+    assert len(results(ran.folder)["trials"]) == 2  # what an earlier call has recorded is kept
 
 
 @pytest.mark.slow
