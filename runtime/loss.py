@@ -14,6 +14,7 @@ from runtime.chunks import Targets, chunk_rows, chunked_losses
 from runtime.data.dataset import IGNORED
 from runtime.shaping import candidates, fitting, probes
 
+ZERO_3 = "ZeRO-3 gathers an adapter or a copy of it for its own call only"
 MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 # B batch, T tokens, N trained positions, R probes, D model, V vocabulary
@@ -40,9 +41,13 @@ class OutputLoss:
     """Cross entropy of the labelled positions of a batch, each times its weight where `inputs` have `weights` [B, T].
 
     A hook on the output layer takes the hidden states that go in. The layer itself, and what the model does after it, then see
-    a few probes only, whose logits show in the first batch how the model shapes them (shaping.py). Where that stays unknown, or
-    ZeRO-3 has shares of a trained output layer, the model makes the logits of all trained positions at once; where it does not
-    call its output layer as a module, all logits there are. `whole_because` says why, or is None.
+    a few probes only, whose logits show in the first batch how the model shapes them (shaping.py). Where that stays unknown,
+    the model makes the logits of all trained positions at once; where it does not call its output layer as a module, all logits
+    there are. `whole_because` says why, or is None.
+
+    ZeRO-3 gathers the layer's weights for its backward pass when that pass comes to the layer's own call. So the loss then
+    hangs on the logits of that call, too, by a sum over none of them. Parts of the layer that are trained and modules of their own
+    (an adapter, a copy) it gathers for its own call only: the logits are made at once then, too.
     """
 
     def __init__(self, model: Any, *, label_smoothing: float = 0.0) -> None:
@@ -51,7 +56,8 @@ class OutputLoss:
         self.layer = model.get_output_embeddings()
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self.label_smoothing = label_smoothing
-        self.whole_because = "ZeRO-3 has shares of it, and it is trained" if _is_shared_out(self.layer) else None
+        self.whole_because = ZERO_3 if any(map(_is_shared_out, trained_parts(self.layer))) else None
+        self.is_shared_out = self.layer is not None and any(map(_is_shared_out, self.layer.parameters()))
         self.shaping, self.is_shown = next(candidates(self.config)), False
         self._kept_BT: torch.Tensor | None = None
         self._targets: Targets | None = None
@@ -72,6 +78,8 @@ class OutputLoss:
         if not self.is_shown and self._is_another(outputs.logits):
             outputs = self._run(model, inputs, kept_BT, targets)
         summed, losses_N = self._found or _of_logits(outputs.logits, kept_BT, targets)
+        if self._found is not None and self.is_shared_out:
+            summed = summed + outputs.logits.flatten()[:0].sum()
         self._found = self._output = None
         return BatchLoss(summed=summed, losses=losses_N, kept=kept_BT, auxiliary=self._auxiliary(outputs))
 
@@ -113,8 +121,9 @@ class OutputLoss:
             return (hidden_ND,)
         assert targets is not None
         self._found = chunked_losses(layer, hidden_ND, targets, self.shaping, rows=self.chunk_rows(hidden_ND.device))
-        with torch.no_grad():
-            return (hidden_BTD[:1, :1] if self.is_shown else probes(layer, hidden_BTD),)
+        with torch.set_grad_enabled(self.is_shared_out and torch.is_grad_enabled()):
+            one_11D = hidden_BTD[:1, :1]
+            return (one_11D if self.is_shown else probes(layer, hidden_BTD) + 0 * one_11D,)
 
     @torch.compiler.disable
     def _leave(self, _layer: nn.Module, _arguments: tuple[Any, ...], output: torch.Tensor) -> None:
@@ -139,12 +148,14 @@ def _of_logits(logits: torch.Tensor, kept_BT: torch.Tensor, targets: Targets) ->
     return losses_N.sum(), losses_N
 
 
-def _is_shared_out(layer: nn.Module | None) -> bool:
-    """Whether the layer is trained and ZeRO-3 has cut it into shares: it gathers them again for the backward pass of the layer's
-    own call, and for no other."""
-    if layer is None:
-        return False
-    return any(parameter.requires_grad and hasattr(parameter, "ds_shape") for parameter in layer.parameters())
+def trained_parts(layer: nn.Module | None) -> list[nn.Parameter]:
+    """What is trained of a layer and belongs to modules within it."""
+    within = layer.children() if layer is not None else ()
+    return [weight for module in within for weight in module.parameters() if weight.requires_grad]
+
+
+def _is_shared_out(weight: nn.Parameter) -> bool:
+    return hasattr(weight, "ds_shape")
 
 
 def weight_by_row(inputs: dict[str, torch.Tensor]) -> torch.Tensor:

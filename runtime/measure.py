@@ -30,7 +30,7 @@ from runtime.attention import counted_as
 from runtime.config import Config, HubBase
 from runtime.faults import RunFault
 from runtime.ledger import Ledger
-from runtime.loss import OutputLoss
+from runtime.loss import ZERO_3, OutputLoss, trained_parts
 from runtime.model import locate, pick_device, torch_dtype
 from runtime.optimizers import optim_args_text
 from runtime.packed import quantize, quantized_like
@@ -75,8 +75,11 @@ def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: tor
     """Two training steps of a model with these settings."""
     model = meta_model(config, base, batch, device)
     # what is asked of masks: do all positions count, are there no packs; unpatched, a mask is made, needed or not
-    output_loss = measured_loss(config, model)
-    rows = min(batch.trained, batch.trained if output_loss.whole_because else output_loss.chunk_rows(device))
+    output_loss = OutputLoss(model)
+    output_loss.is_shown = True  # nothing is to be learnt from tensors without values
+    if config.distributed.zero_stage == 3 and trained_parts(output_loss.layer):
+        output_loss.whole_because = ZERO_3  # no parameter is shared out here
+    rows = batch.trained if output_loss.whole_because else min(batch.trained, output_loss.chunk_rows(device))
     ledger = Ledger(selected=batch.trained, answer=not batch.masked, logits=(rows, base.get_text_config().vocab_size))
     masks = mock.patch("transformers.masking_utils.is_tracing", return_value=False)
     with FakeTensorMode(allow_non_fake_inputs=True), ledger, masks:
@@ -139,15 +142,6 @@ def fake_like(module: nn.Module, tensor: torch.Tensor, config: Config, device: t
         return packed
     fake = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
     return nn.Parameter(fake, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
-
-
-def measured_loss(config: Config, model: Any) -> OutputLoss:
-    """The loss as training has it, which learns nothing from tensors without values; under ZeRO-3 there are no shares yet."""
-    output_loss = OutputLoss(model)
-    output_loss.is_shown = True
-    if config.distributed.zero_stage == 3 and any(weight.requires_grad for weight in output_loss.layer.parameters()):
-        output_loss.whole_because = "ZeRO-3"
-    return output_loss
 
 
 def take_steps(

@@ -39,6 +39,7 @@ def candidates(config: Any) -> Iterator[Shaping]:
         yield Shaping(scale=scale, cap=one)
 
 
+@torch.no_grad()
 def probes(output_layer: Any, hidden_BTD: torch.Tensor) -> torch.Tensor:
     """Rows [1, PROBES, D] that the layer gives large numbers for, up to LARGEST: the same in every process."""
     chance = torch.Generator().manual_seed(0)
