@@ -160,8 +160,12 @@ def load_model(model: ModelConfig, *, device: torch.device, attention: str | Non
 
 
 def _keep_packing(model: PreTrainedModel) -> None:
-    """At the first evaluation on a CPU bitsandbytes (0.50) packs 4-bit weights anew for its fast kernels; who expands them after
-    that finds other numbers: DoRA in every step, and the checks of LoftQ."""
+    """Keeps 4-bit weights packed as they were loaded.
+
+    At the first pass in evaluation mode (a preview, a validation, the proof of packing) bitsandbytes (0.50) packs them anew on a CPU
+    with AVX512-BF16, for a kernel without a gradient: nothing would flow back through them from then on (measured), and who expands
+    them finds other numbers: DoRA in every step, and the checks of LoftQ.
+    """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False

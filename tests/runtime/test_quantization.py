@@ -15,6 +15,7 @@ from runtime.arguments import training_arguments
 from runtime.config import Int8Quantization, Nf4Quantization
 from runtime.model import load_model
 from runtime.stages import read_stage
+from runtime.trainable import prepared
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,26 @@ def test_without_a_list_of_ones_own_all_but_the_output_layer_is_quantized(tmp_pa
     model = load_model(configured(tmp_path, model={"base": str(untied), "quantization": {"nf4": {}}}).model, device=torch.device("cpu"))
     linear = [name for name, module in model.named_modules() if type(module) is nn.Linear]
     assert linear == ["lm_head"]
+
+
+def first_gradient(model):
+    """The gradient that reaches the first layer's adapter."""
+    ids = torch.arange(12).reshape(1, 12)
+    model.train()(input_ids=ids, labels=ids).loss.backward()
+    (found,) = [p.grad.clone() for name, p in model.named_parameters() if "layers.0.self_attn.q_proj.lora_B" in name]
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("quantization", [{"nf4": {}}, {"int8": {}}])
+def test_gradients_flow_through_quantized_layers_after_a_preview_as_before(tmp_path, configured, untied, quantization):
+    config = configured(tmp_path, model={"base": str(untied), "dtype": "bfloat16", "quantization": quantization})
+    model = prepared(config, load_model(config.model, device=torch.device("cpu")))
+    before = first_gradient(model)
+    assert before.abs().max() > 0
+    with torch.no_grad():
+        model.eval()(input_ids=torch.arange(5).reshape(1, 5))
+    assert torch.equal(first_gradient(model), before)
 
 
 @pytest.mark.parametrize(
