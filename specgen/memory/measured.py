@@ -36,13 +36,22 @@ def _run(plan: Plan, facts: ModelFacts | None, arguments: list[str]) -> dict[str
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(plan.model.base, HubBase) and facts is not None:  # nothing is downloaded for its sizes
             own = Path(scratch, "config.json")
-            own.write_text(json.dumps(facts.config), encoding="utf-8")
+            own.write_text(json.dumps(_as_transformers_has_it(facts.config)), encoding="utf-8")
             arguments = [*arguments, "--model-config", str(own)]
         done = run_quietly("runtime.measure", arguments)
     if done.code:
         raise SpecError(*told_faults(done.errors))
     found: dict[str, Any] = json.loads(done.output.splitlines()[-1])
     return found
+
+
+def _as_transformers_has_it(config: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json of a model type that transformers knows: InternLM2 is a Llama under other names (facts/architectures.py)."""
+    if config.get("model_type") != "internlm2":
+        return dict(config)
+    left_out = ("auto_map", "rope_scaling", "model_type")
+    kept = {key: value for key, value in config.items() if key not in left_out}
+    return {**kept, "model_type": "llama", "attention_bias": bool(config.get("bias", False))}
 
 
 def _parts(plan: Plan, facts: ModelFacts | None, found: Mapping[str, Any]) -> dict[str, int]:
