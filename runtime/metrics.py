@@ -21,7 +21,7 @@ VALIDATION = "validation.jsonl"
 class Metric:
     """One optimizer step. `tokens` are real ones and `trained_tokens` those with a loss, both over all processes; `seconds`
     are of this step alone. `memory_bytes`: of the first process; on a GPU the most that was allocated since the last step, else
-    what is resident."""
+    what is resident. `loss_spike`: the loss in medians of the steps before, where train.loss_spike calls it a spike."""
 
     step: int
     loss: float
@@ -31,6 +31,7 @@ class Metric:
     trained_tokens: int
     seconds: float
     memory_bytes: int
+    loss_spike: float | None = None
 
     @property
     def tokens_per_s(self) -> float:

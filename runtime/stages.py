@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from runtime import __version__
+from runtime import __version__, shortage
 from runtime.config import Config, to_plain
 from runtime.faults import WRONG, RunFault
 
@@ -88,7 +88,10 @@ def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, st
         return put_in_place(stage, folder)
     partial = prepare_partial(stage, folder)
     started = time.monotonic()
-    summary = stage.work(config, folder, partial)
+    help_memory = "close other programs, or take a machine with more memory"
+    discard = None if stage.resumable else partial
+    with shortage.told(folder, lambda: f"in stage {stage.name}", changes=help_memory, discard=discard):
+        summary = stage.work(config, folder, partial)
     record = {
         "stage": stage.name,
         "key": key,

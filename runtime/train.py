@@ -12,7 +12,7 @@ from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from transformers import PrinterCallback, TrainingArguments
 
-from runtime import checkpoints, console, contract, trackers, universal
+from runtime import checkpoints, console, contract, room, shortage, trackers, universal
 from runtime import resume as resuming
 from runtime.arguments import training_arguments
 from runtime.attention import FLASH, attention_for
@@ -90,17 +90,23 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         previews = Previews(config, trainer, bar, out, Generator(tokenizer, form, config.chat))
         watch = Watch(config, trainer, bar, out, previews, stop, before, validation)
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(Guard())
+        trainer.add_callback(InStep(together, stop, pulse))
+        losses = [metric.loss for metric in before]
+        tell = functools.partial(bar.note, "train") if is_main else _silent
+        trainer.add_callback(Guard(trainer, together, tokenizer, spike=config.train.loss_spike, losses=losses, tell=tell))
         trainer.add_callback(watch)
         if stopping:
             trainer.add_callback(EarlyStopping(stopping, validation, bar if is_main else None))
         if is_main and config.train.report_to:
             trackers.prepare(config.train.report_to, folder, out, resumed=resume is not None)
             trainer.add_callback(Trackers(config.train.report_to, bar))
-        trainer.add_callback(InStep(together, stop, pulse))
         # under autocast peft's own casts of every input to float32 and back cost an eighth of a step, and memory
         is_adapter = isinstance(model, PeftModel)
-        with disable_input_dtype_casting(model, active=autocasts(config)) if is_adapter else contextlib.nullcontext():
+        if is_main:
+            room.told_if_scarce(model, config, out)
+        where = functools.partial(_where, trainer)
+        shortages = shortage.told(out, where, changes=shortage.savings(config), discard=out / checkpoints.ASIDE)
+        with shortages, disable_input_dtype_casting(model, active=autocasts(config)) if is_adapter else contextlib.nullcontext():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     stop.carry_out()
     _save_result(trainer, out, best=config.train.load_best_model_at_end)
@@ -111,6 +117,18 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         "packed_difference": trainer.packed_difference,
         "whole_logits_because": trainer.output_loss.whole_because if trainer.output_loss else None,
     }
+
+
+def _where(trainer: SpanTrainer) -> str:
+    step = f"at step {trainer.state.global_step + 1}"
+    if not trainer.parts:
+        return step
+    rows, longest = trainer.parts[-1][1].shape
+    return f"{step}, on a micro batch [{rows}, {longest}], whose longest row has {longest} tokens"
+
+
+def _silent(_line: str) -> None:
+    pass
 
 
 def _goes_on_from(out: Path, config: Config, arguments: TrainingArguments, together: Together) -> tuple[Path | None, bool]:

@@ -9,13 +9,13 @@ from transformers import EvalPrediction
 
 from runtime import console
 from runtime.data.dataset import IGNORED
+from runtime.guard import GuardedTrainer
 from runtime.isolation import prove_apart
 from runtime.loss import BatchLoss, OutputLoss, total_weight, weight_by_row
 from runtime.sampling import ByLength
-from runtime.saving import SavingTrainer
 
 
-class SpanTrainer(SavingTrainer):
+class SpanTrainer(GuardedTrainer):
     """Trainer with the loss over trained positions, normalised by their number, or by their weights together, over the whole
     optimizer step: the same step however its rows are cut into micro batches and processes.
 

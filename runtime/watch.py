@@ -82,6 +82,7 @@ class Watch(TrainerCallback):
             trained_tokens=trained_tokens,
             seconds=round(now - self.step_started, 4),
             memory_bytes=step_memory(self.trainer.args.device),
+            loss_spike=logs.get("loss_spike"),
         )
 
     def on_metric(self, metric: Metric, total: int) -> None:
