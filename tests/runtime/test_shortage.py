@@ -33,6 +33,7 @@ def runtime(build, runs_dir, *stages, script=None):
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.slow
 def test_memory_that_does_not_suffice_is_told_with_step_shape_and_what_to_change(tmp_path, compiled):
     messages = [{"user": "Count {{ n }}."}, {"assistant": "It is {{ n }}. " * 8}]
     data = {"sources": [{"synthetic": {"variables": {"n": list(range(64))}, "messages": messages}}]}
@@ -61,6 +62,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_whole_checkpoints_and_the_same_command_goes_on(tmp_path, compiled, small_disk):
     folder, size = small_disk
     build = compiled(tmp_path, adapter={"lora": {"r": 64}}, train={"max_steps": 8, "save_steps": 1, "save_total_limit": 50})
