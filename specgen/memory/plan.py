@@ -8,7 +8,7 @@ from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
 from specgen.memory import activations, state, zero
 from specgen.memory.shape import Shape, shape_of
-from specgen.memory.step import Step, step_of
+from specgen.memory.step import Step, chunk_rows, step_of
 from specgen.plan import Plan
 from specgen.sizes import BYTES
 from specgen.trainable import exported_parameters
@@ -72,18 +72,20 @@ def _state(plan: Plan, facts: ModelFacts, shape: Shape) -> zero.State:
 
 
 def _loss(plan: Plan, shape: Shape, step: Step, held: zero.State) -> MemoryPlan:
-    """The backward pass begins: all activations are there, and logits three times in float32 (log-probabilities, their
-    gradient, and that of the logits)."""
+    """The forward pass ends: all activations are there, and of a chunk of trained positions the logits three times in float32
+    (log-probabilities, their gradient, and that of the logits). The loss's gradient is worked out ahead: of the hidden states
+    that go in, and of a trained output layer, whole and of the chunk."""
     softcap = step.compute if shape.softcaps else 0
     head = step.compute * (shape.embedding + step.trained * shape.hidden) if step.casts and step.stream > step.compute else 0
+    ahead = 4 * step.trained * shape.hidden + (8 * shape.embedding if step.trains_head else 0)
     return _moment(
         plan,
         step,
         held,
         gradients=held.gradients if plan.train.gradient_accumulation_steps > 1 else 0,
         activations=_saved(shape, step),
-        logits=(12 + softcap) * step.trained * shape.vocabulary,
-        buffers=head + _copies(plan, shape, step, held),
+        logits=(12 + softcap) * min(step.trained, chunk_rows(shape, step)) * shape.vocabulary,
+        buffers=head + ahead + _copies(plan, shape, step, held),
     )
 
 

@@ -14,8 +14,10 @@ from specgen.facts.model import ModelFacts
 from specgen.memory.shape import Shape
 from specgen.plan import Int8Quantization, Nf4Quantization, Plan
 from specgen.sizes import BYTES
-from specgen.trainable import adapted_modules
+from specgen.trainable import adapted_modules, trained_tensors
 
+CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}  # of the logits of a chunk, in float32; the runtime's (a test compares)
+OUTPUT_LAYERS = ("lm_head", "embed_out", "output")
 SHORT_ROW = 128  # tokens: up to here the runtime takes eager attention on a CPU
 
 
@@ -24,7 +26,8 @@ class Step:
     """Tokens of a micro batch, and bytes a number: of the hidden states between layers, in matrix products, of their results.
 
     `adapted` counts for each linear module of a layer the layers where it has an adapter; `casts` says whether trained
-    weights are float32 and computed with in 16 bits, as copies; `keeps_inputs` whether frozen linear layers do (int8).
+    weights are float32 and computed with in 16 bits, as copies; `keeps_inputs` whether frozen linear layers do (int8);
+    `trains_head` whether the output layer is trained.
     """
 
     rows: int
@@ -34,6 +37,7 @@ class Step:
     compute: int
     result: int
     full: bool
+    trains_head: bool
     casts: bool
     keeps_inputs: bool
     masked: bool
@@ -69,6 +73,7 @@ def step_of(plan: Plan, shape: Shape, facts: ModelFacts, figures: DataFigures | 
         compute=width,
         result=4 if is_wide and _results_are_wide(model.quantization, on_cpu=on_cpu) else width,
         full=lora is None,
+        trains_head=_trains_head(plan, facts),
         casts=width < 4 and not sharing,
         keeps_inputs=isinstance(model.quantization, Int8Quantization),
         masked=train.micro_batch_size > 1 or packed,
@@ -80,6 +85,20 @@ def step_of(plan: Plan, shape: Shape, facts: ModelFacts, figures: DataFigures | 
         adapted=dict(counts),
         checkpointing=train.gradient_checkpointing,
     )
+
+
+def chunk_rows(shape: Shape, step: Step) -> int:
+    """Trained positions that go through the output layer together."""
+    fits = CHUNK_BYTES["cpu" if step.on_cpu else "cuda"] // (4 * shape.vocabulary)
+    return max(16, fits, shape.hidden // 4 if step.trains_head else 0)
+
+
+def _trains_head(plan: Plan, facts: ModelFacts) -> bool:
+    """Whether the output layer, or the embeddings that it shares, are trained as a whole."""
+    if plan.adapter is not None:
+        return any(name.rpartition(".")[2] in OUTPUT_LAYERS for name in plan.adapter.modules_to_save)
+    trained = {tensor.removesuffix(".weight").rpartition(".")[2] for tensor in trained_tensors(plan.train.trainable_modules, facts)}
+    return bool(trained & {*OUTPUT_LAYERS, *(["embed_tokens"] if facts.tie_word_embeddings else [])})
 
 
 def _results_are_wide(quantization: Nf4Quantization | Int8Quantization | None, *, on_cpu: bool) -> bool:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
+from runtime import chunks
 from runtime import config as configs
 from runtime import measure as measuring
 from runtime.ledger import Ledger
@@ -18,7 +19,7 @@ from runtime.measure import Batch, largest_batch, measure
 from specgen import folder
 from specgen.compiler import compile_tree
 from specgen.facts.model import facts_from_config
-from specgen.memory import memory_plan
+from specgen.memory import memory_plan, step
 from specgen.memory.measured import measured
 from specgen.plan import HubBase
 from specgen.render import render
@@ -122,6 +123,16 @@ def test_arithmetic_agrees_with_the_step_that_is_counted(built, settings):
 def test_arithmetic_holds_for_other_architectures(built, kind, settings):
     worked_out, parts = both(built, settings, {**LLAMA, **OTHERS[kind], "model_type": kind})
     assert worked_out.total == pytest.approx(sum(parts.values()), rel=0.12)
+
+
+@pytest.mark.parametrize("settings", [DROPOUT, FULL, ("adapter.lora.modules_to_save=[lm_head]",)], ids=["frozen", "full", "copied"])
+def test_arithmetic_holds_where_the_vocabulary_takes_several_chunks(built, settings):
+    worked_out, parts = both(built, settings, {**LLAMA, "vocab_size": 200_000})
+    assert worked_out.total == pytest.approx(sum(parts.values()), rel=0.12)
+
+
+def test_both_packages_have_the_same_chunks():
+    assert step.CHUNK_BYTES == chunks.CHUNK_BYTES
 
 
 @pytest.mark.parametrize("settings", [DROPOUT, FULL, CHECKPOINTS], ids=["lora", "full", "checkpointing"])

@@ -117,6 +117,12 @@ def test_only_trained_positions_have_logits():
     assert half.largest[0] == "logits"
 
 
+def test_a_chunk_has_its_logits_at_a_time():
+    vocabulary = {**SHAPE, "vocab_size": 200_000}
+    most = memory_of("train.micro_batch_size=8", shape=vocabulary, figures=figures_with(longest=101, trained_tokens=101))
+    assert most.logits == 12 * (256 * 2**20 // (4 * 200_000)) * 200_000
+
+
 def test_zero_shares_out_more_with_each_stage():
     full = ("adapter=null", "train.learning_rate=1e-5", "distributed.processes_per_node=4", "train.micro_batch_size=1")
     count = LINEAR + OTHERS
@@ -170,7 +176,7 @@ def as_setting(remedy):
         (("train.micro_batch_size=8",), 0.7 * GIB),
         (("adapter=null", "train.learning_rate=1e-5"), 2.2 * GIB),
         (("data.packing=true", "data.max_length=2048", "train.batch_size=4", "train.micro_batch_size=1"), 2.2 * GIB),
-        (("distributed.processes_per_node=2", "distributed.zero_stage=1", "model.dtype=float32"), 4 * GIB),
+        (("distributed.processes_per_node=2", "distributed.zero_stage=1", "model.dtype=float32"), 3.9 * GIB),
     ],
 )
 def test_every_setting_that_is_advised_makes_it_fit(settings, limit):
