@@ -65,8 +65,8 @@ def metrics(folder):
 
 
 def test_some_runs_are_killed_and_end_right(build, tmp_path):
-    runs = runs_of(build, tmp_path, kills=4, seed=1)
-    assert sum(run["starts"][0][1] != 0 for run in runs) >= 3
+    runs = runs_of(build, tmp_path, kills=3, seed=1)
+    assert sum(run["starts"][0][1] != 0 for run in runs) >= 2
 
 
 @pytest.mark.slow
