@@ -23,6 +23,7 @@ from runtime.faults import INTERRUPTED, PREEMPTED, Interrupted, Preempted, RunFa
 from runtime.rank import BEAT_S, Pulse, pulses
 
 GRACE_S = 10.0  # from one process's fault to the end of all: they end by themselves sooner, unless they hang
+NEWS_S = 5.0  # for how long word of another node is waited for, where ranks only say that others are gone
 AGAIN = "the same command goes on from the last checkpoint"
 LAST_LINES = 5
 
@@ -68,6 +69,13 @@ class Supervisor:
             word, time_s = words.get(rank, ({}, failure.time_s))
             told[rank] = Failure(code=failure.code, time_s=time_s, word=word)
         return told
+
+    def heard(self) -> RunFault | None:
+        """The fault of another node: word of it may come a little after its ranks no longer answer."""
+        until = time.monotonic() + NEWS_S
+        while (fault := self.lost()) is None and time.monotonic() < until:
+            time.sleep(0.1)
+        return fault
 
     def last_lines(self, rank: int) -> list[str]:
         """The end of what a process wrote on standard error."""
@@ -129,6 +137,8 @@ def verdict(failures: dict[int, Failure], supervisor: Supervisor) -> Exception |
         return Interrupted()
     if codes & {PREEMPTED, -signal.SIGTERM}:
         return Preempted()
+    if fault := supervisor.heard():
+        return fault
     least = min((pulse.step for pulse in supervisor.last.values()), default=0)
     behind = {rank: pulse for rank, pulse in supervisor.last.items() if pulse.step == least}
     return _hung({rank: pulse for rank, pulse in behind.items() if not failures.get(rank, _NONE).word.get("lost")} or behind, supervisor)
