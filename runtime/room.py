@@ -13,6 +13,7 @@ from runtime.model import torch_dtype
 
 FLOAT32 = 4
 BESIDE_WEIGHTS = 2  # AdamW keeps two more numbers for each weight that it trains
+SCARCE = "SG458"
 
 
 def needed(model: torch.nn.Module, config: Config) -> tuple[int, int]:
@@ -34,6 +35,6 @@ def told_if_scarce(model: torch.nn.Module, config: Config, folder: Path) -> None
     if total > free:
         console.say(
             "train",
-            f"warning SG458: {folder} has {console.size(free)} free; {number} checkpoints of {console.size(checkpoint)} and the exports"
+            f"warning {SCARCE}: {folder} has {console.size(free)} free; {number} checkpoints of {console.size(checkpoint)} and the exports"
             f" of {console.size(exports)} need {console.size(total)}",
         )
