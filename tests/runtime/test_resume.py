@@ -145,7 +145,9 @@ def best_of(run):
     return min(points, key=lambda point: point["loss"])["step"]
 
 
-def test_the_result_is_the_checkpoint_of_the_lowest_validation_loss(validated):
+def test_complaint_19_the_result_is_the_checkpoint_of_the_lowest_validation_loss(validated):
+    """It is taken from the files, and the checkpoint is a whole one: there is nothing to load that was not saved (peers.md,
+    complaint 19)."""
     _, run = validated
     best, last = best_of(run), read_stage(run, "train")["summary"]["steps"]
     assert best < last
@@ -154,6 +156,7 @@ def test_the_result_is_the_checkpoint_of_the_lowest_validation_loss(validated):
     result = (run / "train" / "final" / name).read_bytes()
     assert result == (run / "train" / f"checkpoint-{best}" / name).read_bytes()
     assert result != (run / "train" / f"checkpoint-{last}" / name).read_bytes()
+    assert (run / "train" / f"checkpoint-{best}" / "optimizer.pt").exists()
     assert not (run / "train" / "final" / "trainer_state.json").exists()
 
 
