@@ -151,6 +151,7 @@ RULES: tuple[Rule, ...] = (
     zero.a_preset_is_not_contradicted,
     zero.nvme_offload_has_a_folder,
     zero.only_zero_3_offloads_to_a_disk,
+    zero.offload_to_a_disk_is_unproven,
     zero.sharing_needs_processes,
     zero.deepspeed_settings_need_a_stage,
     zero.deepspeed_settings_are_typed,

@@ -173,6 +173,20 @@ def only_zero_3_offloads_to_a_disk(tree: Node, facts: Facts) -> Iterator[Diagnos
         )
 
 
+def offload_to_a_disk_is_unproven(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """On a CPU a forward pass of DeepSpeed 0.19.8 ends with "param already assigned swap buffer"; on a GPU it was not tried."""
+    offload, path = tree.text("distributed", "offload"), tree.children["distributed"].children["nvme_path"]
+    to_disk = tree.text("distributed", "offload_device") == "nvme" and path.value is not None
+    if to_disk and offload != "none" and tree.number("distributed", "zero_stage") == 3:
+        yield Diagnostic(
+            code="SG637",
+            severity="warning",
+            message=f"offload: {offload} to a disk has not been seen to train here: on a CPU DeepSpeed 0.19.8 ends in the first steps",
+            place=place_of(tree, "distributed", "offload_device"),
+            hint="write offload_device: cpu, or try two steps first: --set train.max_steps=2",
+        )
+
+
 def _own(tree: Node) -> Node:
     return tree.children["distributed"].children["deepspeed"]
 
