@@ -1,7 +1,8 @@
 """python -m tests.runtime.chaos BUILD FOLDER KILLS SEED: runs that are killed at random moments and begun again, until they end.
 
 Each run is in FOLDER/NUMBER. Its processes are forked here, so that libraries are imported once; each is `python -m runtime BUILD`.
-Prints a line of JSON a run: the stage, and for each start the signal that it got, if any, and its exit code.
+So many as KILLS are broken off, in one stage after the other; one that ends before is drawn again. Prints a line of JSON a run: the
+stage, and for each start the signal that it got, if any, and its exit code.
 """
 
 from __future__ import annotations
@@ -92,9 +93,14 @@ def main() -> None:
     chance = random.Random(seed)
     assert exit_code(begin(build, folder / "unbroken"), wait=True) == 0
     seconds = durations(folder / "unbroken" / "tiny")
-    for number, stage in zip(range(kills), itertools.cycle(STAGES)):
+    broken = 0
+    for number in itertools.count():
+        if broken == kills:
+            break
+        stage = STAGES[broken % len(STAGES)]
         delay_s = chance.uniform(0, seconds[stage])
         starts = disturbed(build, folder / str(number), stage, delay_s, chance)
+        broken += starts[0][1] != 0
         print(json.dumps({"run": number, "stage": stage, "delay_s": round(delay_s, 3), "starts": starts}), flush=True)
 
 

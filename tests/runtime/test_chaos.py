@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -38,10 +39,11 @@ def runs_of(build, folder, *, kills, seed):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     runs = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(runs) == kills
     for run in runs:
         ended_as_if_undisturbed(folder, run)
-    return runs
+    broken = Counter(run["stage"] for run in runs if run["starts"][0][1] != 0)
+    assert broken.total() == kills
+    return broken
 
 
 def ended_as_if_undisturbed(folder, run):
@@ -65,12 +67,9 @@ def metrics(folder):
 
 
 def test_some_runs_are_killed_and_end_right(build, tmp_path):
-    runs = runs_of(build, tmp_path, kills=3, seed=1)
-    assert sum(run["starts"][0][1] != 0 for run in runs) >= 2
+    runs_of(build, tmp_path, kills=3, seed=1)
 
 
 @pytest.mark.slow
-def test_thirty_runs_killed_at_seeded_random_moments_in_each_stage_end_right(build, tmp_path):
-    runs = runs_of(build, tmp_path, kills=30, seed=20)
-    assert sum(run["starts"][0][1] != 0 for run in runs) >= 27
-    assert {run["stage"] for run in runs if run["starts"][0][1] != 0} == set(STAGES)
+def test_thirty_runs_killed_at_seeded_random_moments_end_right(build, tmp_path):
+    assert set(runs_of(build, tmp_path, kills=30, seed=20).values()) == {5}
