@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from specgen import cli as command_line
 from specgen import printers
 from specgen.compiler import compile_tree
 from specgen.diagnostics import SpecError
 from specgen.source import parse
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes is no property of the code
+settings.load_profile("any machine")
 
 SMALL = """\
 specgen: 1

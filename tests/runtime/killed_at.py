@@ -16,7 +16,7 @@ import torch
 from runtime import checkpoints, pipeline
 from runtime import config as configs
 from runtime.__main__ import quiet
-from runtime.loss import trained_positions_loss
+from runtime.loss import OutputLoss
 from runtime.saving import SavingTrainer
 
 
@@ -26,15 +26,13 @@ def die(*_arguments: object, **_options: object) -> None:
 
 def within_a_step() -> None:
     """Between the two micro batches of step 6."""
-    from runtime import trainer
+    calls, call = [], OutputLoss.__call__
 
-    calls = []
-
-    def loss(*arguments, **options):
+    def loss(*arguments):
         calls.append(1)
-        return die() if len(calls) == 12 else trained_positions_loss(*arguments, **options)
+        return die() if len(calls) == 12 else call(*arguments)
 
-    trainer.trained_positions_loss = loss
+    OutputLoss.__call__ = loss
 
 
 def half_written() -> None:

@@ -53,7 +53,8 @@ def test_a_file_gets_plain_lines_with_loss_validation_answers_and_eta(one):
 def test_the_metrics_have_every_step_and_the_exact_tokens(one):
     _, run = one
     metrics = lines_of(run, "metrics.jsonl")
-    assert list(metrics[0]) == ["step", "loss", "learning_rate", "grad_norm", "tokens", "trained_tokens", "seconds", "memory_bytes"]
+    names = ["step", "loss", "learning_rate", "grad_norm", "tokens", "trained_tokens", "seconds", "memory_bytes", "loss_spike"]
+    assert list(metrics[0]) == names
     assert [metric["step"] for metric in metrics] == [1, 2, 3, 4, 5, 6]
     figures = json.loads((run / "data/stage.json").read_text())["summary"]
     for name in ("tokens", "trained_tokens"):

@@ -78,7 +78,7 @@ DRAWN = [[0.0002529, 16], [0.0001587, 8], [0.0001754, 8], [0.0002366, 8], [0.000
 
 
 def test_a_random_trial_is_drawn_once(trials_of):
-    found = trials_of("method: {random: {trials: 6}}, parameters: {adapter.lora.r: [8, 16], train.schedule: [cosine, linear, constant]}")
+    found = trials_of("method: {random: {trials: 6}}, parameters: {adapter.lora.r: [8, 16], train.schedule: [cosine, linear, polynomial]}")
     assert len({tuple(values.values()) for values in found}) == 6
 
 
