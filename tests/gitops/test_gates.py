@@ -10,7 +10,7 @@ MAX_LENGTH = "  max_length: 128\n"
 
 
 TOO_LARGE = """\
-specs/support.yaml:18:27: error SG281: training needs 0.23 GiB a device with rows of 1,024 tokens, and hardware.device_memory is \
+specs/support.yaml:18:27: error SG281: training needs 0.24 GiB a device with rows of 1,024 tokens, and hardware.device_memory is \
 0.06 GiB; the largest part is activations, 0.18 GiB
    18 | hardware: {device_memory: 64MiB}
       |                           ^^^^^
@@ -18,7 +18,7 @@ specs/support.yaml:18:27: error SG281: training needs 0.23 GiB a device with row
 """
 MEMORY_DIFF = """\
 specs/support.yaml
-  data.max_length  128 → 1024  memory a device 0.03 GiB → 0.23 GiB
+  data.max_length  128 → 1024  memory a device 0.03 GiB → 0.24 GiB
   runs again: data, train, convert, merge, smoke, report
   does not compile any more:
 """
@@ -47,7 +47,7 @@ def test_the_diff_says_what_changed_and_that_it_does_not_fit(larger):
 
 def test_the_markdown_and_the_json_have_both_too(larger):
     shown = larger.specgen("diff", "--git", "HEAD~1..HEAD", "--format", "markdown").out
-    assert "| data.max\\_length | 128 → 1024 | memory a device 0.03 GiB → 0.23 GiB |\n" in shown
+    assert "| data.max\\_length | 128 → 1024 | memory a device 0.03 GiB → 0.24 GiB |\n" in shown
     assert f"\nDoes not compile any more:\n\n```\n{TOO_LARGE}```\n" in shown
     (entry,) = json.loads(larger.specgen("diff", "--git", "HEAD~1..HEAD", "--format", "json").out)
     assert [setting["key"] for setting in entry["settings"]] == ["data.max_length"]
