@@ -46,6 +46,7 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         adam_beta2=train.adam_beta2,
         adam_epsilon=train.adam_epsilon,
         neftune_noise_alpha=train.neftune_noise_alpha,
+        label_smoothing_factor=train.label_smoothing_factor,  # loss.py smooths
         torch_compile=train.torch_compile,
         use_liger_kernel=train.use_liger_kernel,
         bf16=config.model.dtype == "bfloat16",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from runtime import config as configs
 from runtime import pipeline
 from runtime.__main__ import quiet
 from runtime.config import PackageBase
+from runtime.console import TrainingBar
 from runtime.data.parts import parts_of
-from runtime.faults import RunFault
+from runtime.faults import Interrupted, RunFault
 from runtime.model import folder_of
 from specgen import folder as compiled_folder
 from specgen.compiler import compile_spec
@@ -175,6 +177,24 @@ def finished(tmp_path_factory, compiled, carried_out):
     folder = tmp_path_factory.mktemp("finished")
     build = compiled(folder, train={"preview": {"every": 1, "prompts": ["Count 2."], "max_new_tokens": 4}})
     return build, carried_out(build, folder / "runs")
+
+
+@pytest.fixture
+def broken_off(monkeypatch):
+    """Runs data and training of a compiled folder in this process, with Ctrl-C after a step."""
+    update = TrainingBar.update
+
+    def run(build, runs_dir, *, step):
+        def press_ctrl_c(bar, done, **figures):
+            update(bar, done, **figures)
+            if done == step:
+                signal.raise_signal(signal.SIGINT)
+
+        with monkeypatch.context() as patched, pytest.raises(Interrupted):
+            patched.setattr(TrainingBar, "update", press_ctrl_c)
+            pipeline.run(configs.load(build), build=build, runs_dir=runs_dir, only=("data", "train"), talk="")
+
+    return run
 
 
 @pytest.fixture

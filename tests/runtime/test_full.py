@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
 import torch
@@ -11,10 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from runtime import config as configs
-from runtime import pipeline
-from runtime.console import TrainingBar
 from runtime.convert import convert
-from runtime.faults import Interrupted
 from runtime.merge import merge
 from runtime.stages import read_stage
 
@@ -72,18 +68,9 @@ def test_it_is_called_full_fine_tuning(full):
         assert "LoRA" not in text
 
 
-def test_a_run_that_was_broken_off_ends_as_one_that_was_not(full, tmp_path, carried_out, monkeypatch):
+def test_a_run_that_was_broken_off_ends_as_one_that_was_not(full, tmp_path, carried_out, broken_off):
     build, run = full
-    update = TrainingBar.update
-
-    def press_ctrl_c(self, step, **figures):
-        update(self, step, **figures)
-        if step == 3:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(TrainingBar, "update", press_ctrl_c)
-        pipeline.run(configs.load(build), build=build, runs_dir=tmp_path, only=("data", "train"), talk="")
+    broken_off(build, tmp_path, step=3)
     again = carried_out(build, tmp_path, "data", "train")
     unbroken, resumed = weights(run / "train" / "final"), weights(again / "train" / "final")
     assert all(torch.equal(resumed[name], tensor) for name, tensor in unbroken.items())

@@ -4,7 +4,6 @@ goes on takes out the same."""
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
 import torch
@@ -13,11 +12,8 @@ from peft.utils.integrations import dequantize_module_weight
 from transformers import AutoModelForCausalLM
 
 from runtime import config as configs
-from runtime import pipeline
 from runtime.adapter import attach, read_adapter
-from runtime.console import TrainingBar
 from runtime.convert import convert
-from runtime.faults import Interrupted
 from runtime.initial import TAKEN, adapted_layers, read_taken
 from runtime.model import load_model
 from runtime.restored import difference
@@ -135,18 +131,9 @@ def test_a_second_start_takes_out_the_same_to_the_bit(configured, wide_base, tmp
 
 
 @pytest.mark.parametrize("lora", [{"init_lora_weights": "pissa"}, {"init_lora_weights": "loftq", "loftq_iter": 3}], ids=str)
-def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run_of, tmp_path, carried_out, monkeypatch, lora):
+def test_a_run_that_was_broken_off_ends_as_one_that_was_not(run_of, tmp_path, carried_out, broken_off, lora):
     build, run = run_of(quantization=NF4 if lora["init_lora_weights"] == "loftq" else None, **lora)
-    update = TrainingBar.update
-
-    def press_ctrl_c(self, step, **figures):
-        update(self, step, **figures)
-        if step == 3:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(TrainingBar, "update", press_ctrl_c)
-        pipeline.run(configs.load(build), build=build, runs_dir=tmp_path, only=("data", "train"), talk="")
+    broken_off(build, tmp_path, step=3)
     again = carried_out(build, tmp_path, "data", "train")
     for file in (f"{FINAL}/adapter_model.safetensors", TAKEN):
         assert (again / "train" / file).read_bytes() == (run / "train" / file).read_bytes()

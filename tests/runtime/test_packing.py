@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from functools import cache
 
@@ -15,14 +14,10 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from runtime import config as configs
-from runtime import pipeline
 from runtime.adapter import read_adapter
 from runtime.chat_template import ChatFormat, Encoded
-from runtime.console import TrainingBar
 from runtime.data.dataset import IGNORED, Packs, collate, load_rows
 from runtime.data.packing import best_fit, fill
-from runtime.faults import Interrupted
 from runtime.loss import OutputLoss
 from runtime.stages import read_stage
 from tests.runtime.saved import save_rows
@@ -277,18 +272,9 @@ def test_a_batch_counts_packs_and_figures_say_how_full_they_are(packed_run):
     assert sum(step["tokens"] for step in steps) == 2 * data["tokens"]
 
 
-def test_a_packed_run_that_was_broken_off_ends_as_one_that_was_not(packed_run, tmp_path, carried_out, monkeypatch):
+def test_a_packed_run_that_was_broken_off_ends_as_one_that_was_not(packed_run, tmp_path, carried_out, broken_off):
     build, run = packed_run
-    update = TrainingBar.update
-
-    def press_ctrl_c(self, step, **figures):
-        update(self, step, **figures)
-        if step == 3:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(TrainingBar, "update", press_ctrl_c)
-        pipeline.run(configs.load(build), build=build, runs_dir=tmp_path, only=("data", "train"), talk="")
+    broken_off(build, tmp_path, step=3)
     again = carried_out(build, tmp_path, "data", "train")
     unbroken, resumed = read_adapter(run / "train" / "final"), read_adapter(again / "train" / "final")
     assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 
 import pytest
 import torch
 
 from runtime import config as configs
-from runtime import pipeline
 from runtime.adapter import read_adapter
-from runtime.console import TrainingBar
 from runtime.data.dataset import load_rows
-from runtime.faults import Interrupted
 from runtime.sampling import ByLength
 
 LENGTHS = random.Random(16).choices(range(8, 2049), k=2000)
@@ -81,18 +77,9 @@ def test_batches_of_a_run_hold_rows_of_like_length(grouped):
     assert [step["tokens"] for step in steps] == wanted
 
 
-def test_a_grouped_run_that_was_broken_off_ends_as_one_that_was_not(grouped, tmp_path, carried_out, monkeypatch):
+def test_a_grouped_run_that_was_broken_off_ends_as_one_that_was_not(grouped, tmp_path, carried_out, broken_off):
     build, run = grouped
-    update = TrainingBar.update
-
-    def press_ctrl_c(self, step, **figures):
-        update(self, step, **figures)
-        if step == 7:
-            signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(TrainingBar, "update", press_ctrl_c)
-        pipeline.run(configs.load(build), build=build, runs_dir=tmp_path, only=("data", "train"), talk="")
+    broken_off(build, tmp_path, step=7)
     again = carried_out(build, tmp_path, "data", "train")
     unbroken, resumed = read_adapter(run / "train" / "final"), read_adapter(again / "train" / "final")
     assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)

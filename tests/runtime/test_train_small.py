@@ -21,8 +21,6 @@ from conversations.row import messages_of
 from runtime import config as configs
 from runtime import pipeline
 from runtime.adapter import read_adapter
-from runtime.console import TrainingBar
-from runtime.faults import Interrupted
 from runtime.stages import read_stage
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -205,18 +203,8 @@ def test_all_checkpoints_damaged_is_an_error_and_no_silent_restart(broken, o23):
     assert not (run / "train").exists()
 
 
-def test_ctrl_c_saves_a_checkpoint_from_which_the_run_goes_on(tmp_path, o23, unbroken, carried_out, monkeypatch):
-    update = TrainingBar.update
-
-    def press_ctrl_c(self, step, **figures):
-        update(self, step, **figures)
-        if step == 3:
-            signal.raise_signal(signal.SIGINT)
-
-    options = {"build": o23, "runs_dir": tmp_path, "only": ("data", "train"), "talk": ""}
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(TrainingBar, "update", press_ctrl_c)
-        pipeline.run(configs.load(o23), **options)
+def test_ctrl_c_saves_a_checkpoint_from_which_the_run_goes_on(tmp_path, o23, unbroken, carried_out, broken_off):
+    broken_off(o23, tmp_path, step=3)
     assert max(int(path.name[11:]) for path in (tmp_path / "tiny" / "train.partial").glob("checkpoint-*")) in (3, 4)
     same_adapter(unbroken, carried_out(o23, tmp_path, "data", "train"), atol=1e-6)
 
@@ -246,22 +234,12 @@ def test_another_seed_gives_other_weights(tmp_path, compiled, carried_out, unbro
 VALIDATED = {"validation": {"fraction": 0.25}, "sources": rows_of(8)}
 
 
-def test_the_validation_loss_of_every_epoch_outlives_an_interruption(tmp_path, compiled, carried_out, monkeypatch):
+def test_the_validation_loss_of_every_epoch_outlives_an_interruption(tmp_path, compiled, carried_out, broken_off):
     build = compiled(tmp_path, data=VALIDATED, train={"epochs": 3})
     whole = read_stage(carried_out(build, tmp_path / "whole", "data", "train"), "train")["summary"]["validation_loss"]
     assert [step for step, _ in whole] == [3, 6, 9]
 
-    update = TrainingBar.update
-
-    def press_ctrl_c(self, step, **figures):
-        update(self, step, **figures)
-        if step == 5:
-            signal.raise_signal(signal.SIGINT)
-
-    options = {"build": build, "runs_dir": tmp_path / "broken", "only": ("data", "train"), "talk": ""}
-    with monkeypatch.context() as patched, pytest.raises(Interrupted):
-        patched.setattr(TrainingBar, "update", press_ctrl_c)
-        pipeline.run(configs.load(build), **options)
+    broken_off(build, tmp_path / "broken", step=5)
     again = read_stage(carried_out(build, tmp_path / "broken", "data", "train"), "train")["summary"]["validation_loss"]
     assert [step for step, _ in again] == [3, 6, 9]
     assert [loss for _, loss in again] == pytest.approx([loss for _, loss in whole], abs=1e-6)
@@ -320,3 +298,11 @@ def test_a_quantized_base_is_trained_and_merged_as_what_it_stands_for(tmp_path, 
         torch.testing.assert_close(merged[name], wanted, atol=1e-6, rtol=1e-5)
     quantized = "model.layers.0.mlp.up_proj.weight"
     assert not torch.allclose(base[quantized], plain[quantized], atol=1e-3)
+
+
+def test_label_smoothing_is_part_of_the_loss(tmp_path, compiled, carried_out):
+    first = {}
+    for factor in (0.0, 0.5):
+        build = compiled(tmp_path / str(factor), train={"label_smoothing_factor": factor, "max_steps": 1})
+        first[factor] = metrics(carried_out(build, tmp_path / str(factor), "data", "train"))[0]["loss"]
+    assert first[0.5] != pytest.approx(first[0.0], abs=1e-4)
