@@ -36,6 +36,8 @@ Schedule = Literal[
 ]  # fmt: skip
 InitLoraWeights = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4", "pissa_niter_16", "loftq"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]
+WeightFormat = Literal["safetensors", "bin"]
+Plugin = Literal["calculate", "solve", "search"]
 Scalar = str | int | float | bool
 Value = Scalar | dict[str, Scalar]
 
@@ -428,19 +430,57 @@ class HardwareConfig:
 class AdapterExport:
     dtype: Dtype
     max_shard_size: str
+    format: WeightFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedExport:
+    """`base` is what the adapter of a quantized model is added to."""
+
     dtype: Dtype
     max_shard_size: str
+    format: WeightFormat
     device: Literal["auto", "cpu", "cuda"]
+    base: Literal["dequantized", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufExport:
+    types: tuple[Literal["f16", "q8_0", "q4_k_m"], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nf4Export:
+    TAG: ClassVar[str] = "nf4"
+    double_quant: bool
+    compute_dtype: Dtype
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Export:
+    TAG: ClassVar[str] = "int8"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorchaoExport:
+    TAG: ClassVar[str] = "torchao"
+    type: Literal["int8_weight_only", "int4_weight_only"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubExport:
+    repo_id: str
+    private: bool
+    parts: tuple[Literal["adapter", "merged", "gguf", "quantized"], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportConfig:
     adapter: AdapterExport
     merged: MergedExport
+    gguf: GgufExport | None
+    quantized: Nf4Export | Int8Export | TorchaoExport | None
+    hub: HubExport | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -453,6 +493,7 @@ class ChatConfig:
     repetition_penalty: float
     seed: int
     stop: tuple[str, ...]
+    plugins: tuple[Plugin, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

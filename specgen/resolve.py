@@ -25,7 +25,7 @@ def resolve(tree: Node, facts: Facts) -> p.Plan:
         train=_train(tree, spec["train"], facts),
         distributed=_distributed(tree, spec["distributed"]),
         hardware=_hardware(spec["hardware"]),
-        export=p.ExportPlan(adapter=p.AdapterExport(**spec["export"]["adapter"]), merged=p.MergedExport(**spec["export"]["merged"])),
+        export=_export(spec["export"]),
         chat=_chat(spec["chat"], spec["data"]["system"]),
         smoke=tuple(_smoke(item, spec["train"]["objective"]) for item in tree.children["smoke"].items),
     )
@@ -204,9 +204,25 @@ def _distributed(tree: Node, distributed: dict[str, Any]) -> p.DistributedPlan:
     return p.DistributedPlan(**own, world_size=world_size(tree))
 
 
+def _export(export: dict[str, Any]) -> p.ExportPlan:
+    gguf, hub = export["gguf"], export["hub"]
+    return p.ExportPlan(
+        adapter=p.AdapterExport(**export["adapter"]),
+        merged=p.MergedExport(**export["merged"]),
+        gguf=p.GgufExport(types=tuple(gguf["types"])) if gguf else None,
+        quantized=_quantized(*next(iter(export["quantized"].items()))) if export["quantized"] else None,
+        hub=p.HubExport(**{**hub, "parts": tuple(hub["parts"])}) if hub else None,
+    )
+
+
+def _quantized(kind: str, settings: dict[str, Any]) -> p.Nf4Export | p.Int8Export | p.TorchaoExport:
+    forms = (p.Nf4Export, p.Int8Export, p.TorchaoExport)
+    return next(form for form in forms if kind == form.TAG)(**settings)
+
+
 def _chat(chat: dict[str, Any], system: str | None) -> p.ChatPlan:
     own = chat["system"] if chat["system"] is not None else system
-    return p.ChatPlan(**{**chat, "system": own, "stop": tuple(chat["stop"])})
+    return p.ChatPlan(**{**chat, "system": own, "stop": tuple(chat["stop"]), "plugins": tuple(chat["plugins"])})
 
 
 def _smoke(item: Node, objective: str) -> p.SmokePlan:

@@ -17,7 +17,7 @@ from runtime.config import ChatConfig
 from runtime.generate import Generator, TextStream, generation_config
 
 GREEDY = {"system": None, "max_new_tokens": 12, "temperature": 0.0, "top_k": 50, "top_p": 0.95, "repetition_penalty": 1.0}
-CHAT = ChatConfig(**GREEDY, seed=0, stop=())
+CHAT = ChatConfig(**GREEDY, seed=0, stop=(), plugins=())
 QUESTION = [{"role": "user", "content": "Who are you?"}]
 NEWLINE, END_OF_TURN = 198, 2
 REPLACEMENT = "\ufffd"
