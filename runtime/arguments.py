@@ -13,6 +13,8 @@ from runtime.model import pick_device
 from runtime.optimizers import optim_args_text, require_optimizer
 from runtime.trackers import PROJECT
 
+LEAST_TIMEOUT_S = 1800  # of the libraries' own exchanges; what answers sooner is the supervisor, who knows which process hangs
+
 
 def training_arguments(train: TrainConfig, config: Config, out: Path, build: Path, *, validates: bool) -> TrainingArguments:
     """The config in transformers' terms. Also starts the process group, and DeepSpeed's hooks for ZeRO-3."""
@@ -70,6 +72,7 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
         ddp_find_unused_parameters=False,
+        ddp_timeout=max(LEAST_TIMEOUT_S, config.distributed.ddp_timeout),
         deepspeed=str(build / "deepspeed.json") if config.distributed.zero_stage else None,
     )
 
