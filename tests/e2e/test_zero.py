@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.commands import ASSISTANT, specgen
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_two_processes_train_with_zero_through_every_stage(stage: int, tmp_path: Path) -> None:
     done = specgen("run", ASSISTANT, "--profile", f"zero{stage}", "--set", "train.preview.max_new_tokens=12", cwd=tmp_path)
     assert done.code == 0, done.output
