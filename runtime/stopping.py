@@ -6,7 +6,10 @@ a checkpoint at the end of the step that runs; every other stage stops at once, 
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from runtime.together import Together
 
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
+SOON_S = 0.05
 
 
 def listen() -> None:
@@ -24,6 +28,16 @@ def listen() -> None:
     for number in PREEMPTION:
         signal.signal(number, _preempted)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PREEMPTION)
+    sys.unraisablehook = _sent_again
+
+
+def _sent_again(lost: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised while an object goes: a request to stop that came just then is sent once more."""
+    if lost.exc_type not in (KeyboardInterrupt, Preempted):
+        sys.__unraisablehook__(lost)
+        return
+    again = signal.SIGINT if lost.exc_type is KeyboardInterrupt else signal.SIGTERM
+    threading.Timer(SOON_S, os.kill, (os.getpid(), again)).start()  # here it would be dropped again
 
 
 def _preempted(_number: int, _frame: object) -> NoReturn:
