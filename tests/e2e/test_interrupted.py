@@ -56,6 +56,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(unbroken: bytes, tmp_
     assert (tmp_path / ADAPTER).read_bytes() == unbroken
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_run_goes_on_from_there(unbroken: bytes, tmp_path: Path) -> None:
     assert interrupt(tmp_path, signal.SIGINT, after_step=4) == 130
     again = specgen(*arguments(), cwd=tmp_path)

@@ -54,7 +54,7 @@ PIECES = [
     "!!python/object ",
     "? ",
 ]
-EXAMPLES = int(os.environ.get("SPECGEN_FUZZ", "1000"))  # of each kind
+EXAMPLES = int(os.environ.get("SPECGEN_FUZZ", "400"))  # of each kind
 SLOW_ENOUGH = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
