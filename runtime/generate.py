@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`stopped` tells an answer that ended by itself from one that was cut at max_new_tokens."""
+    """`stopped` tells an answer that ended by itself from one that was cut, at max_new_tokens or because it was `cancelled`.
+
+    `raw` is all that the model wrote, with special tokens: tool calls are told by them.
+    """
 
     text: str
     stopped: bool
     tokens: int
+    prompt_tokens: int = 0
+    cancelled: bool = False
+    raw: str = ""
 
 
 class TextStream:
@@ -82,9 +89,11 @@ class Generator:
         *,
         max_new_tokens: int | None = None,
         show: Callable[[str], None] = lambda _piece: None,
+        tools: list[Any] | None = None,
+        cancel: Event | None = None,
     ) -> Answer:
-        """The model's answer to a conversation. `show` gets each piece of text as it comes."""
-        prompt = self.form.prompt_ids(self.form.with_system(messages))
+        """The model's answer to a conversation. `show` gets each piece of text as it comes; `cancel` ends it after the next token."""
+        prompt = self.form.prompt_ids(self.form.with_system(messages), tools)
         settings = generation_config(self.chat, self.tokenizer, self.form, model, max_new_tokens)
         pieces: list[str] = []
 
@@ -94,7 +103,7 @@ class Generator:
                 show(piece)
 
         stream = TextStream(self.tokenizer, (*self.chat.stop, *template_stops(self.form)))
-        feeder = _Feeder(stream, take)  # no streamer: transformers calls that after the criteria, a token late
+        feeder = _Feeder(stream, take, cancel)  # no streamer: transformers calls that after the criteria, a token late
         torch.manual_seed(self.chat.seed)
         input_ids = torch.tensor([prompt], device=model.device)
         output = model.generate(
@@ -107,7 +116,15 @@ class Generator:
         take(stream.flush())
         new = output[0, len(prompt) :].tolist()
         ended = bool(new) and new[-1] in _as_list(settings.eos_token_id)
-        return Answer(text="".join(pieces), stopped=stream.stopped or ended, tokens=len(new))
+        stopped = stream.stopped or ended
+        return Answer(
+            text="".join(pieces),
+            stopped=stopped,
+            tokens=len(new),
+            prompt_tokens=len(prompt),
+            cancelled=cancel is not None and cancel.is_set() and not stopped,
+            raw=self.tokenizer.decode(new, skip_special_tokens=False),
+        )
 
 
 def generation_config(
@@ -150,11 +167,12 @@ def _as_list(ids: int | list[int] | None) -> list[int]:
 
 
 class _Feeder(StoppingCriteria):
-    """Feeds each new token to a TextStream, and ends generation where that has met a stop text."""
+    """Feeds each new token to a TextStream, and ends generation where that has met a stop text, or where it is cancelled."""
 
-    def __init__(self, stream: TextStream, take: Callable[[str], None]) -> None:
-        self.stream, self.take = stream, take
+    def __init__(self, stream: TextStream, take: Callable[[str], None], cancel: Event | None) -> None:
+        self.stream, self.take, self.cancel = stream, take, cancel
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
         self.take(self.stream.feed(int(input_ids[0, -1])))
-        return torch.full((input_ids.shape[0],), self.stream.stopped, device=input_ids.device, dtype=torch.bool)
+        over = self.stream.stopped or (self.cancel is not None and self.cancel.is_set())
+        return torch.full((input_ids.shape[0],), over, device=input_ids.device, dtype=torch.bool)

@@ -69,7 +69,7 @@ class TextFormat:
         ids = [*self.begin, *ids, self.end_of_turn]
         return Tokens(ids, [Answer(len(self.begin), len(ids), 1.0)])
 
-    def prompt_ids(self, messages: list[Message]) -> list[int]:
+    def prompt_ids(self, messages: list[Message], _tools: list[object] | None = None) -> list[int]:
         """Ids that the model continues: exactly those that a row with this beginning has."""
         return self.begin + self._ids_of(*self._controls.text(self.render(messages)))
 
