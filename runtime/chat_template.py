@@ -142,6 +142,10 @@ class ChatFormat:
             text, edges = "", []
         return self._ids_at(prompt, edges if text.startswith(prompt) else [], cut)[0]
 
+    def ids_behind(self, text: str) -> list[int]:
+        """Ids of a text that others precede. Control tokens in it are text."""
+        return self._ids_of(*self._controls.text(text), behind=True)
+
     def rendered(self, messages: list[Message], tools: list[object] | None = None) -> Rendered:
         """A conversation's text, and where in it the answers are. Raises RunFault."""
         _require_switches(messages, self.masks.train_on)

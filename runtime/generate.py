@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Answer:
     """`stopped` tells an answer that ended by itself from one that was cut, at max_new_tokens or because it was `cancelled`.
 
-    `raw` is all that the model wrote, with special tokens: tool calls are told by them.
+    `ids` are all that the model wrote, and `raw` is their text with special tokens: tool calls are told by them.
     """
 
     text: str
@@ -33,6 +33,7 @@ class Answer:
     prompt_tokens: int = 0
     cancelled: bool = False
     raw: str = ""
+    ids: tuple[int, ...] = ()
 
 
 class TextStream:
@@ -91,9 +92,13 @@ class Generator:
         show: Callable[[str], None] = lambda _piece: None,
         tools: list[Any] | None = None,
         cancel: Event | None = None,
+        begun: Sequence[int] = (),
     ) -> Answer:
-        """The model's answer to a conversation. `show` gets each piece of text as it comes; `cancel` ends it after the next token."""
-        prompt = self.form.prompt_ids(self.form.with_system(messages), tools)
+        """The model's answer to a conversation. `show` gets each piece of text as it comes; `cancel` ends it after the next token.
+
+        `begun` are ids that the answer begins with; only what follows them comes back.
+        """
+        prompt = [*self.form.prompt_ids(self.form.with_system(messages), tools), *begun]
         settings = generation_config(self.chat, self.tokenizer, self.form, model, max_new_tokens)
         pieces: list[str] = []
 
@@ -105,7 +110,7 @@ class Generator:
         stream = TextStream(self.tokenizer, (*self.chat.stop, *template_stops(self.form)))
         feeder = _Feeder(stream, take, cancel)  # no streamer: transformers calls that after the criteria, a token late
         torch.manual_seed(self.chat.seed)
-        input_ids = torch.tensor([prompt], device=model.device)
+        input_ids = torch.tensor([prompt], device=_device(model))
         output = model.generate(
             input_ids=input_ids,
             attention_mask=torch.ones_like(input_ids),
@@ -124,7 +129,16 @@ class Generator:
             prompt_tokens=len(prompt),
             cancelled=cancel is not None and cancel.is_set() and not stopped,
             raw=self.tokenizer.decode(new, skip_special_tokens=False),
+            ids=tuple(new),
         )
+
+
+def _device(model: Any) -> torch.device:
+    """Where a model takes its input; one whose first weights were moved out of memory says meta."""
+    device = model.device
+    if device.type == "meta":
+        device = torch.device(getattr(getattr(model, "_hf_hook", None), "execution_device", None) or "cpu")
+    return device
 
 
 def generation_config(

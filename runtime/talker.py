@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -62,21 +62,23 @@ class Talker:
         show: Callable[[str], None] = lambda _piece: None,
         stop: Event | None = None,
         base: bool = False,
+        begun: Sequence[int] = (),
     ) -> Answer:
         """The answer to a conversation, with the settings `chat` instead of one's own. `stop`, once set, ends it.
 
-        `base` answers without the adapter. Raises RunFault where the conversation leaves no room for an answer.
+        `base` answers without the adapter; `begun` are ids that the answer begins with. Raises RunFault where the conversation
+        leaves no room for an answer.
         """
         chat = chat or self.chat
         asked = self._with_system(messages, chat)
-        number = len(self.form.prompt_ids(asked, tools))
+        number = len(self.form.prompt_ids(asked, tools)) + len(begun)
         room = chat.max_new_tokens if self.context is None else min(chat.max_new_tokens, self.context - number)
         if room < 1:
             message = f"the conversation has {number:,} tokens, and the model's context holds {self.context:,} with the answer"
             raise RunFault("SG664", message, "leave something out, or begin anew", exit_code=WRONG)
         generator = Generator(self.tokenizer, self.form, chat)
         with self.lock, self._without_adapter() if base else nullcontext():
-            return generator.answer(self.model, asked, max_new_tokens=room, show=show, tools=tools, cancel=stop)
+            return generator.answer(self.model, asked, max_new_tokens=room, show=show, tools=tools, cancel=stop, begun=begun)
 
     def fitted(self, messages: list[Message], chat: ChatConfig | None = None, tools: list[Any] | None = None) -> tuple[list[Message], int]:
         """What fits into the context with room for an answer: without the oldest turns, each whole. Second, how many these are.
@@ -231,6 +233,7 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
 
 def _loaded(folder: Path, loading: Loading) -> PreTrainedModel:
     """The model of a folder, placed and quantized as asked. Raises RunFault."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     device = pick_device(loading.device, setting="--device")
@@ -242,7 +245,7 @@ def _loaded(folder: Path, loading: Loading) -> PreTrainedModel:
         options |= {"device_map": "auto", "offload_folder": str(loading.offload_folder)}
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _unreadable(folder, "model", error) from None
     model.requires_grad_(False)
     return (model if "device_map" in options else model.to(device)).eval()
