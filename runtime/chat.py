@@ -1,33 +1,33 @@
-"""python -m runtime.chat BUILD: talks to the merged model in the terminal, with the chat settings of the config."""
+"""python -m runtime.chat BUILD | MODEL_DIR [flags]: a conversation with a model, in the terminal."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.__main__ import in_utf8, quiet
-from runtime.faults import INTERRUPTED, WRONG, RunFault
+from runtime.faults import INTERRUPTED, RunFault
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from collections.abc import Iterator
 
-    from runtime.config import Config
-    from runtime.generate import Generator
-
-EXIT, RESET = "/exit", "/reset"
+    from runtime.chat_session import Answering, Session, View
+    from runtime.talker import Talker
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m runtime.chat", description="Talks to the model of a run.")
-    parser.add_argument("build", type=Path, metavar="BUILD", help="a folder that specgen compile wrote")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are; default: runs")
-    parser.add_argument("--spec", default=None, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+def main(words: list[str] | None = None) -> int:
     quiet()
+    from runtime.chat_flags import parser
+
+    made = parser("python -m runtime.chat", "Talks to a model in the terminal.")
+    made.add_argument("--no-streamer", action="store_true")
+    made.add_argument("--lagent", action="store_true")
+    made.add_argument("--command-stop-word")
+    made.add_argument("--answer-stop-word")
+    flags = made.parse_args(words)
     try:
-        return chat(arguments.build, arguments.runs_dir, arguments.spec or str(arguments.build))
+        return chat(flags)
     except RunFault as fault:
         print(fault, file=sys.stderr, flush=True)
         return fault.exit_code
@@ -36,67 +36,68 @@ def main() -> int:
         return INTERRUPTED
 
 
-def chat(build: Path, runs_dir: Path, spec: str) -> int:
-    """Reads questions until the end of input or /exit. Raises RunFault where there is no model yet."""
-    from runtime import config as configs
-    from runtime.pipeline import known, stages
-    from runtime.stages import is_done, keys, read_stage
+def chat(flags: argparse.Namespace) -> int:
+    """Reads questions until the end of input or /exit. Raises RunFault where there is no model."""
+    from runtime.chat_flags import is_run, talker_of
+    from runtime.chat_input import lines, prompts
+    from runtime.chat_session import Session
 
-    config = configs.load(build)
-    folder = runs_dir / config.name
-    config = known(config, build, folder)
-    if not read_stage(folder, "merge"):
-        raise RunFault("SG461", f"there is no model in {folder} yet", f"make it: specgen run {spec}", exit_code=WRONG)
-    if not is_done(folder, "merge", keys(stages(build), config)["merge"]):
-        print("note: the spec has changed since this model was made; specgen run brings it up to date", file=sys.stderr)
+    if flags.lagent:
+        from runtime.agents import refuse_lagent
 
+        refuse_lagent()
+    talker = talker_of(flags)
+    view = _view(flags)
+    if is_run(flags.target) and flags.adapter is None:
+        _say_stale(flags, view)
+    if not talker.has_turns:
+        view.note("the model has no chat template: it continues each text for itself (--prompt-template names one)")
+    session = Session(talker=talker, view=view, chat=talker.chat, answering=_answering(flags, talker))
     interactive = sys.stdin.isatty()
     if interactive:
-        print(f"{config.name} · {RESET} begins anew, {EXIT} or Ctrl-D ends")
-    generator, model = load(config, folder / "merge")
-    messages: list[dict[str, str]] = []
-    while (text := _read(interactive)) not in (None, EXIT):
-        if text == RESET:
-            messages = []
-        elif text:
-            if config.train.objective == "text":
-                messages = []  # each text is continued for itself: there are no turns
-            messages.append({"role": "user", "content": text})
-            answer = generator.answer(model, messages, show=_show)
-            print(flush=True)
-            messages.append({"role": "assistant", "content": answer.text})
+        view.note(f"{talker.name} · Enter sends, Alt-Enter begins a line, /help shows the commands")
+    _talk(session, prompts() if interactive else lines(), interactive=interactive)
     return 0
 
 
-def load(config: Config, merged: Path) -> tuple[Generator, PreTrainedModel]:
-    """The merged model, as its folder has it, and what makes its answers."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from runtime.generate import Generator
-    from runtime.model import pick_device
-    from runtime.text_format import row_format
-
-    tokenizer = AutoTokenizer.from_pretrained(merged)
-    model = AutoModelForCausalLM.from_pretrained(merged, dtype="auto").to(pick_device()).eval()
-    form = row_format(tokenizer, config, system=config.chat.system)
-    return Generator(tokenizer, form, config.chat), model
-
-
-def _read(interactive: bool) -> str | None:
-    try:
-        if interactive:
-            import readline  # noqa: F401  (history and editing in input)
-
-            return input("› ").strip()
-        line = sys.stdin.readline()
-        return line.strip() if line else None
-    except EOFError:
+def _talk(session: Session, texts: Iterator[str], *, interactive: bool) -> None:
+    for text in texts:
+        session.take(text)
+        if session.over:
+            return
+    if interactive:
         print()
-        return None
 
 
-def _show(piece: str) -> None:
-    print(piece, end="", flush=True)
+def _view(flags: argparse.Namespace) -> View:
+    from runtime.chat_flags import bot_name
+    from runtime.chat_view import PlainView, RichView
+
+    if not sys.stdout.isatty():
+        return PlainView(streams=not flags.no_streamer)
+    from rich.console import Console
+
+    return RichView(Console(), name=bot_name(flags), streams=not flags.no_streamer)
+
+
+def _answering(flags: argparse.Namespace, talker: Talker) -> Answering:
+    """How answers are made: plainly, or with tools. Raises RunFault where the model cannot be told of tools."""
+    from runtime.chat_session import Plainly
+    from runtime.plugins import answering
+
+    return answering(talker, command_stop=flags.command_stop_word, answer_stop=flags.answer_stop_word) or Plainly()
+
+
+def _say_stale(flags: argparse.Namespace, view: View) -> None:
+    from runtime import config as configs
+    from runtime.pipeline import known, stages
+    from runtime.stages import is_done, keys
+
+    config = configs.load(flags.target)
+    folder = flags.runs_dir / config.name
+    config = known(config, flags.target, folder)
+    if not is_done(folder, "merge", keys(stages(flags.target), config)["merge"]):
+        view.note("the spec has changed since this model was made; specgen run brings it up to date")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ class Talker:
             raise RunFault("SG664", message, "leave something out, or begin anew", exit_code=WRONG)
         generator = Generator(self.tokenizer, self.form, chat)
         with self.lock, self._without_adapter() if base else nullcontext():
-            return generator.answer(self.model, asked, max_new_tokens=room, show=show, tools=tools, cancel=stop, begun=begun)
+            answer: Answer = generator.answer(self.model, asked, max_new_tokens=room, show=show, tools=tools, cancel=stop, begun=begun)
+        return answer
 
     def fitted(self, messages: list[Message], chat: ChatConfig | None = None, tools: list[Any] | None = None) -> tuple[list[Message], int]:
         """What fits into the context with room for an answer: without the oldest turns, each whole. Second, how many these are.

@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from specgen import __version__
+from specgen.commands.chat import ANSWERS, LOADING, TERMINAL
+from specgen.commands.chat import options as chat_options
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.printers import Format, as_text, printed, summary
 
@@ -412,13 +414,27 @@ def sweep(
 
 
 @cli.command()
-@spec_argument
+@click.argument("target", type=click.Path(path_type=Path), metavar="SPEC | MODEL_DIR")
 @profile_option
 @set_option
 @runs_option
-def chat(spec: Path, profile: str | None, settings: tuple[str, ...], runs_dir: Path) -> None:
-    """Talk to the model that a spec made, in the terminal."""
-    raise SystemExit(_start_with_build("runtime.chat", spec, profile, settings, ["--runs-dir", str(runs_dir), "--spec", str(spec)]))
+@chat_options(LOADING, ANSWERS, TERMINAL)
+def chat(target: Path, profile: str | None, settings: tuple[str, ...], runs_dir: Path, **flags: Any) -> None:
+    """Talk to the model that a spec made, or to any model in Hugging Face's form, in the terminal."""
+    from specgen.commands.chat import require_fit, words
+
+    require_fit(target, profile, settings, flags)
+    raise SystemExit(_start_with_model("runtime.chat", target, profile, settings, ["--runs-dir", str(runs_dir), *words(flags)]))
+
+
+def _start_with_model(module: str, target: Path, profile: str | None, settings: tuple[str, ...], words: list[str]) -> int:
+    """Runs `python -m MODULE` with a model's folder, or with a spec as _start_with_build; returns its exit code."""
+    from specgen.commands.chat import is_model
+    from specgen.launch import start
+
+    if is_model(target):
+        return start(module, [str(target), *words])
+    return _start_with_build(module, target, profile, settings, [*words, "--spec", str(target)])
 
 
 def _start_with_build(module: str, spec: Path, profile: str | None, settings: tuple[str, ...], words: list[str]) -> int:

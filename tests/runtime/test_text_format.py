@@ -10,7 +10,7 @@ import pytest
 import yaml
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from runtime.chat import chat
+from runtime.chat import main as chat
 from runtime.data.dataset import load_rows
 from runtime.stages import read_stage
 from runtime.text_format import TextFormat
@@ -102,7 +102,7 @@ def test_chat_continues_each_text_for_itself(text_run, monkeypatch, capsys):
     said = []
     for text in ("Fact 2:\n", "Fact 1:\nFact 2:\n"):
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
-        assert chat(build, run.parent, "") == 0
+        assert chat([str(build), "--runs-dir", str(run.parent)]) == 0
         said.append(capsys.readouterr().out)
     alone, both = said
     assert alone.strip()

@@ -1,0 +1,196 @@
+"""A conversation with a model: questions, answers and commands. What it looks like is the view's affair."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol
+
+from conversations.row import Message
+from runtime import chat_files
+from runtime.config import ChatConfig
+from runtime.faults import RunFault
+from runtime.generate import Answer
+from runtime.talker import Talker
+
+COMMANDS = {
+    "/reset": "begin anew",
+    "/system": "TEXT  another system text; without TEXT show it",
+    "/save": "FILE  write the conversation, as OpenAI's messages",
+    "/load": "FILE  go on with a conversation that was saved",
+    "/regen": "answer the last question again, with the next seed",
+    "/exit": "end; Ctrl-D, too",
+    "/help": "show this",
+}
+
+
+class View(Protocol):
+    """What shows a chat."""
+
+    def note(self, text: str) -> None: ...
+    def fault(self, fault: RunFault) -> None: ...
+    def begin(self) -> None: ...
+    def piece(self, text: str) -> None: ...
+    def end(self, answer: Answer) -> None: ...
+
+
+class Answering(Protocol):
+    """How an answer is made: asked once, or with tools in several rounds. It adds messages of its own, but not the answer.
+
+    `told` are the tools that the chat template tells the model of.
+    """
+
+    @property
+    def told(self) -> list[Any] | None: ...
+
+    def __call__(
+        self,
+        talker: Talker,
+        messages: list[Message],
+        chat: ChatConfig,
+        *,
+        show: Callable[[str], None],
+        note: Callable[[str], None],
+        stop: Event,
+    ) -> Answer: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """The state of one chat. `chat` are its settings, which commands change."""
+
+    talker: Talker
+    view: View
+    chat: ChatConfig
+    answering: Answering
+    messages: list[Message] = field(default_factory=list)
+    repeats: int = 0
+    over: bool = False
+
+    def take(self, text: str) -> None:
+        """A line of the user's: a command, or a question. One that begins with a blank is a question."""
+        word, _, rest = text.partition(" ")
+        try:
+            if word.startswith("/") and word[1:].isalpha():
+                self._command(word, rest.strip())
+            elif text.strip():
+                self.repeats = 0
+                self._ask(text.strip())
+        except RunFault as fault:
+            self.view.fault(fault)
+
+    def _command(self, word: str, rest: str) -> None:
+        match word:
+            case "/exit":
+                self.over = True
+            case "/reset":
+                self.messages, self.repeats = [], 0
+            case "/help":
+                self.view.note("\n".join(f"{name:<8} {about}" for name, about in COMMANDS.items()))
+            case "/system":
+                self._system(rest)
+            case "/regen":
+                self._again()
+            case "/save" | "/load" if not rest:
+                self.view.note(f"{word} needs the name of a file")
+            case "/save":
+                if not self.messages:
+                    self.view.note("nothing has been said yet")
+                    return
+                chat_files.save(self._whole(), Path(rest).expanduser())
+                self.view.note(f"wrote {rest}")
+            case "/load":
+                self.messages = chat_files.load(Path(rest).expanduser())
+                self.view.note(f"loaded {len(self.messages)} messages from {rest}")
+            case _:
+                near = get_close_matches(word, COMMANDS, n=1)
+                hint = f"did you mean {near[0]}?" if near else "/help shows them all"
+                self.view.note(f"there is no command {word}; {hint} (a text that begins with a blank is no command)")
+
+    def _system(self, text: str) -> None:
+        if not text:
+            self.view.note(self.chat.system or "there is no system text")
+            return
+        self.chat = replace(self.chat, system=text)
+        self.messages = [message for message in self.messages if message["role"] != "system"]
+
+    def _again(self) -> None:
+        asked = [index for index, message in enumerate(self.messages) if message["role"] == "user"]
+        if not asked:
+            self.view.note("nothing has been asked yet")
+            return
+        question = self.messages[asked[-1]]["content"]
+        before, self.messages = self.messages, self.messages[: asked[-1]]
+        self.repeats += 1
+        if self.chat.temperature == 0:
+            self.view.note("temperature is 0: the likeliest answer is the same again")
+        if not self._ask(question):
+            self.messages = before
+
+    def _ask(self, text: str) -> bool:
+        """Asks, and keeps question and answer where there is one."""
+        before = self.messages
+        messages = [*(before if self.talker.has_turns else []), {"role": "user", "content": text}]
+        chat = replace(self.chat, seed=(self.chat.seed + self.repeats) % 2**32)
+        messages, dropped = self.talker.fitted(messages, chat, self.answering.told)
+        if dropped:
+            self.view.note(f"the context is full: the oldest {'turn' if dropped == 1 else f'{dropped} turns'} left out")
+        self.view.begin()
+        answer = None
+        try:
+            with stoppable() as stop:
+                answer = self.answering(self.talker, messages, chat, show=self.view.piece, note=self.view.note, stop=stop)
+        finally:
+            self.view.end(answer or Answer(text="", stopped=False, tokens=0))
+        if not answer.text.strip():
+            self.view.note("there is no answer; the question is left out")
+            return False
+        self.messages = [*messages, {"role": "assistant", "content": answer.text}]
+        if not (answer.stopped or answer.cancelled):
+            self.view.note(f"cut after {answer.tokens} tokens (--max-new-tokens)")
+        return True
+
+    def _whole(self) -> list[Message]:
+        if self.chat.system is None or self.messages[0]["role"] == "system":
+            return self.messages
+        return [{"role": "system", "content": self.chat.system}, *self.messages]
+
+
+class Plainly:
+    """An answer without tools."""
+
+    told = None
+
+    def __call__(
+        self,
+        talker: Talker,
+        messages: list[Message],
+        chat: ChatConfig,
+        *,
+        show: Callable[[str], None],
+        note: Callable[[str], None],
+        stop: Event,
+    ) -> Answer:
+        return talker.answer(messages, chat=chat, show=show, stop=stop)
+
+
+@contextmanager
+def stoppable() -> Iterator[Event]:
+    """Within, Ctrl-C sets the event; a second one is KeyboardInterrupt."""
+    stop = Event()
+
+    def pressed(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, pressed)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
