@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runtime.config import Config
     from runtime.resume import Change
 
-STAGES = ("data", "train", "convert", "merge", "smoke", "report")
+STAGES = ("data", "train", "convert", "merge", "smoke", "export", "report")
 
 
 def main() -> int:
@@ -34,6 +34,7 @@ def main() -> int:
     changed = parser.add_mutually_exclusive_group()
     changed.add_argument("--accept-change", action="store_true", help="an unfinished run goes on with what has changed, where that is safe")
     changed.add_argument("--begin-anew", action="store_true", help="set an unfinished run aside and train from the start")
+    parser.add_argument("--push", action="store_true", help="upload what was exported to the hub, once all is good")
     parser.add_argument("--talk", default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     quiet()
@@ -72,7 +73,7 @@ def carry_out(arguments: argparse.Namespace) -> int:
         talk = arguments.talk or f"specgen chat {arguments.build}"
         stages = tuple(arguments.stage)
         places = {"build": arguments.build, "runs_dir": arguments.runs_dir}
-        return pipeline.run(config, **places, only=stages, talk=talk, reuse=arguments.reuse, change=change)
+        return pipeline.run(config, **places, only=stages, talk=talk, reuse=arguments.reuse, change=change, push=arguments.push)
     if rank == "0":
         pipeline.train_first_rank(config, build=arguments.build, runs_dir=arguments.runs_dir, change=change)
     else:

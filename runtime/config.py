@@ -529,6 +529,11 @@ class Config:
     smoke: tuple[SmokeConfig, ...]
 
 
+def exports_more(config: Config) -> bool:
+    """Whether anything is exported beside the adapter and the merged model."""
+    return config.export.gguf is not None or config.export.quantized is not None
+
+
 def load(build: Path) -> Config:
     """Reads `config.yaml` of a compiled folder. Raises RunFault where it is not there or not of this version."""
     try:

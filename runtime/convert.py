@@ -35,7 +35,7 @@ def convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
             raise RunFault("SG443", f"{name} is empty or not finite in {config.export.adapter.dtype}", hint)
     settings.base_model_name_or_path = base_name(config.model.base)
     write_adapter(tensors, settings, out, max_shard_size=config.export.adapter.max_shard_size)
-    (out / "README.md").write_text(model_card(config, folder, merged=False), encoding="utf-8")
+    (out / "README.md").write_text(model_card(config, folder, part="adapter"), encoding="utf-8")
     number = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     console.say("convert", f"adapter · {config.export.adapter.dtype} · {console.size(number)}")
     return {"dtype": config.export.adapter.dtype, "bytes": number, "tensors": len(tensors)}

@@ -59,7 +59,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
         linked(folder / "convert" / file, out / file)
     save_tokenizer(tokenizer, out)
-    (out / "README.md").write_text(model_card(config, folder, merged=True), encoding="utf-8")
+    (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
 
     model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).to(device).eval()
     settings = generation_config(config.chat, tokenizer, form, model)

@@ -44,7 +44,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     prepare_export(merged, config, tokenizer, form)
     merged.save_pretrained(str(out), max_shard_size=config.export.merged.max_shard_size)
     save_tokenizer(tokenizer, out)
-    (out / "README.md").write_text(model_card(config, folder, merged=True), encoding="utf-8")
+    (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
     del model, merged, base
     gc.collect()
 

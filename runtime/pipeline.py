@@ -1,4 +1,4 @@
-"""The six stages, and the order in which a run takes them. Heavy imports stay inside the stages' functions."""
+"""The stages, and the order in which a run takes them. Heavy imports stay inside the stages' functions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from runtime import checkpoints, console, gguf, progress, resume
-from runtime.config import Config, read_tree
+from runtime.config import Config, exports_more, read_tree
 from runtime.contract import contract_of, what_changes_weights
+from runtime.exports.hub import push as push_parts
+from runtime.exports.hub import require_push
 from runtime.faults import FAILED, WRONG, Preempted, RunFault
 from runtime.meeting import Meeting, meeting
 from runtime.model import begin_conversion, folder_of, identity
@@ -40,9 +42,10 @@ def stages(build: Path) -> tuple[Stage, ...]:
         Stage(
             name="smoke", needs=("merge",), part=lambda config: {"chat": config.chat, "smoke": config.smoke}, libraries=MODEL, work=_smoke
         ),
+        Stage(name="export", needs=("merge",), part=_export_part, libraries=(*MODEL, "gguf"), work=_export, asked=exports_more),
         Stage(
             name="report",
-            needs=("data", "train", "convert", "merge", "smoke"),
+            needs=("data", "train", "convert", "merge", "smoke", "export"),
             part=lambda config: config,
             libraries=("matplotlib",),
             work=_report,
@@ -73,6 +76,13 @@ def _convert_part(config: Config) -> object:
 def _merge_part(config: Config) -> object:
     # the chat settings that the exported generation_config holds are written when merging; greedy or not is not worth a merge
     return {"export": config.export.merged, "template": config.template}
+
+
+def _export_part(config: Config) -> object:
+    export = config.export
+    asked = config.smoke if export.quantized is not None else ()
+    wanted = {"gguf": export.gguf, "quantized": export.quantized}
+    return {**wanted, "name": config.name, "description": config.description, "chat": config.chat, "smoke": asked}
 
 
 def _data(config: Config, folder: Path, out: Path) -> dict[str, Any]:
@@ -108,6 +118,12 @@ def _smoke(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     return smoke(config, folder, out)
 
 
+def _export(config: Config, folder: Path, out: Path) -> dict[str, Any]:
+    from runtime.exports.stage import export
+
+    return export(config, folder, out)
+
+
 def _report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     from runtime.report import report
 
@@ -115,13 +131,23 @@ def _report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
 
 
 def run(
-    config: Config, *, build: Path, runs_dir: Path, only: Sequence[str], talk: str, reuse: bool = False, change: Change = "refuse"
+    config: Config,
+    *,
+    build: Path,
+    runs_dir: Path,
+    only: Sequence[str],
+    talk: str,
+    reuse: bool = False,
+    change: Change = "refuse",
+    push: bool = False,
 ) -> int:
     """Carries out the stages that are not up to date; returns the exit code. `talk` is how to chat with the result.
 
     With `reuse` a stage that another run in `runs_dir` has done with the same key is taken from there. `change` says what happens
-    to an unfinished training run where what it was made from has changed.
+    to an unfinished training run where what it was made from has changed. `push` uploads what was exported, once all is good.
     """
+    if push:
+        require_push(config)
     folder = runs_dir / config.name
     place = meeting(config.distributed.nodes, build=build) if _meets(config, only, folder, build) else None
     if place is not None and not place.leads:
@@ -142,7 +168,7 @@ def run(
         if only != ("data",) and not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)
         for stage in graph:
-            if not only or stage.name in only:
+            if (not only and stage.asked(config)) or stage.name in only:
                 if not (reuse and _adopted(stage, graph, config, folder)):
                     _bring_up_to_date(stage, graph, config, folder, build, leader, change)
                 config = known(config, build, folder)
@@ -152,8 +178,12 @@ def run(
     if only:
         return 0 if passed or "smoke" not in only else FAILED
     if not passed:
-        print(f"\nThe smoke test failed. Everything is kept in {folder}; the answers are in {folder / 'report' / 'report.html'}")
+        unpushed = " Nothing was pushed." if push else ""
+        answers = folder / "report" / "report.html"
+        print(f"\nThe smoke test failed.{unpushed} Everything is kept in {folder}; the answers are in {answers}")
         return FAILED
+    if push:
+        push_parts(config, folder)
     print(f"\ndone in {console.clock(time.monotonic() - started)}. The model is in {folder / 'merge'}. Talk to it: {talk}")
     return 0
 
@@ -200,7 +230,7 @@ def known(config: Config, build: Path, folder: Path) -> Config:
 
 
 def _is_pending(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, only: Sequence[str]) -> bool:
-    return (not only or stage.name in only) and not is_done(folder, stage.name, keys(graph, config)[stage.name])
+    return ((not only and stage.asked(config)) or stage.name in only) and not is_done(folder, stage.name, keys(graph, config)[stage.name])
 
 
 def _adopted(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path) -> bool:
@@ -219,8 +249,9 @@ def _bring_up_to_date(
     if is_done(folder, stage.name, all_keys[stage.name]):
         console.say(stage.name, "up to date")
         return
+    asked = {other.name for other in graph if other.asked(config)}
     for need in stage.needs:
-        if not is_done(folder, need, all_keys[need]):
+        if need in asked and not is_done(folder, need, all_keys[need]):
             raise RunFault(
                 "SG405", f"stage {stage.name} needs {need}, which is not up to date", f"run it first: --stage {need}", exit_code=WRONG
             )

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from runtime import console, previews
-from runtime.card import base_name, method
-from runtime.config import Config, to_plain
+from runtime.card import base_name, method, write_cards
+from runtime.config import Config, exports_more, to_plain
 from runtime.metrics import METRICS, VALIDATION, Metric, Validation, read_lines
 from runtime.plots import training_plots
 from runtime.preview.page import rows_for_report
 from runtime.stages import read_stage
 
-STAGES = ("data", "train", "convert", "merge", "smoke")
+STAGES = ("data", "train", "convert", "merge", "smoke", "export")
 
 
 def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     """Writes report.html; needs nothing beside it."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    records = {name: read_stage(folder, name) for name in STAGES}
+    read = {name: read_stage(folder, name) for name in STAGES}
+    records = {name: record for name, record in read.items() if name != "export" or exports_more(config)}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),
         undefined=StrictUndefined,
@@ -41,6 +42,7 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         data=records["data"]["summary"],
         train=records["train"]["summary"],
         merge=records["merge"]["summary"],
+        export=records.get("export", {}).get("summary", {}),
         smoke=records["smoke"]["summary"],
         previews=previews_by_prompt(read_lines(folder / "train" / previews.FILE)),
         trained=rows_for_report(config),
@@ -51,6 +53,7 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         settings=json.dumps(to_plain(config), ensure_ascii=False, indent=2),
     )
+    write_cards(config, folder)
     (out / "report.html").write_text(html, encoding="utf-8")
     console.say("report", str(folder / "report" / "report.html"))
     return {}

@@ -32,7 +32,8 @@ Work = Callable[[Config, Path, Path], Summary]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """`part` picks what of the config the output depends on. `work` gets the config, the run folder and the folder to
-    write to, and returns figures for the manifest. A `resumable` stage finds its partial folder as it left it."""
+    write to, and returns figures for the manifest. A `resumable` stage finds its partial folder as it left it. One that is not
+    `asked` for by the config is left out."""
 
     name: str
     needs: tuple[str, ...]
@@ -40,6 +41,7 @@ class Stage:
     libraries: tuple[str, ...]
     work: Work
     resumable: bool = False
+    asked: Callable[[Config], bool] = lambda _config: True
 
 
 def keys(stages: Iterable[Stage], config: Config) -> dict[str, str]:

@@ -321,12 +321,13 @@ def _say_held(path: Path, found: list[Diagnostic], form: Format) -> None:
 @click.option("--unlocked", is_flag=True, help="Go on where something is not as the lock file has it, with a warning.")
 @click.option("--accept-change", is_flag=True, help="An unfinished run goes on with what has changed in the spec, where that is safe.")
 @click.option("--begin-anew", is_flag=True, help="Set an unfinished run aside and train from the start.")
+@click.option("--push", is_flag=True, help="Upload what was exported to export.hub, once all is good.")
 @click.option(
     "--stage",
     "stages",
     multiple=True,
     metavar="STAGE",
-    help="Run only this stage: data, train, convert, merge, smoke, report; may be repeated.",
+    help="Run only this stage: data, train, convert, merge, smoke, export, report; may be repeated.",
 )
 def run(
     spec: Path,
@@ -337,6 +338,7 @@ def run(
     unlocked: bool,
     accept_change: bool,
     begin_anew: bool,
+    push: bool,
     stages: tuple[str, ...],
 ) -> None:
     """Compile a spec and carry it out; an interrupted run goes on. Takes a compiled folder, too."""
@@ -344,6 +346,8 @@ def run(
     from specgen.launch import become, stop_when_preempted
 
     stop_when_preempted()
+    if push and stages:
+        raise click.UsageError("--push uploads what a whole run has made: leave out --stage")
     if accept_change and begin_anew:
         raise click.UsageError("--accept-change goes on with an unfinished run, --begin-anew does not: give one of them")
     talk = f"specgen chat {spec}" + (f" --profile {profile}" if profile else "")
@@ -354,7 +358,7 @@ def run(
     else:
         build = _compile_for_run(spec, profile, settings, output, "unlocked" if unlocked else "run")
     arguments = [str(build), "--runs-dir", str(runs_dir), "--talk", talk]
-    arguments += [word for word, given in (("--accept-change", accept_change), ("--begin-anew", begin_anew)) if given]
+    arguments += [word for word, given in (("--accept-change", accept_change), ("--begin-anew", begin_anew), ("--push", push)) if given]
     become("runtime", [*arguments, *(word for stage in stages for word in ("--stage", stage))])
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 MARK = ".specgen"  # the file that the runtime locks while a run is active
-STAGES = ("data", "train", "convert", "merge", "smoke", "report")
+STAGES = ("data", "train", "convert", "merge", "smoke", "export", "report")
+UNASKED = {"export"}  # stages that a config may not ask for
 DEPTH = 3  # how far below the runs folder run folders are looked for: trials of a sweep lie deeper
 SILENT_S = 120  # a run on another machine that has told nothing for so long may have died
 SEAL = "sealed.json"
@@ -90,7 +91,7 @@ def _train_folder(folder: Path, progress: Json) -> Path:
 
 
 def _state(folder: Path, progress: Json, stages: dict[str, Json]) -> str:
-    state = str(progress.get("state", "done" if len(stages) == len(STAGES) else "unknown"))
+    state = str(progress.get("state", "done" if {*STAGES} - {*stages} <= UNASKED else "unknown"))
     if is_active(folder):
         return "running"
     if state != "running":

@@ -13,7 +13,8 @@ NEEDS = {
     "convert": ("train",),
     "merge": ("convert",),
     "smoke": ("merge",),
-    "report": ("data", "train", "convert", "merge", "smoke"),
+    "export": ("merge",),
+    "report": ("data", "train", "convert", "merge", "smoke", "export"),
 }
 
 
@@ -21,12 +22,14 @@ def parts(plan: Plan) -> dict[str, object]:
     """Stage → what of the plan its output depends on, beside the stages that it needs."""
     data = (plan.model.base, plan.template, _without_counts(plan.data), plan.train.seed, plan.train.objective)
     train = (plan.model, plan.adapter, _what_changes_weights(plan.train), plan.distributed)
+    asked = plan.smoke if plan.export.quantized else ()
     return {
         "data": data,
         "train": train,
         "convert": plan.export.merged if plan.adapter is None else plan.export.adapter,
         "merge": (plan.export.merged, plan.template),
         "smoke": (plan.chat, plan.smoke),
+        "export": (plan.export.gguf, plan.export.quantized, plan.name, plan.description, plan.chat, asked),
         "report": plan,
     }
 
@@ -36,6 +39,8 @@ def run_again(before: Plan, after: Plan) -> list[str]:
     old, new = parts(before), parts(after)
     again: list[str] = []
     for stage, needs in NEEDS.items():
+        if stage == "export" and after.export.gguf is None and after.export.quantized is None:
+            continue
         if old[stage] != new[stage] or any(need in again for need in needs):
             again.append(stage)
     return again

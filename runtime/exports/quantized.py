@@ -1,0 +1,102 @@
+"""The merged model once more, quantized, as a Hugging Face folder. Proof: it is loaded as anyone would, and asked the smoke test."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from runtime import console
+from runtime.config import Config, Int8Export, Nf4Export, TorchaoExport
+from runtime.faults import RunFault
+from runtime.generate import Answer, Generator
+from runtime.model import pick_device, require_bitsandbytes, torch_dtype
+from runtime.smoke import unmet
+from runtime.text_format import row_format
+from runtime.tokenizer import save_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig, TorchAoConfig
+
+
+def write_quantized(config: Config, merged: Path, out: Path) -> dict[str, Any]:
+    """Writes the folder, loads it again and asks it; returns figures. Raises RunFault where it cannot be made or loaded."""
+    assert config.export.quantized is not None
+    kind = config.export.quantized.TAG
+    settings = settings_of(config.export.quantized)
+    device = pick_device(config.export.merged.device)
+    dtype = torch_dtype(config.export.merged.dtype)
+    options = {"quantization_config": settings, "device_map": {"": device}}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(merged, dtype=dtype, **options)
+        model.save_pretrained(str(out), max_shard_size=config.export.merged.max_shard_size)
+    except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
+        message = f"the model cannot be quantized to {name_of(config.export.quantized)} on {device}: {console.one_line(str(error), 200)}"
+        raise RunFault("SG479", message, "on a GPU more of them work; or leave out export.quantized") from None
+    GenerationConfig.from_pretrained(merged).save_pretrained(str(out))
+    save_tokenizer(AutoTokenizer.from_pretrained(merged), out)
+    del model
+    gc.collect()
+    answers = answers_of(config, out, device)
+    transcript = [
+        {"user": item.user, "answer": answer.text, "problems": unmet(item.expect, answer)}
+        for item, answer in zip(config.smoke, answers, strict=True)
+    ]
+    passed = not any(entry["problems"] for entry in transcript)
+    size = sum(file.stat().st_size for file in out.glob("*.safetensors"))
+    verdict = "the smoke test is passed" if passed else "✗ the smoke test is not passed once it is quantized"
+    console.say("export", f"{name_of(config.export.quantized)} · {console.size(size)}" + (f" · {verdict}" if transcript else ""))
+    for entry in transcript:
+        for problem in entry["problems"]:
+            console.say("", f"  {console.one_line(entry['user'], 40)} → {console.one_line(entry['answer'], 60)}: {problem}")
+    return {"kind": kind, "bytes": size, "passed": passed, "transcript": transcript}
+
+
+def name_of(wanted: Nf4Export | Int8Export | TorchaoExport) -> str:
+    """What a quantization is called in messages."""
+    return f"torchao {wanted.type}" if isinstance(wanted, TorchaoExport) else wanted.TAG
+
+
+def settings_of(wanted: Nf4Export | Int8Export | TorchaoExport) -> BitsAndBytesConfig | TorchAoConfig:
+    """The quantization in transformers' terms. Raises RunFault where its package is missing."""
+    if isinstance(wanted, TorchaoExport):
+        return _torchao(wanted)
+    from transformers import BitsAndBytesConfig
+
+    require_bitsandbytes("export.quantized")
+    if isinstance(wanted, Int8Export):
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=wanted.double_quant,
+        bnb_4bit_compute_dtype=torch_dtype(wanted.compute_dtype),
+    )
+
+
+def _torchao(wanted: TorchaoExport) -> TorchAoConfig:
+    if importlib.util.find_spec("torchao") is None:
+        raise RunFault("SG479", "export.quantized needs torchao, which is not installed", "pip install 'specgen[torchao]'")
+    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    kinds = {"int8_weight_only": Int8WeightOnlyConfig, "int4_weight_only": Int4WeightOnlyConfig}
+    return TorchAoConfig(quant_type=kinds[wanted.type]())
+
+
+def answers_of(config: Config, folder: Path, device: torch.device) -> list[Answer]:
+    """What a quantized folder answers to the questions of the smoke test. Raises RunFault where it cannot be loaded."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, device_map={"": device}).eval()
+    except (RuntimeError, ValueError, NotImplementedError, ImportError, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise RunFault("SG479", f"the quantized model cannot be loaded again: {console.one_line(str(error), 200)}") from None
+    form = row_format(tokenizer, config, system=config.chat.system)
+    generator = Generator(tokenizer, form, config.chat)
+    return [generator.answer(model, [{"role": "user", "content": item.user}]) for item in config.smoke]
