@@ -9,6 +9,8 @@ NODE_PACKAGES := yaml-language-server@1.25.0 @microsoft/jest-sarif@1.0.0-beta.0
 
 # what SkyPilot's own validation of a task needs, and a Slurm and the asynchronous files of offload to NVMe: for slow tests only
 SKYPILOT := skypilot==0.14.1
+# what reads GGUF files as users do; it compiles for six minutes, and its own dependencies are here already but for one
+LLAMA_CPP := llama-cpp-python==0.3.36
 SLURM := slurm-wlm munge iproute2 libaio-dev
 
 # two nodes of eight GPUs, for every scheduler
@@ -25,7 +27,7 @@ test: $(VENV)/dev $(VENV)/node/ready
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 # one after another: they start processes of their own, and some are about time
-test-slow: $(VENV)/dev $(VENV)/skypilot/ready
+test-slow: $(VENV)/dev $(VENV)/skypilot/ready $(VENV)/llama_cpp/ready
 	! command -v apt-get >/dev/null || command -v slurmctld >/dev/null || (apt-get -q update && apt-get -qy install --no-install-recommends $(SLURM))
 	$(BIN)/python -m pytest -m slow
 
@@ -33,6 +35,11 @@ test-slow: $(VENV)/dev $(VENV)/skypilot/ready
 $(VENV)/skypilot/ready: Makefile
 	$(PYTHON) -m venv $(VENV)/skypilot
 	$(VENV)/skypilot/bin/pip install --quiet --disable-pip-version-check $(SKYPILOT)
+	touch $@
+
+$(VENV)/llama_cpp/ready: Makefile $(VENV)/dev
+	$(PIP) --no-deps diskcache==5.6.3 $(LLAMA_CPP)
+	mkdir -p $(@D)
 	touch $@
 
 check: $(VENV)/dev
@@ -58,7 +65,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/ready
-	$(PIP) -c constraints.txt -e '.[train,qlora,optimizers,dedup,sweep,dev]'
+	$(PIP) -c constraints.txt -e '.[train,qlora,torchao,optimizers,dedup,sweep,dev]'
 	touch $@
 
 # a machine without npm skips the tests that need these, and they say so

@@ -43,7 +43,7 @@ def write_quantized(config: Config, merged: Path, out: Path) -> dict[str, Any]:
     del model
     gc.collect()
     answers = answers_of(config, out, device)
-    transcript = [
+    transcript: list[dict[str, Any]] = [
         {"user": item.user, "answer": answer.text, "problems": unmet(item.expect, answer)}
         for item, answer in zip(config.smoke, answers, strict=True)
     ]

@@ -12,7 +12,7 @@ from specgen.compose import with_profile
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.extend import load
 from specgen.folder import is_compiled
-from specgen.runfolder import STAGES, Run, is_run, read_run, runs_below
+from specgen.runfolder import STAGES, UNASKED, Run, is_run, read_run, runs_below
 from specgen.sizes import size
 
 ENDED = ("done", "stopped", "failed", "interrupted", "preempted", "killed", "unknown")
@@ -78,7 +78,7 @@ def as_text(run: Run, now: float) -> str:
     lines = {
         "": _how_it_goes_on(run),
         "run": _where(run, now),
-        "stages": "  ".join(_stage(run, name) for name in STAGES),
+        "stages": "  ".join(_stage(run, name) for name in STAGES if name not in UNASKED or name in run.stages),
         "train": _figures(run),
         "validation": _validation(run),
         **{f"preview {index}": text for index, text in enumerate(_previews(run))},
