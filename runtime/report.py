@@ -42,7 +42,7 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         data=records["data"]["summary"],
         train=records["train"]["summary"],
         merge=records["merge"]["summary"],
-        export=records.get("export", {}).get("summary", {}),
+        export=records["export"]["summary"] if "export" in records else {"gguf": [], "quantized": None},
         smoke=records["smoke"]["summary"],
         previews=previews_by_prompt(read_lines(folder / "train" / previews.FILE)),
         trained=rows_for_report(config),
