@@ -168,7 +168,7 @@ def run(
         if only != ("data",) and not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)
         for stage in graph:
-            if (not only and stage.asked(config)) or stage.name in only:
+            if _is_wanted(stage, config, only):
                 if not (reuse and _adopted(stage, graph, config, folder)):
                     _bring_up_to_date(stage, graph, config, folder, build, leader, change)
                 config = known(config, build, folder)
@@ -178,9 +178,7 @@ def run(
     if only:
         return 0 if passed or "smoke" not in only else FAILED
     if not passed:
-        unpushed = " Nothing was pushed." if push else ""
-        answers = folder / "report" / "report.html"
-        print(f"\nThe smoke test failed.{unpushed} Everything is kept in {folder}; the answers are in {answers}")
+        print(f"\nThe smoke test failed. Everything is kept in {folder}; the answers are in {folder / 'report' / 'report.html'}")
         return FAILED
     if push:
         push_parts(config, folder)
@@ -229,8 +227,15 @@ def known(config: Config, build: Path, folder: Path) -> Config:
     return settled(config, read_stage(folder, "data")["summary"])
 
 
+def _is_wanted(stage: Stage, config: Config, only: Sequence[str]) -> bool:
+    """Whether a stage is to be looked at; one that is called by name though the spec asks for nothing says so."""
+    if not stage.asked(config) and stage.name in only:
+        console.say(stage.name, "the spec asks for none")
+    return stage.asked(config) and (not only or stage.name in only)
+
+
 def _is_pending(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path, only: Sequence[str]) -> bool:
-    return ((not only and stage.asked(config)) or stage.name in only) and not is_done(folder, stage.name, keys(graph, config)[stage.name])
+    return stage.asked(config) and (not only or stage.name in only) and not is_done(folder, stage.name, keys(graph, config)[stage.name])
 
 
 def _adopted(stage: Stage, graph: Sequence[Stage], config: Config, folder: Path) -> bool:
@@ -249,9 +254,8 @@ def _bring_up_to_date(
     if is_done(folder, stage.name, all_keys[stage.name]):
         console.say(stage.name, "up to date")
         return
-    asked = {other.name for other in graph if other.asked(config)}
     for need in stage.needs:
-        if need in asked and not is_done(folder, need, all_keys[need]):
+        if need in all_keys and not is_done(folder, need, all_keys[need]):
             raise RunFault(
                 "SG405", f"stage {stage.name} needs {need}, which is not up to date", f"run it first: --stage {need}", exit_code=WRONG
             )

@@ -45,13 +45,13 @@ class Stage:
 
 
 def keys(stages: Iterable[Stage], config: Config) -> dict[str, str]:
-    """Stage name → key, a SHA-256 in hex."""
+    """Stage name → key, a SHA-256 in hex, of those that the config asks for."""
     found: dict[str, str] = {}
-    for stage in stages:
+    for stage in (stage for stage in stages if stage.asked(config)):
         content = {
             "stage": stage.name,
             "config": to_plain(stage.part(config)),
-            "inputs": {need: found[need] for need in stage.needs},
+            "inputs": {need: found[need] for need in stage.needs if need in found},
             "versions": versions(stage.libraries),
         }
         found[stage.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -97,7 +97,7 @@ def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, st
     record = {
         "stage": stage.name,
         "key": key,
-        "inputs": {need: all_keys[need] for need in stage.needs},
+        "inputs": {need: all_keys[need] for need in stage.needs if need in all_keys},
         "versions": versions(stage.libraries),
         "seconds": round(time.monotonic() - started, 2),
         "summary": summary,
