@@ -63,7 +63,7 @@ def test_parts_lie_in_folders_and_the_merged_model_at_the_top(hub, config, run, 
     assert repo.private
     assert repo.messages == ["tiny, by specgen"]
     assert address == f"{hub.url}/team/tiny/commit/{COMMIT}"
-    assert capsys.readouterr().out == f"push     merged, gguf · 0.1 KB · {address}\n"
+    assert capsys.readouterr().out == f"push     merged, gguf · 84 B · {address}\n"
     assert hub.tokens == {f"Bearer {TOKEN}"}
 
 
