@@ -18,6 +18,7 @@ HUB = {"repo_id": "team/tiny", "parts": ["merged", "gguf"]}
 def hub(monkeypatch):
     server = UploadHub()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # the stand-in stores files by itself
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _seconds: None)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     yield server
