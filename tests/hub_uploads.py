@@ -58,7 +58,7 @@ class UploadHandler(Handler):
             wanted = json.loads(body)
             name = f"{wanted['organization']}/{wanted['name']}"
             status = 409 if f"models/{name}" in self.server.repos else 200
-            self.server.repos.setdefault(f"models/{name}", Pushed({}, private=wanted.get("private", False)))
+            self.server.repos.setdefault(f"models/{name}", Pushed({}, private=wanted.get("visibility") == "private"))
             return self.json({"url": f"{self.server.url}/{name}"}, status)
         if path.endswith(".git/info/lfs/objects/batch"):
             return self.batch(json.loads(body)["objects"])
