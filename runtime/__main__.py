@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runtime.config import Config
     from runtime.resume import Change
 
-STAGES = ("data", "train", "convert", "merge", "smoke", "export", "report")
+STAGES = ("data", "train", "convert", "merge", "smoke", "eval", "export", "report")
 
 
 def main() -> int:

@@ -497,17 +497,96 @@ class ChatConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarConfig:
+    """`at_least` is the ROUGE-L F1 to the nearest of the texts `to`."""
+
+    to: tuple[str, ...]
+    at_least: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectConfig:
+    """`json` true is any JSON, a mapping the JSON Schema that it has to meet. `refusals` are the texts that a refusal is known by;
+    none where `refuses` is null."""
+
     contains: tuple[str, ...]
     not_contains: tuple[str, ...]
     matches: tuple[str, ...]
+    json: bool | dict[str, Any]
+    similar: SimilarConfig | None
+    refuses: bool | None
+    refusals: tuple[str, ...]
+    within_seconds: float | None
     stops: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnConfig:
+    """A question that follows, and what its answer has to be like."""
+
+    user: str
+    expect: ExpectConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmokeConfig:
     user: str
     expect: ExpectConfig
+    then: tuple[TurnConfig, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreConfig:
+    """What a metric has to come to; null and false where it is measured only."""
+
+    min: float | None
+    better_than_base: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerplexityConfig:
+    """The same of a figure that is better the lower it is."""
+
+    max: float | None
+    better_than_base: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """Null is not measured."""
+
+    exact_match: ScoreConfig | None
+    rouge_l: ScoreConfig | None
+    perplexity: PerplexityConfig | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskConfig:
+    """A task of lm-evaluation-harness: one of its own, or the file `path`, which `sha256` is of."""
+
+    name: str
+    path: str | None
+    sha256: str | None
+    metric: str
+    num_fewshot: int | None
+    limit: int | None
+    apply_chat_template: bool
+    min: float | None
+    max: float | None
+    better_than_base: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalConfig:
+    """A test on rows that are held out, and on tasks of lm-evaluation-harness. `limit` is the most rows that are asked."""
+
+    sources: tuple[Source, ...]
+    limit: int | None
+    max_new_tokens: int
+    batch_size: int
+    base: bool
+    metrics: MetricsConfig
+    tasks: tuple[TaskConfig, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -527,6 +606,7 @@ class Config:
     export: ExportConfig
     chat: ChatConfig
     smoke: tuple[SmokeConfig, ...]
+    eval: EvalConfig | None
 
 
 def exports_more(config: Config) -> bool:

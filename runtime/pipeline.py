@@ -22,14 +22,14 @@ from runtime.nodes import Leader, Member, introduction
 from runtime.packages import require_trackers
 from runtime.processes import require_processes, train_in_processes
 from runtime.resume import Change
-from runtime.schedule import settled, without_counts
+from runtime.schedule import settled, without_counts, without_rows
 from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, read_stage, write_json
 
 TOKENIZER = ("transformers", "tokenizers")
 MODEL = ("torch", "transformers", "peft")
 CONFIG = "config.json"  # what was run, for specgen runs
 LOCK_ATTEMPTS = 3
-SMOKE_FAILED = {"fault": {"code": None, "message": "the smoke test failed", "hint": None}}
+TESTS = {"smoke": "smoke test", "eval": "evaluation"}  # the stages that a model can fail
 
 
 def stages(build: Path) -> tuple[Stage, ...]:
@@ -42,10 +42,18 @@ def stages(build: Path) -> tuple[Stage, ...]:
         Stage(
             name="smoke", needs=("merge",), part=lambda config: {"chat": config.chat, "smoke": config.smoke}, libraries=MODEL, work=_smoke
         ),
+        Stage(
+            name="eval",
+            needs=("merge",),
+            part=_eval_part,
+            libraries=MODEL,
+            work=_evaluate,
+            asked=lambda config: config.eval is not None,
+        ),
         Stage(name="export", needs=("merge",), part=_export_part, libraries=(*MODEL, "gguf"), work=_export, asked=exports_more),
         Stage(
             name="report",
-            needs=("data", "train", "convert", "merge", "smoke", "export"),
+            needs=("data", "train", "convert", "merge", "smoke", "eval", "export"),
             part=lambda config: config,
             libraries=("matplotlib",),
             work=_report,
@@ -76,6 +84,10 @@ def _convert_part(config: Config) -> object:
 def _merge_part(config: Config) -> object:
     # the chat settings that the exported generation_config holds are written when merging; greedy or not is not worth a merge
     return {"export": config.export.merged, "template": config.template}
+
+
+def _eval_part(config: Config) -> object:
+    return {"chat": config.chat, "eval": replace(config.eval, sources=without_rows(config.eval.sources)) if config.eval else None}
 
 
 def _export_part(config: Config) -> object:
@@ -116,6 +128,12 @@ def _smoke(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     from runtime.smoke import smoke
 
     return smoke(config, folder, out)
+
+
+def _evaluate(config: Config, folder: Path, out: Path) -> dict[str, Any]:
+    from runtime.evaluate import evaluate
+
+    return evaluate(config, folder, out)
 
 
 def _export(config: Config, folder: Path, out: Path) -> dict[str, Any]:
@@ -164,6 +182,7 @@ def run(
             entered.enter_context(progress.recorded(folder))
             write_json(folder / CONFIG, read_tree(build))
             require_trackers(config.train.report_to)
+            _require_evaluation(graph, config, folder, only)
         leader = entered.enter_context(_led(place, folder, build))
         if only != ("data",) and not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)
@@ -172,18 +191,41 @@ def run(
                 if not (reuse and _adopted(stage, graph, config, folder)):
                     _bring_up_to_date(stage, graph, config, folder, build, leader, change)
                 config = known(config, build, folder)
-        passed = read_stage(folder, "smoke").get("summary", {}).get("passed", True)
+        failed = _failed(graph, config, folder)
         if pending:
-            progress.end(folder, "stopped" if only else "done" if passed else "failed", **({} if passed else SMOKE_FAILED))
+            progress.end(folder, "stopped" if only else "failed" if failed else "done", **(_fault_of(failed) if failed else {}))
     if only:
-        return 0 if passed or "smoke" not in only else FAILED
-    if not passed:
-        print(f"\nThe smoke test failed. Everything is kept in {folder}; the answers are in {folder / 'report' / 'report.html'}")
+        return FAILED if {*failed} & {*only} else 0
+    if failed:
+        report = folder / "report" / "report.html"
+        print(f"\nThe {_tests(failed)} failed. Everything is kept in {folder}; the answers are in {report}")
         return FAILED
     if push:
         push_parts(config, folder)
     print(f"\ndone in {console.clock(time.monotonic() - started)}. The model is in {folder / 'merge'}. Talk to it: {talk}")
     return 0
+
+
+def _failed(graph: Sequence[Stage], config: Config, folder: Path) -> list[str]:
+    """The tests that the model has failed."""
+    names = [stage.name for stage in graph if stage.name in TESTS and stage.asked(config)]
+    return [name for name in names if not read_stage(folder, name).get("summary", {}).get("passed", True)]
+
+
+def _tests(failed: Sequence[str]) -> str:
+    return " and the ".join(TESTS[name] for name in failed)
+
+
+def _fault_of(failed: Sequence[str]) -> dict[str, Any]:
+    return {"fault": {"code": None, "message": f"the {_tests(failed)} failed", "hint": None}}
+
+
+def _require_evaluation(graph: Sequence[Stage], config: Config, folder: Path, only: Sequence[str]) -> None:
+    """Before anything is trained: what the evaluation needs is there, if it is to run."""
+    if any(stage.name == "eval" and _is_pending(stage, graph, config, folder, only) for stage in graph):
+        from runtime.harness import require_tasks
+
+        require_tasks(config.eval.tasks if config.eval else ())
 
 
 def _meets(config: Config, only: Sequence[str], folder: Path, build: Path) -> bool:

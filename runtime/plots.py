@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,24 @@ def training_plots(metrics: Sequence[Metric], validation: Sequence[Validation]) 
         _draw(panels["norm"], metrics, "gradient norm", lambda metric: metric.grad_norm)
         _draw(panels["speed"], metrics, "tokens a second", lambda metric: metric.tokens_per_s)
         _draw(panels["memory"], metrics, "memory, GB", lambda metric: metric.memory_bytes / 1e9)
+        return as_svg(figure)
+
+
+def evaluation_plot(results: Sequence[dict[str, Any]]) -> str:
+    """A bar of the tuned model for each figure, beside that of the base where it was measured. Each has a scale of its own: shares and
+    perplexities do not go on one. Empty where nothing was measured."""
+    if not results:
+        return ""
+    with style() as pyplot:
+        figure, panels = pyplot.subplots(1, len(results), figsize=(7.5, 2.2), layout="constrained", squeeze=False)
+        for axes, result in zip(panels[0], results, strict=True):
+            bars = [("base", result["base"], PALE), ("tuned", result["tuned"], TRAINING)]
+            shown = [(name, value, colour) for name, value, colour in bars if value is not None and math.isfinite(value)]
+            for name, value, colour in shown:
+                axes.bar_label(axes.bar(name, value, color=colour, width=0.6), fmt="%.3g")
+            axes.set(title=result["name"], ylim=(min(0, *(value for _, value, _ in shown)) if shown else 0, None))
+            axes.margins(y=0.2)
+            axes.spines[["top", "right"]].set_visible(False)
         return as_svg(figure)
 
 

@@ -11,19 +11,23 @@ from runtime import console, previews
 from runtime.card import base_name, method, write_cards
 from runtime.config import Config, exports_more, to_plain
 from runtime.metrics import METRICS, VALIDATION, Metric, Validation, read_lines
-from runtime.plots import training_plots
+from runtime.plots import evaluation_plot, training_plots
 from runtime.preview.page import rows_for_report
 from runtime.stages import read_stage
 
-STAGES = ("data", "train", "convert", "merge", "smoke", "export")
+STAGES = ("data", "train", "convert", "merge", "smoke", "eval", "export")
+
+ANSWERS = "answers.jsonl"  # of the stage eval
+SHOWN_ANSWERS = 20
 
 
 def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     """Writes report.html; needs nothing beside it."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    read = {name: read_stage(folder, name) for name in STAGES}
-    records = {name: record for name, record in read.items() if name != "export" or exports_more(config)}
+    unasked = {name for name, asked in (("eval", config.eval is not None), ("export", exports_more(config))) if not asked}
+    records = {name: read_stage(folder, name) for name in STAGES if name not in unasked}
+    evaluation = records["eval"]["summary"] if "eval" in records else None
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),
         undefined=StrictUndefined,
@@ -44,6 +48,9 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         merge=records["merge"]["summary"],
         export=records["export"]["summary"] if "export" in records else {"gguf": [], "quantized": None},
         smoke=records["smoke"]["summary"],
+        evaluation=evaluation,
+        evaluation_plot=evaluation_plot(evaluation["results"]) if evaluation else "",
+        answers=read_lines(folder / "eval" / ANSWERS)[:SHOWN_ANSWERS] if evaluation else [],
         previews=previews_by_prompt(read_lines(folder / "train" / previews.FILE)),
         trained=rows_for_report(config),
         plots=training_plots(metrics, validation),

@@ -77,15 +77,16 @@ def without_counts(data: DataConfig) -> DataConfig:
     """The config of the data without numbers that follow from the rest: a stage's key is the same, known or not."""
     validation = data.validation
     if validation is not None:
-        validation = replace(validation, rows=None, distinct_rows=None, sources=_without_rows(validation.sources))
-    return replace(data, rows=None, train_rows=None, examples=None, validation=validation, sources=_without_rows(data.sources))
+        validation = replace(validation, rows=None, distinct_rows=None, sources=without_rows(validation.sources))
+    return replace(data, rows=None, train_rows=None, examples=None, validation=validation, sources=without_rows(data.sources))
 
 
 # how a model is asked for rows: they are the same, whoever pays and however fast
 _OF_ASKING: dict[str, Any] = {"api_key_env": None, "concurrency": 0, "timeout_s": 0.0, "budget": BudgetConfig(requests=0, tokens=0)}
 
 
-def _without_rows(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+def without_rows(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    """Sources without their counts, and without how a model is asked for them."""
     return tuple(
         replace(source, rows=None, **_OF_ASKING) if isinstance(source, LlmSource) else replace(source, rows=None) for source in sources
     )

@@ -2,74 +2,111 @@
 
 from __future__ import annotations
 
-import re
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conversations.row import Message
 from runtime import console
-from runtime.config import Config, ExpectConfig
+from runtime.config import ChatConfig, Config, SmokeConfig, TurnConfig
+from runtime.expectations import unmet
 from runtime.generate import Answer, Generator
 from runtime.model import load_model, load_tokenizer, pick_device, torch_dtype
 from runtime.text_format import row_format
 
 
+class Said(NamedTuple):
+    """An answer, and how long it took."""
+
+    answer: Answer
+    seconds: float
+
+
 def smoke(config: Config, folder: Path, _out: Path) -> dict[str, Any]:
-    """Asks the merged model, and the base for comparison. Returns `passed` and the transcript."""
+    """Asks the merged model, and the base for comparison. Returns `passed` and the transcript, one entry for each turn."""
     if not config.smoke:
         console.say("smoke", "the spec asks nothing")
         return {"passed": True, "transcript": []}
-    prompts = [item.user for item in config.smoke]
-    before = _base_answers(config, prompts)
-    after = merged_answers(config, folder / "merge", prompts)
+    before = _base_answers(config)
+    after = merged_answers(config, folder / "merge")
     transcript = []
-    for item, base_answer, answer in zip(config.smoke, before, after, strict=True):
-        problems = unmet(item.expect, answer)
-        mark = "✓" if not problems else "✗"
-        base_text = console.one_line(base_answer.text, 60)
-        console.say("smoke", f"{mark} {console.one_line(item.user, 40)} → {console.one_line(answer.text)}      (base: {base_text})")
-        for problem in problems:
-            console.say("", f"  {problem}")
-        transcript.append(
-            {
-                "user": item.user,
-                "answer": answer.text,
-                "base": base_answer.text,
-                "stopped": answer.stopped,
-                "tokens": answer.tokens,
-                "problems": problems,
-            }
-        )
+    for item, base, said in zip(config.smoke, before, after, strict=True):
+        for number, (turn, base_said, own) in enumerate(zip(turns_of(item), base, said, strict=True), start=1):
+            problems = unmet(turn.expect, own.answer, own.seconds)
+            _say(turn.user, number, own, base_said, problems)
+            transcript.append(
+                {
+                    "turn": number,
+                    "user": turn.user,
+                    "answer": own.answer.text,
+                    "base": base_said.answer.text,
+                    "stopped": own.answer.stopped,
+                    "tokens": own.answer.tokens,
+                    "seconds": round(own.seconds, 3),
+                    "problems": problems,
+                }
+            )
     return {"passed": not any(entry["problems"] for entry in transcript), "transcript": transcript}
 
 
-def unmet(expect: ExpectConfig, answer: Answer) -> list[str]:
-    """What an answer fails of an expectation; empty where it passes."""
-    problems = [f"does not contain {text!r}" for text in expect.contains if text not in answer.text]
-    problems += [f"contains {text!r}" for text in expect.not_contains if text in answer.text]
-    problems += [f"does not match {pattern!r}" for pattern in expect.matches if not re.search(pattern, answer.text)]
-    if expect.stops and not answer.stopped:
-        problems.append(f"did not stop by itself within {answer.tokens} tokens")
-    return problems
+def turns_of(item: SmokeConfig) -> tuple[SmokeConfig | TurnConfig, ...]:
+    """The questions of a conversation, the first one first."""
+    return (item, *item.then)
 
 
-def merged_answers(config: Config, merged: Path, prompts: list[str]) -> list[Answer]:
-    """Answers of the merged folder to single questions."""
+def _say(question: str, number: int, said: Said, base: Said, problems: list[str]) -> None:
+    mark = "✗" if problems else "✓"
+    asked = ("… " if number > 1 else "") + console.one_line(question, 40)
+    base_text = console.one_line(base.answer.text, 60)
+    console.say("smoke", f"{mark} {asked} → {console.one_line(said.answer.text)}      (base: {base_text})")
+    for problem in problems:
+        console.say("", f"  {problem}")
+
+
+def merged_answers(config: Config, merged: Path) -> list[list[Said]]:
+    """The answers of the merged folder, conversation by conversation."""
+    tokenizer, model = load_merged(config, merged)
+    return _conversations(config, tokenizer, model)
+
+
+def load_merged(config: Config, merged: Path) -> tuple[Any, Any]:
+    """The merged folder, loaded as anyone would load it."""
     device = pick_device(config.export.merged.device)
     tokenizer = AutoTokenizer.from_pretrained(merged)
     model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch_dtype(config.export.merged.dtype)).to(device).eval()
-    return _answers(config, tokenizer, model, prompts)
+    return tokenizer, model
 
 
-def _base_answers(config: Config, prompts: list[str]) -> list[Answer]:
+def _base_answers(config: Config) -> list[list[Said]]:
     tokenizer = load_tokenizer(config.model, config.template)
     model = load_model(config.model, device=pick_device()).eval()
-    return _answers(config, tokenizer, model, prompts)
+    return _conversations(config, tokenizer, model)
 
 
-def _answers(config: Config, tokenizer: Any, model: torch.nn.Module, prompts: list[str]) -> list[Answer]:
-    form = row_format(tokenizer, config, system=config.chat.system)
-    generator = Generator(tokenizer, form, config.chat)
-    return [generator.answer(model, [{"role": "user", "content": prompt}]) for prompt in prompts]
+def _conversations(config: Config, tokenizer: Any, model: torch.nn.Module) -> list[list[Said]]:
+    generator = generator_of(config, tokenizer, config.chat)
+    is_timed = any(turn.expect.within_seconds is not None for item in config.smoke for turn in turns_of(item))
+    if is_timed:  # what a process does once, at its first answer, is not what a user waits for
+        generator.answer(model, [{"role": "user", "content": config.smoke[0].user}], max_new_tokens=1)
+    return [_conversation(generator, model, item, joins=config.train.objective == "chat") for item in config.smoke]
+
+
+def generator_of(config: Config, tokenizer: Any, chat: ChatConfig) -> Generator:
+    """What makes answers by the spec's format and these settings."""
+    return Generator(tokenizer, row_format(tokenizer, config, system=chat.system), chat)
+
+
+def _conversation(generator: Generator, model: torch.nn.Module, item: SmokeConfig, *, joins: bool) -> list[Said]:
+    """Each question with what was said before it: a model that learned text alone has no turns, and continues each for itself."""
+    messages: list[Message] = []
+    found: list[Said] = []
+    for turn in turns_of(item):
+        messages = [*(messages if joins else ()), {"role": "user", "content": turn.user}]
+        began = time.perf_counter()
+        answer = generator.answer(model, messages)
+        found.append(Said(answer, time.perf_counter() - began))
+        messages.append({"role": "assistant", "content": answer.text})
+    return found

@@ -327,7 +327,7 @@ def _say_held(path: Path, found: list[Diagnostic], form: Format) -> None:
     "stages",
     multiple=True,
     metavar="STAGE",
-    help="Run only this stage: data, train, convert, merge, smoke, export, report; may be repeated.",
+    help="Run only this stage: data, train, convert, merge, smoke, eval, export, report; may be repeated.",
 )
 def run(
     spec: Path,

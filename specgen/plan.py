@@ -494,17 +494,96 @@ class ChatPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SimilarPlan:
+    """`at_least` is the ROUGE-L F1 to the nearest of the texts `to`."""
+
+    to: tuple[str, ...]
+    at_least: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectPlan:
+    """`json` true is any JSON, a mapping the JSON Schema that it has to meet. `refusals` are the texts that a refusal is known by;
+    none where `refuses` is null."""
+
     contains: tuple[str, ...]
     not_contains: tuple[str, ...]
     matches: tuple[str, ...]
+    json: bool | dict[str, Any]
+    similar: SimilarPlan | None
+    refuses: bool | None
+    refusals: tuple[str, ...]
+    within_seconds: float | None
     stops: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPlan:
+    """A question that follows, and what its answer has to be like."""
+
+    user: str
+    expect: ExpectPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmokePlan:
     user: str
     expect: ExpectPlan
+    then: tuple[TurnPlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScorePlan:
+    """What a metric has to come to; null and false where it is measured only."""
+
+    min: float | None
+    better_than_base: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerplexityPlan:
+    """The same of a figure that is better the lower it is."""
+
+    max: float | None
+    better_than_base: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsPlan:
+    """Null is not measured."""
+
+    exact_match: ScorePlan | None
+    rouge_l: ScorePlan | None
+    perplexity: PerplexityPlan | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlan:
+    """A task of lm-evaluation-harness: one of its own, or the file `path`, which `sha256` is of."""
+
+    name: str
+    path: str | None
+    sha256: str | None
+    metric: str
+    num_fewshot: int | None
+    limit: int | None
+    apply_chat_template: bool
+    min: float | None
+    max: float | None
+    better_than_base: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalPlan:
+    """A test on rows that are held out, and on tasks of lm-evaluation-harness. `limit` is the most rows that are asked."""
+
+    sources: tuple[Source, ...]
+    limit: int | None
+    max_new_tokens: int
+    batch_size: int
+    base: bool
+    metrics: MetricsPlan
+    tasks: tuple[TaskPlan, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -524,6 +603,7 @@ class Plan:
     export: ExportPlan
     chat: ChatPlan
     smoke: tuple[SmokePlan, ...]
+    eval: EvalPlan | None
 
 
 def to_plain(value: object) -> Any:

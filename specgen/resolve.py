@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from specgen import plan as p
 from specgen.facts.gather import Facts, SourceFacts
 from specgen.schedule import schedule, world_size
+from specgen.schema import refusals
 from specgen.sizes import size_in_bytes
 from specgen.source import Node
 
@@ -28,6 +31,7 @@ def resolve(tree: Node, facts: Facts) -> p.Plan:
         export=_export(spec["export"]),
         chat=_chat(spec["chat"], spec["data"]["system"]),
         smoke=tuple(_smoke(item, spec["train"]["objective"]) for item in tree.children["smoke"].items),
+        eval=_eval(spec, facts) if spec["eval"] else None,
     )
 
 
@@ -226,9 +230,41 @@ def _chat(chat: dict[str, Any], system: str | None) -> p.ChatPlan:
 
 
 def _smoke(item: Node, objective: str) -> p.SmokePlan:
+    turns = tuple(
+        p.TurnPlan(user=turn.text("user"), expect=_expect(turn.children["expect"], objective)) for turn in item.children["then"].items
+    )
+    return p.SmokePlan(user=item.text("user"), expect=_expect(item.children["expect"], objective), then=turns)
+
+
+def _expect(node: Node, objective: str) -> p.ExpectPlan:
     """Text goes on until max_new_tokens: that it ends by itself is expected only where the spec says so."""
-    node = item.children["expect"]
     expect: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in _plain(node).items()}
     if objective == "text" and node.children["stops"].place is None:
         expect["stops"] = False
-    return p.SmokePlan(user=item.text("user"), expect=p.ExpectPlan(**expect))
+    if similar := expect["similar"]:
+        to = similar["to"]
+        expect["similar"] = p.SimilarPlan(to=tuple(to) if isinstance(to, list) else (to,), at_least=similar["at_least"])
+    expect["refusals"] = (*refusals(), *expect["refusals"]) if expect["refuses"] is not None else ()
+    return p.ExpectPlan(**expect)
+
+
+def _eval(spec: dict[str, Any], facts: Facts) -> p.EvalPlan:
+    """Text has no answers to hold against what is expected: only its perplexity is measured."""
+    asked = spec["eval"]
+    metrics = {name: None if name != "perplexity" and spec["train"]["objective"] == "text" else asked["metrics"][name] for name in METRICS}
+    own = {**asked, "max_new_tokens": asked["max_new_tokens"] or spec["chat"]["max_new_tokens"]}
+    return p.EvalPlan(
+        **{
+            **own,
+            "sources": _sources(asked["sources"], facts.eval_sources),
+            "metrics": p.MetricsPlan(**{name: None if found is None else METRICS[name](**found) for name, found in metrics.items()}),
+            "tasks": tuple(p.TaskPlan(**task, sha256=_sha256(task["path"])) for task in asked["tasks"]),
+        }
+    )
+
+
+METRICS: dict[str, Any] = {"exact_match": p.ScorePlan, "rouge_l": p.ScorePlan, "perplexity": p.PerplexityPlan}
+
+
+def _sha256(path: str | None) -> str | None:
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()

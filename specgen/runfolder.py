@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 MARK = ".specgen"  # the file that the runtime locks while a run is active
-STAGES = ("data", "train", "convert", "merge", "smoke", "export", "report")
-UNASKED = {"export"}  # stages that a config may not ask for
+STAGES = ("data", "train", "convert", "merge", "smoke", "eval", "export", "report")
+UNASKED = {"eval", "export"}  # stages that a config may not ask for
 DEPTH = 3  # how far below the runs folder run folders are looked for: trials of a sweep lie deeper
 SILENT_S = 120  # a run on another machine that has told nothing for so long may have died
 SEAL = "sealed.json"

@@ -11,7 +11,7 @@ from specgen.places import data_folder
 
 Schema = dict[str, Any]
 
-AGAIN = "data.validation.sources"  # the same as data.sources
+AGAIN = ("data.validation.sources", "eval.sources", "smoke.then.expect")  # what stands elsewhere already
 
 
 @cache
@@ -21,6 +21,15 @@ def spec_schema() -> Schema:
     definitions = schema.pop("definitions")
     expanded: Schema = _expanded(schema, definitions)
     return expanded
+
+
+@cache
+def refusals() -> tuple[str, ...]:
+    """The texts of schemas/refusals.yaml, language by language: what a refusal is known by."""
+    import yaml
+
+    found = yaml.safe_load((data_folder("schemas") / "refusals.yaml").read_text(encoding="utf-8"))
+    return tuple(text for texts in found.values() for text in texts)
 
 
 def _expanded(part: Any, definitions: Schema) -> Any:
@@ -64,7 +73,7 @@ def keys() -> Iterator[tuple[str, Schema]]:
 def _keys(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
     for name, sub in schema.get("properties", {}).items():
         yield prefix + name, sub
-        if prefix + name != AGAIN:
+        if prefix + name not in AGAIN:
             yield from _keys(sub, f"{prefix}{name}.")
     if isinstance(schema.get("items"), dict):
         yield from _keys(schema["items"], prefix)

@@ -40,8 +40,8 @@ def chosen(data: DataConfig, rows: Sequence[int], digests_R: Digests, *, seed: i
     """`rows` are those of each source, validation's own last."""
     validation = data.validation
     own = len(data.sources)
-    often, by_source = _often(data.sources, rows[:own], seed)
-    often_own, validation_sources = _often(validation.sources if validation else (), rows[own:], seed)
+    often, by_source = often_of(data.sources, rows[:own], seed)
+    often_own, validation_sources = often_of(validation.sources if validation else (), rows[own:], seed)
     trained = len(often)
     train_R = np.concatenate([often, np.zeros_like(often_own)])
     validation_R = np.concatenate([np.zeros_like(often), often_own])
@@ -62,7 +62,7 @@ def chosen(data: DataConfig, rows: Sequence[int], digests_R: Digests, *, seed: i
     )
 
 
-def _often(sources: Sequence[Source], rows: Sequence[int], seed: int) -> tuple[Numbers, list[int]]:
+def often_of(sources: Sequence[Source], rows: Sequence[int], seed: int) -> tuple[Numbers, list[int]]:
     """How often each row of some sources counts, and how many rows that are for each source."""
     mixes = [_mix(source, number) for source, number in zip(sources, rows, strict=True)]
     numbers = totals(mixes) if mixes else []

@@ -69,6 +69,7 @@ def as_json(run: Run) -> str:
         "previews": _last_previews(run),
         "checkpoints": checkpoints,
         "smoke_passed": run.summary("smoke").get("passed"),
+        "eval_passed": run.summary("eval").get("passed"),
     }
     return json.dumps(content, ensure_ascii=False, indent=2)
 
@@ -84,6 +85,7 @@ def as_text(run: Run, now: float) -> str:
         **{f"preview {index}": text for index, text in enumerate(_previews(run))},
         "checkpoint": ", ".join(f"{name}{'' if whole else ' (not whole)'}" for name, whole in run.checkpoints),
         "smoke": _smoke(run),
+        "eval": _eval(run),
     }
     headline = f"{run.config.get('name', run.folder.name)}  {_headline(run, now)}"
     return "\n".join([headline, *(f"  {label.split(' ')[0]:<10} {text}".rstrip() for label, text in lines.items() if text)])
@@ -190,6 +192,12 @@ def _smoke(run: Run) -> str:
     if not transcript:
         return ""
     return f"{sum(not entry['problems'] for entry in transcript)} of {len(transcript)} passed"
+
+
+def _eval(run: Run) -> str:
+    """The figures of the evaluation, as far as this config asks for one."""
+    results = run.summary("eval").get("results") if run.config.get("eval") else None
+    return "  ".join(f"{'✗ ' if result['problems'] else ''}{result['name']} {result['tuned']:.4g}" for result in results or ())
 
 
 def _short(text: str, limit: int) -> str:

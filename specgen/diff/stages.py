@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from specgen.plan import BudgetPlan, DataPlan, LlmSource, Plan, Source, TrainPlan
+from specgen.plan import BudgetPlan, DataPlan, EvalPlan, LlmSource, Plan, Source, TrainPlan
 
 NEEDS = {
     "data": (),
@@ -13,8 +13,9 @@ NEEDS = {
     "convert": ("train",),
     "merge": ("convert",),
     "smoke": ("merge",),
+    "eval": ("merge",),
     "export": ("merge",),
-    "report": ("data", "train", "convert", "merge", "smoke", "export"),
+    "report": ("data", "train", "convert", "merge", "smoke", "eval", "export"),
 }
 
 
@@ -29,21 +30,28 @@ def parts(plan: Plan) -> dict[str, object]:
         "convert": plan.export.merged if plan.adapter is None else plan.export.adapter,
         "merge": (plan.export.merged, plan.template),
         "smoke": (plan.chat, plan.smoke),
+        "eval": (plan.chat, _evaluation(plan)),
         "export": (plan.export.gguf, plan.export.quantized, plan.name, plan.description, plan.chat, asked),
         "report": plan,
     }
 
 
 def run_again(before: Plan, after: Plan) -> list[str]:
-    """The stages whose output is another, in their order."""
+    """The stages whose output is another, in their order; one that nothing is asked of has none."""
     old, new = parts(before), parts(after)
+    exports = after.export.gguf or after.export.quantized
+    unasked = {stage for stage, asked in (("eval", after.eval), ("export", exports)) if not asked}
     again: list[str] = []
     for stage, needs in NEEDS.items():
-        if stage == "export" and after.export.gguf is None and after.export.quantized is None:
+        if stage in unasked:
             continue
         if old[stage] != new[stage] or any(need in again for need in needs):
             again.append(stage)
     return again
+
+
+def _evaluation(plan: Plan) -> EvalPlan | None:
+    return replace(plan.eval, sources=_without_rows(plan.eval.sources)) if plan.eval else None
 
 
 def _what_changes_weights(train: TrainPlan) -> TrainPlan:

@@ -18,7 +18,7 @@ from specgen.facts.llm import llm_facts
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
 from specgen.facts.rows import matching_files, read_rows, shape_faults
 from specgen.facts.rowtable import Look, RowTable
-from specgen.facts.survey import Counted, Survey, survey
+from specgen.facts.survey import NOT_TESTED, Counted, Survey, Tested, survey, tested
 from specgen.facts.synthetic import Rules, file_variables
 from specgen.facts.template import in_use
 from specgen.limits import TooMuch, limited
@@ -66,6 +66,8 @@ class Facts:
     template: TemplatePlan
     sources: tuple[SourceFacts, ...]
     validation_sources: tuple[SourceFacts, ...]
+    eval_sources: tuple[SourceFacts, ...]
+    tested: Tested
     held_out_known: bool
     rows_are_examples: bool
     survey: Survey
@@ -148,6 +150,8 @@ class _Gatherer:
             template=template,
             sources=tuple(self.source(node) for node in data["sources"].items),
             validation_sources=tuple(self.source(node) for node in validation.items) if validation else (),
+            eval_sources=tuple(self.source(node) for node in _eval_sources(tree)),
+            tested=NOT_TESTED,
             held_out_known=True,
             rows_are_examples=_rows_are_examples(data),
             survey=survey((), (), (), asked=()),
@@ -246,6 +250,7 @@ def mixed(tree: Node, facts: Facts) -> Facts:
     sources = _mixed(data["sources"].items, facts.sources, seed)
     validation = data["validation"].children
     own = _mixed(validation["sources"].items, facts.validation_sources, seed) if "sources" in validation else ()
+    asked = _mixed(_eval_sources(tree), facts.eval_sources, seed)
     known = all(source.counts is not None for source in (*sources, *own))
     counted, counted_own = _counted(sources), _counted(own)
     held = _held(data["validation"], counted, counted_own, seed) if known else frozenset()
@@ -253,6 +258,8 @@ def mixed(tree: Node, facts: Facts) -> Facts:
         facts,
         sources=sources,
         validation_sources=own,
+        eval_sources=asked,
+        tested=tested(counted, held, _counted(asked)),
         held_out_known=known or not validation,
         survey=survey(counted, held, counted_own, asked=_asked(tree)),
     )
@@ -313,10 +320,15 @@ def _rows_are_examples(data: Mapping[str, Node]) -> bool:
 
 
 def _asked(tree: Node) -> list[str]:
-    """The questions of the smoke test and the previews."""
+    """The questions of the smoke test, those that begin a conversation, and the previews."""
     prompts = tree.at("train", "preview", "prompts")
     previews = [str(node.value) for node in prompts.items] if prompts else []
     return [*(item.text("user") for item in tree.children["smoke"].items), *previews]
+
+
+def _eval_sources(tree: Node) -> list[Node]:
+    found = tree.at("eval", "sources")
+    return found.items if found else []
 
 
 def _looked_in() -> str:

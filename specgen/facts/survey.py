@@ -48,6 +48,18 @@ class Survey:
     overlap: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """The rows of eval.sources: how many there are, how many of them are trained on, and of how many the prompt is."""
+
+    rows: int
+    trained: int
+    prompts: int
+
+
+NOT_TESTED = Tested(rows=0, trained=0, prompts=0)
+
+
 def survey(sources: Sequence[Counted], held: Collection[int], validation: Sequence[Counted], *, asked: Sequence[str]) -> Survey:
     """Of the rows of `sources`, `held` are the digests of those that are not trained on. `validation` are sources of its own."""
     rows, distinct = _numbers(sources)
@@ -86,6 +98,25 @@ def _digests(sources: Sequence[Counted], without: Collection[int] = ()) -> set[i
 def _counted(sources: Sequence[Counted]) -> Iterator[tuple[int, int]]:
     for table, counts in sources:
         yield from zip(table.digests, counts, strict=True)
+
+
+def tested(sources: Sequence[Counted], held: Collection[int], asked: Sequence[Counted]) -> Tested:
+    """Holds the rows that are asked against those that are trained on, which are the sources' without those held out."""
+    if not asked:
+        return NOT_TESTED
+    rows: set[int] = set()
+    prompts: set[int] = set()
+    for table, counts in sources:
+        for digest, prompt, count in zip(table.digests, table.prompts, counts, strict=True):
+            if count and digest not in held:
+                rows.add(digest)
+                prompts.add(prompt)
+    lines = [line for table, counts in asked for line in zip(table.digests, table.prompts, counts, strict=True)]
+    return Tested(
+        rows=sum(count for _, _, count in lines),
+        trained=sum(count for digest, _, count in lines if digest in rows),
+        prompts=sum(count for _, prompt, count in lines if prompt in prompts),
+    )
 
 
 def _traits(sources: Sequence[Counted]) -> dict[str, Trait]:

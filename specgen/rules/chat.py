@@ -8,6 +8,7 @@ from typing import Any
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.rules.smoke import turns_of
 from specgen.source import Node
 from specgen.validate import place_of
 
@@ -16,7 +17,7 @@ GREEDY_LEFTOVERS = ("temperature", "top_k", "top_p", "min_p", "typical_p")
 
 def expressions_compile(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """smoke[].expect.matches holds regular expressions."""
-    for item in tree.children["smoke"].items:
+    for item in turns_of(tree):
         for node in item.children["expect"].children["matches"].items:
             try:
                 re.compile(str(node.value))
@@ -31,10 +32,13 @@ def expressions_compile(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def expectations_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """An expectation that holds for every answer proves nothing."""
-    for item in tree.children["smoke"].items:
+    for item in turns_of(tree):
         expect = item.children["expect"]
-        if expect.children["stops"].value is False and not any(
-            expect.children[key].items for key in ("contains", "not_contains", "matches")
+        asks_more = any(expect.children[key].place for key in ("json", "similar", "refuses", "within_seconds"))
+        if (
+            expect.children["stops"].value is False
+            and not asks_more
+            and not any(expect.children[key].items for key in ("contains", "not_contains", "matches"))
         ):
             yield Diagnostic(
                 code="SG272",

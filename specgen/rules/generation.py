@@ -10,6 +10,7 @@ from conversations.row import messages_of
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
 from specgen.facts.rowtable import MOST_TEXTS
+from specgen.rules.smoke import turns_of
 from specgen.source import Node
 from specgen.validate import place_of
 
@@ -96,7 +97,7 @@ def expected_texts_can_occur(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """What a smoke test asks for must be able to be in an answer."""
     stops = [str(node.value) for node in tree.children["chat"].children["stop"].items]
     most = tree.number("chat", "max_new_tokens")
-    for item in tree.children["smoke"].items:
+    for item in turns_of(tree):
         expect = item.children["expect"].children
         for node in expect["contains"].items:
             text = str(node.value)
@@ -128,7 +129,7 @@ def expected_texts_can_occur(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def expressions_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """An expression that matches the empty text matches in every answer."""
-    for item in tree.children["smoke"].items:
+    for item in turns_of(tree):
         for node in item.children["expect"].children["matches"].items:
             try:
                 matches_nothing = re.compile(str(node.value)).search("") is not None
@@ -180,7 +181,7 @@ def text_models_do_not_stop(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Continued pretraining teaches no end of turn: an answer goes on until it is cut."""
     if tree.text("train", "objective") != "text":
         return
-    for item in tree.children["smoke"].items:
+    for item in turns_of(tree):
         stops = item.children["expect"].children["stops"]
         if stops.value is True:
             yield Diagnostic(

@@ -13,6 +13,8 @@ from conversations.rules import names_in
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts, SourceFacts
 from specgen.facts.llm import CONVERSATION, OF_JINJA, turn_texts
+from specgen.rules.json_schema import schema_faults
+from specgen.rules.sources import source_lists
 from specgen.source import Node
 
 OF_AN_ENDPOINT = ("base_url", "api_key_env", "timeout_s")
@@ -34,22 +36,8 @@ def rows_hold_the_answer(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def the_schema_is_one(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A JSON Schema with a mistake accepts nothing, or anything."""
-    from jsonschema import validators
-    from jsonschema.exceptions import best_match
-
     for source, _ in llm_sources(tree, facts):
-        node = source.children["schema"]
-        if not isinstance(schema := node.plain(), dict):
-            continue
-        checker = validators.validator_for(schema, default=validators.Draft202012Validator)
-        if error := best_match(checker(checker.META_SCHEMA).iter_errors(schema)):
-            at = _nearest(node, list(error.absolute_path))
-            message = f"schema is no JSON Schema: {error.json_path}: {error.message}"
-            yield Diagnostic(code="SG591", message=message, place=at.place or at.key)
-            continue
-        for ref in _unresolved(schema):
-            hint = "only what is in the schema itself can be referred to: '#/$defs/NAME'"
-            yield Diagnostic(code="SG591", message=f"schema refers to {ref}, which is not there", place=node.key or node.place, hint=hint)
+        yield from schema_faults(source.children["schema"], "schema", "SG591")
 
 
 def rows_take_parts_that_are_there(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -193,10 +181,8 @@ def variables_are_asked(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def llm_sources(tree: Node, facts: Facts) -> Iterator[tuple[Node, SourceFacts]]:
-    """The sources that another model writes, those of validation among them."""
-    data = tree.children["data"].children
-    validation = data["validation"].children.get("sources")
-    for nodes, found in ((data["sources"].items, facts.sources), (validation.items if validation else [], facts.validation_sources)):
+    """The sources that another model writes, those of validation and of the evaluation among them."""
+    for nodes, found in zip(source_lists(tree), (facts.sources, facts.validation_sources, facts.eval_sources), strict=True):
         for node, source in zip(nodes, found, strict=True):
             if "llm" in node.children:
                 yield node.children["llm"], source
@@ -246,37 +232,6 @@ def _properties(schema: Any) -> dict[str, Any] | None:
     """What the schema itself says of an answer's parts; None where that stands elsewhere."""
     properties = schema.get("properties")
     return None if not isinstance(properties, dict) or any(word in schema for word in ("$ref", "allOf", "anyOf", "oneOf")) else properties
-
-
-def _nearest(node: Node, path: list[str | int]) -> Node:
-    for step in path:
-        node = node.child(step) or node
-    return node
-
-
-def _unresolved(schema: dict[str, Any]) -> Iterator[str]:
-    """References of a schema that lead nowhere, or out of it: nothing is fetched."""
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
-
-    root: Any = Registry().with_resource("", DRAFT202012.create_resource(schema))
-    for ref in dict.fromkeys(_refs(schema)):
-        try:
-            root.resolver().lookup(ref)
-        except (Unresolvable, ValueError):
-            yield ref
-
-
-def _refs(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("$ref"), str):
-            yield value["$ref"]
-        for inner in value.values():
-            yield from _refs(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _refs(inner)
 
 
 def _public(host: str) -> bool:

@@ -77,7 +77,7 @@ def shares_repeat_little(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def _with_facts(tree: Node, facts: Facts) -> Iterator[tuple[Node, SourceFacts]]:
-    for sources, found in zip(source_lists(tree), (facts.sources, facts.validation_sources), strict=True):
+    for sources, found in zip(source_lists(tree), (facts.sources, facts.validation_sources, facts.eval_sources), strict=True):
         yield from zip(sources, found, strict=True)
 
 

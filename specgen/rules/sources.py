@@ -64,7 +64,7 @@ def files_are_read_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def few_rows_are_left_out(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """on_bad_row: drop leaves rows out, up to data.limits.dropped."""
-    files = [file for source in (*facts.sources, *facts.validation_sources) for file in source.files]
+    files = [file for source in (*facts.sources, *facts.validation_sources, *facts.eval_sources) for file in source.files]
     bad_rows, rows = sum(file.bad_rows for file in files), sum(file.rows for file in files)
     most = tree.real("data", "limits", "dropped")
     if bad_rows > most * (bad_rows + rows):
@@ -122,7 +122,7 @@ def _share(source: Node) -> Node:
     return settings_of(source).children["share"]
 
 
-def source_lists(tree: Node) -> tuple[list[Node], list[Node]]:
-    """The sources of training, and those of validation."""
-    own = tree.at("data", "validation", "sources")
-    return tree.children["data"].children["sources"].items, own.items if own else []
+def source_lists(tree: Node) -> tuple[list[Node], list[Node], list[Node]]:
+    """The sources of training, those of validation, and those of the evaluation."""
+    own, asked = tree.at("data", "validation", "sources"), tree.at("eval", "sources")
+    return tree.children["data"].children["sources"].items, own.items if own else [], asked.items if asked else []

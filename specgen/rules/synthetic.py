@@ -92,7 +92,9 @@ def variables_are_used(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def paraphrases_are_taken(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A conversation takes one paraphrase, however often it is repeated: of more texts than conversations some are never seen."""
-    for source, found in zip(itertools.chain(*source_lists(tree)), (*facts.sources, *facts.validation_sources), strict=True):
+    for source, found in zip(
+        itertools.chain(*source_lists(tree)), (*facts.sources, *facts.validation_sources, *facts.eval_sources), strict=True
+    ):
         rule = source.children.get("synthetic")
         for message in rule.children["messages"].items if rule else ():
             ((role, texts),) = message.children.items()

@@ -18,8 +18,9 @@ def runs_again(tmp_path_factory, configured):
     before = keys(graph, configured(folder))
 
     def changed(**overrides):
-        after = keys(graph, configured(folder / "changed", **overrides))
-        return [name for name in before if after[name] != before[name]]
+        config = configured(folder / "changed", **overrides)
+        after = keys(graph, config)
+        return [stage.name for stage in graph if stage.asked(config) and after[stage.name] != before[stage.name]]
 
     return changed
 
@@ -31,6 +32,8 @@ def runs_again(tmp_path_factory, configured):
         ({"chat": {"temperature": 0.7}}, ["smoke", "report"]),
         ({"chat": {"stop": ["END."]}}, ["smoke", "report"]),
         ({"smoke": []}, ["smoke", "report"]),
+        ({"eval": {"tasks": [{"name": "arc_easy"}]}}, ["eval", "report"]),
+        ({"eval": {"tasks": [{"name": "arc_easy"}]}, "chat": {"temperature": 0.7}}, ["smoke", "eval", "report"]),
         ({"export": {"merged": {"dtype": "bfloat16"}}}, ["merge", "smoke", "report"]),
         ({"export": {"adapter": {"dtype": "float16"}}}, ["convert", "merge", "smoke", "report"]),
         ({"adapter": {"lora": {"r": 8}}}, ["train", "convert", "merge", "smoke", "report"]),
