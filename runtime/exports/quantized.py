@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from runtime import console
 from runtime.config import Config, Int8Export, Nf4Export, TorchaoExport
+from runtime.expectations import unmet
 from runtime.faults import RunFault
 from runtime.generate import Answer, Generator
 from runtime.model import pick_device, require_bitsandbytes, torch_dtype
-from runtime.smoke import unmet
 from runtime.text_format import row_format
 from runtime.tokenizer import save_tokenizer
 
