@@ -23,11 +23,11 @@ NODES := --set name=assistant-nodes --set distributed.nodes=2 --set distributed.
 run: $(VENV)/ready
 	$(BIN)/specgen run specs/assistant.yaml
 
-test: $(VENV)/dev $(VENV)/node/ready
+test: $(VENV)/dev $(VENV)/node/ready $(VENV)/browser/ready
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 # one after another: they start processes of their own, and some are about time
-test-slow: $(VENV)/dev $(VENV)/skypilot/ready $(VENV)/llama_cpp/ready
+test-slow: $(VENV)/dev $(VENV)/browser/ready $(VENV)/skypilot/ready $(VENV)/llama_cpp/ready
 	! command -v apt-get >/dev/null || command -v slurmctld >/dev/null || (apt-get -q update && apt-get -qy install --no-install-recommends $(SLURM))
 	$(BIN)/python -m pytest -m slow
 
@@ -65,13 +65,20 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/ready
-	$(PIP) -c constraints.txt -e '.[train,qlora,torchao,optimizers,dedup,sweep,eval,dev]'
+	$(PIP) -c constraints.txt -e '.[train,qlora,torchao,optimizers,dedup,sweep,eval,web,dev]'
 	touch $@
 
 # a machine without npm skips the tests that need these, and they say so
 $(VENV)/node/ready: Makefile
 	mkdir -p $(VENV)/node
 	! command -v npm >/dev/null || npm install --silent --no-save --no-audit --no-fund --ignore-scripts --prefix $(VENV)/node $(NODE_PACKAGES)
+	touch $@
+
+# the browser of the tests of the page: the system's, or Playwright's own; a machine where neither is to be had skips them, and says so
+$(VENV)/browser/ready: $(VENV)/dev
+	mkdir -p $(VENV)/browser
+	command -v chromium google-chrome >/dev/null || (apt-get -q update && apt-get -qy install --no-install-recommends chromium) \
+	  || $(BIN)/playwright install chromium || echo "no Chromium: the tests of the page will be skipped"
 	touch $@
 
 clean:

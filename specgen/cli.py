@@ -17,6 +17,7 @@ import click
 from specgen import __version__
 from specgen.commands.chat import ANSWERS, LOADING, TERMINAL
 from specgen.commands.chat import options as chat_options
+from specgen.commands.web import WEB
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.printers import Format, as_text, printed, summary
 
@@ -422,13 +423,15 @@ def sweep(
 @profile_option
 @set_option
 @runs_option
-@chat_options(LOADING, ANSWERS, TERMINAL)
-def chat(target: Path, profile: str | None, settings: tuple[str, ...], runs_dir: Path, **flags: Any) -> None:
-    """Talk to the model that a spec made, or to any model in Hugging Face's form, in the terminal."""
+@chat_options(LOADING, ANSWERS, TERMINAL, WEB)
+def chat(target: Path, profile: str | None, settings: tuple[str, ...], runs_dir: Path, web: bool, **flags: Any) -> None:
+    """Talk to the model that a spec made, or to any model in Hugging Face's form, in the terminal or in the browser."""
     from specgen.commands.chat import require_fit, words
+    from specgen.commands.web import program
 
     require_fit(target, profile, settings, flags)
-    raise SystemExit(_start_with_model("runtime.chat", target, profile, settings, ["--runs-dir", str(runs_dir), *words(flags)]))
+    module = program(web=web, flags=flags)
+    raise SystemExit(_start_with_model(module, target, profile, settings, ["--runs-dir", str(runs_dir), *words(flags)]))
 
 
 def _start_with_model(module: str, target: Path, profile: str | None, settings: tuple[str, ...], words: list[str]) -> int:
