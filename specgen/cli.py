@@ -444,6 +444,29 @@ def _start_with_model(module: str, target: Path, profile: str | None, settings: 
     return _start_with_build(module, target, profile, settings, [*words, "--spec", str(target)])
 
 
+@cli.command()
+@click.argument("what", type=click.Path(path_type=Path), metavar="SPEC | MODEL_DIR")
+@profile_option
+@set_option
+@runs_option
+@click.option("--adapter", type=click.Path(path_type=Path), metavar="DIR", help="Serve the base model with this adapter.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; others than the loopback need a key.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port; 0 takes any that is free.")
+@click.option(
+    "--engine", type=click.Choice(["auto", "transformers", "vllm"]), default="auto", show_default=True, help="auto: vLLM if it is there."
+)
+def serve(
+    what: Path, profile: str | None, settings: tuple[str, ...], runs_dir: Path, adapter: Path | None, host: str, port: int, engine: str
+) -> None:
+    """Serve a model to OpenAI clients: that of a spec, or of a folder."""
+    from specgen.commands import serve as verb
+
+    if what.is_dir() and (profile or settings):
+        raise click.UsageError("--profile and --set belong to a spec")
+    words = ["--runs-dir", str(runs_dir), "--host", host, "--port", str(port), "--engine", engine]
+    raise SystemExit(verb.serve(what, profile, settings, words + (["--adapter", str(adapter)] if adapter else [])))
+
+
 def _start_with_build(module: str, spec: Path, profile: str | None, settings: tuple[str, ...], words: list[str]) -> int:
     """Runs `python -m MODULE BUILD WORDS` with a compiled folder, or with a spec compiled aside; returns its exit code."""
     from specgen import folder

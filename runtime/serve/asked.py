@@ -1,0 +1,147 @@
+"""A request for a chat completion: OpenAI's fields, closed. The served OpenAPI is made from here, and tells what is taken."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from runtime.serve.faults import BESIDE_TEXT
+
+
+def _text_only(content: object) -> object:
+    """Names a part that is no text, before a union of types makes that hard to tell."""
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] != "text":
+            raise PydanticCustomError("unsupported_part", BESIDE_TEXT)
+    return content
+
+
+def _whole(text: str) -> str:
+    """JSON can write half a surrogate pair, which no tokenizer reads."""
+    if not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+        raise PydanticCustomError("half_a_surrogate_pair", "it holds half a surrogate pair")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TextPart(_Closed):
+    type: Literal["text"]
+    text: Text
+
+
+Content = Annotated[Text | Annotated[list[TextPart], Field(min_length=1)], BeforeValidator(_text_only)]
+Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class CalledFunction(_Closed):
+    name: Text
+    arguments: Text = Field(description="A JSON object, as text.")
+
+
+class CallMade(_Closed):
+    id: Text
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class SystemMessage(_Closed):
+    role: Literal["system", "developer"]
+    content: Content
+    name: Text | None = None
+
+
+class UserMessage(_Closed):
+    role: Literal["user"]
+    content: Content
+    name: Text | None = None
+
+
+class AssistantMessage(_Closed):
+    role: Literal["assistant"]
+    content: Content | None = None
+    reasoning_content: Text | None = None
+    tool_calls: list[CallMade] | None = None
+    name: Text | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+
+
+class ToolMessage(_Closed):
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: Text
+
+
+AnyMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class Function(_Closed):
+    name: Name
+    description: Text | None = None
+    parameters: dict[Text, Any] | None = None
+    strict: Literal[False] | None = None
+
+
+class Tool(_Closed):
+    type: Literal["function"]
+    function: Function
+
+
+class StreamOptions(_Closed):
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class PlainText(_Closed):
+    type: Literal["text"]
+
+
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Zero = Annotated[float, Field(ge=0, le=0)]
+
+
+class Asked(_Closed):
+    """What is asked. Settings that are left out are those of the spec's chat section."""
+
+    model: Text
+    messages: list[AnyMessage] = Field(min_length=1)
+    max_completion_tokens: Count | None = None
+    max_tokens: Count | None = Field(None, description="The older name of max_completion_tokens.")
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Count | None = Field(None, description="Not OpenAI's.")
+    repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] | None = Field(None, description="Not OpenAI's.")
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: Annotated[Text, Field(min_length=1)] | Annotated[list[Annotated[Text, Field(min_length=1)]], Field(max_length=4)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["auto", "none"] | None = None
+    parallel_tool_calls: Literal[True] | None = None
+    response_format: PlainText | None = None
+    n: Literal[1] | None = None
+    logprobs: Literal[False] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
+    logit_bias: Annotated[dict[Text, Any], Field(max_length=0)] | None = None
+    frequency_penalty: Zero | None = None
+    presence_penalty: Zero | None = None
+    modalities: list[Literal["text"]] | None = None
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    functions: None = None
+    function_call: None = None
+    audio: None = None
+    user: Text | None = Field(None, description="Clients that wait take turns by it.")
+    safety_identifier: Text | None = Field(None, description="Taken, without effect.")
+    prompt_cache_key: Text | None = Field(None, description="Taken, without effect.")
+    metadata: dict[Text, Text] | None = Field(None, description="Taken, without effect.")
