@@ -26,6 +26,7 @@ def _whole(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_whole)]
+StopText = Annotated[str, Field(min_length=1), AfterValidator(_whole)]
 
 
 class _Closed(BaseModel):
@@ -122,7 +123,7 @@ class Asked(_Closed):
     top_k: Count | None = Field(None, description="Not OpenAI's.")
     repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] | None = Field(None, description="Not OpenAI's.")
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
-    stop: Annotated[Text, Field(min_length=1)] | Annotated[list[Annotated[Text, Field(min_length=1)]], Field(max_length=4)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[Tool] | None = None

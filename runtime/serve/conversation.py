@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -134,23 +135,23 @@ def _length(messages: list[Message], tools: list[Any] | None, talker: Talker) ->
     """The tokens of a prompt. Raises ApiError where the chat template refuses the conversation, or leaves some of it out."""
     try:
         number = len(talker.form.prompt_ids(messages, tools))
-        beside = [message for message in messages if message["role"] == "tool" or "tool_calls" in message]
-        if beside and _prompt(messages, tools, talker) == _prompt(_without_tools(messages), tools, talker):
-            message = "the chat template of this model leaves tool calls and what tools answer out, so it would never know of them"
-            raise ApiError(400, message, code="unsupported_value", param="messages")
+        lost = [
+            what for what, other in _without(messages) if talker.form.prompt_ids(other, tools) == talker.form.prompt_ids(messages, tools)
+        ]
     except RunFault as fault:
         raise ApiError(400, fault.message, code="invalid_value", param="messages") from None
+    if lost:
+        message = f"the chat template of this model leaves {' and '.join(lost)} out, so it would never know of them"
+        raise ApiError(400, message, code="unsupported_value", param="messages")
     return number
 
 
-def _prompt(messages: list[Message], tools: list[Any] | None, talker: Talker) -> list[int]:
-    return talker.form.prompt_ids(messages, tools)
-
-
-def _without_tools(messages: list[Message]) -> list[Message]:
-    """The messages with other answers of tools, and without calls."""
-    told = [{key: value for key, value in message.items() if key != "tool_calls"} for message in messages]
-    return [message | {"content": PROBE} if message["role"] == "tool" else message for message in told]
+def _without(messages: list[Message]) -> Iterator[tuple[str, list[Message]]]:
+    """What beside words is in the messages, and these without it, or with something else there."""
+    if any("tool_calls" in message for message in messages):
+        yield "tool calls", [{key: value for key, value in message.items() if key != "tool_calls"} for message in messages]
+    if any(message["role"] == "tool" for message in messages):
+        yield "what tools answer", [message | {"content": PROBE} if message["role"] == "tool" else message for message in messages]
 
 
 def _settings(asked: Asked, talker: Talker, number: int) -> ChatConfig:

@@ -98,7 +98,8 @@ def _path(steps: Sequence[int | str], body: Any, *, keep_last: bool) -> list[int
     path: list[int | str] = []
     for number, step in enumerate(steps):
         last = keep_last and number == len(steps) - 1
-        if (isinstance(body, dict) and step in body) or (isinstance(body, list) and isinstance(step, int) and step < len(body)):
+        inside = step in body if isinstance(body, dict) else isinstance(body, list) and isinstance(step, int) and step < len(body)
+        if inside:
             body = body[step]
         elif not last:
             continue

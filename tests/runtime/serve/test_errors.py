@@ -84,7 +84,7 @@ REFUSED = {
     "calls that are not heard": (
         {"messages": [USER, {"role": "assistant", "tool_calls": [CALL]}, {"role": "tool", "content": "", "tool_call_id": "c"}]},
         "messages", "unsupported_value",
-        "the chat template of this model leaves tool calls and what tools answer out, so it would never know of them",
+        "the chat template of this model leaves tool calls out, so it would never know of them",
     ),
 }  # fmt: skip
 
