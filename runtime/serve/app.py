@@ -19,7 +19,7 @@ from runtime.generate import Answer
 from runtime.serve.asked import Asked
 from runtime.serve.conversation import Question, question_of
 from runtime.serve.desk import Desk, Job
-from runtime.serve.door import Door
+from runtime.serve.door import MOST_BYTES, Door, too_many_bytes
 from runtime.serve.faults import ApiError, ErrorBody, of_validation
 from runtime.serve.told import DONE, WAITING, Completion, Models, ModelTold, Teller, event
 from runtime.tool_calls import ToolCallStream, names_of, parse
@@ -27,7 +27,6 @@ from runtime.tool_calls import ToolCallStream, names_of, parse
 if TYPE_CHECKING:
     from runtime.talker import Talker
 
-MOST_BYTES = 16 * 2**20
 SILENCE_SECONDS = 15.0
 GONE = 499  # nginx's number for a client that did not wait; nobody reads it
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -46,13 +45,12 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build(talker: Talker, desk: Desk, key: str | None) -> FastAPI:
+def build(talker: Talker, desk: Desk, key: str | None) -> Door:
     """The application for one model."""
     app = FastAPI(
         title="specgen serve", description=f"Asks the model {talker.name}, as OpenAI's API does.", docs_url=None, redoc_url=None,
         responses=REFUSALS, max_body_size=MOST_BYTES,
     )  # fmt: skip
-    app.add_middleware(Door, key=key)
     started = int(time.time())
     model = ModelTold(id=talker.name, created=started)
     _tell_errors(app)
@@ -91,7 +89,7 @@ def build(talker: Talker, desk: Desk, key: str | None) -> FastAPI:
         return {"status": "ok", "waiting": desk.waiting, "busy": desk.busy}
 
     _describe(app, talker.name)
-    return app
+    return Door(app, key)
 
 
 async def _whole(request: Request, job: Job, desk: Desk, teller: Teller, question: Question) -> Response:
@@ -175,10 +173,11 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return too_many_bytes().response()
         message = {
             404: f"there is nothing at {request.url.path}",
             405: f"{request.url.path} does not take {request.method}",
-            413: f"a request may have {MOST_BYTES:,} bytes",
         }.get(error.status_code, str(error.detail))
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         return ApiError(error.status_code, message, code=code, headers=error.headers).response()

@@ -9,10 +9,16 @@ from typing import Any
 from runtime.serve.faults import ApiError
 from runtime.serve.key import is_loopback
 
+MOST_BYTES = 16 * 2**20
 OPEN = ("/health",)  # tells nothing, and load balancers have no key
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+
+def too_many_bytes() -> ApiError:
+    """The refusal of a request that is too large."""
+    return ApiError(413, f"a request may have {MOST_BYTES:,} bytes", code="request_too_large")
 
 
 class Door:
@@ -32,6 +38,9 @@ class Door:
             await self.app(scope, receive, send)
 
     def _refusal(self, headers: dict[bytes, bytes]) -> ApiError | None:
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > MOST_BYTES:
+            return too_many_bytes()  # before it is read; one that does not tell its length is stopped while it is
         if self.key is None:
             host = headers.get(b"host", b"").decode("latin-1")
             name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]

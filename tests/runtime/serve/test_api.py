@@ -107,7 +107,7 @@ def test_half_a_character_at_the_end_is_not_shown(serve, spelled, case):
     ids = case("o25")["token_ids"][:6]
     ask = opened(serve(spelled(ids))).chat.completions.create
     shown = "".join(chunk.choices[0].delta.content or "" for chunk in ask(model="spelling", messages=ASKED, stream=True, max_tokens=6))
-    assert shown.rstrip("\ufffd") == "I like 🙂 and "
+    assert shown == "I like 🙂 and"
 
 
 @pytest.mark.parametrize("stream", [False, True])
