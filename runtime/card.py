@@ -14,6 +14,7 @@ from runtime import __version__
 from runtime.config import Config, FileSource, HubBase, HubSource, LlmSource, LocalBase, PackageBase, Source, SyntheticSource
 from runtime.licence import licence_of
 from runtime.stages import read_stage
+from runtime.trained_on import takes_before_quantization
 
 Part = Literal["adapter", "merged", "gguf", "quantized"]
 FOLDERS: dict[Part, str] = {"adapter": "convert", "merged": "merge", "gguf": "export/gguf", "quantized": "export/quantized"}  # of a run
@@ -95,7 +96,7 @@ def _usage(config: Config, part: Part) -> list[str]:
     if part != "adapter":
         return []
     lines = ["peft loads this folder while its weights are one file (export.adapter.max_shard_size)."]
-    if config.adapter and config.adapter.init_lora_weights == "loftq" and config.adapter.loftq_iter > 1:
+    if config.adapter and takes_before_quantization(config.adapter):
         lines += ["LoftQ quantized the base anew in each round: this adapter belongs to that base. Take the merged model."]
     return lines
 

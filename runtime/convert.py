@@ -7,14 +7,14 @@ from typing import Any
 
 from peft import LoraConfig
 
-from runtime import console
+from runtime import console, trained_on
 from runtime.adapter import read_adapter, write_adapter
 from runtime.card import base_name, model_card
 from runtime.config import Config
 from runtime.faults import RunFault
 from runtime.full import convert_full
 from runtime.initial import TAKEN, read_taken, takes_from_base
-from runtime.model import torch_dtype
+from runtime.model import quantization_settings, torch_dtype
 from runtime.restored import against_base
 from runtime.train import FINAL
 
@@ -35,6 +35,9 @@ def convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
             raise RunFault("SG443", f"{name} is empty or not finite in {config.export.adapter.dtype}", hint)
     settings.base_model_name_or_path = base_name(config.model.base)
     write_adapter(tensors, settings, out, max_shard_size=config.export.adapter.max_shard_size)
+    if config.model.quantization is not None:
+        taken = trained_on.takes_before_quantization(config.adapter)
+        trained_on.write(out, quantization_settings(config.model).to_dict(), dtype=config.model.dtype, taken=taken)
     (out / "README.md").write_text(model_card(config, folder, part="adapter"), encoding="utf-8")
     number = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     console.say("convert", f"adapter · {config.export.adapter.dtype} · {console.size(number)}")

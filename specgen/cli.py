@@ -482,6 +482,26 @@ def _start_with_build(module: str, spec: Path, profile: str | None, settings: tu
 
 
 @cli.command()
+@click.argument("base")
+@click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER[=WEIGHT]...")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--max-shard-size", default="2GB", show_default=True, metavar="SIZE", help="No weight file is larger.")
+@click.option(
+    "--format", "form", type=click.Choice(["safetensors", "bin"]), default="safetensors", show_default=True, help="Of the weights."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it is computed.")
+@click.option("--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto", help="auto: as the base has it.")
+@click.option("--into", type=click.Choice(["dequantized", "full"]), default="dequantized", help="What a QLoRA adapter is added to.")
+@click.option("--is-clip", is_flag=True, help="BASE is a CLIP model, and the adapter is for its vision tower.")
+def merge(base: str, adapters: tuple[str, ...], out: Path, is_clip: bool, **options: str) -> None:
+    """Merge adapters into a base model, tensor by tensor: in memory for the largest tensor, not for the model."""
+    from specgen.launch import start
+
+    words = [word for name, value in options.items() for word in (f"--{name.replace('form', 'format').replace('_', '-')}", value)]
+    raise SystemExit(start("runtime.merging", [base, *adapters, str(out), *words, *(["--is-clip"] if is_clip else [])]))
+
+
+@cli.command()
 @click.argument("run", metavar="[RUN | SPEC]", required=False)
 @profile_option
 @runs_option

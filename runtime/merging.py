@@ -1,0 +1,183 @@
+"""python -m runtime.merging BASE ADAPTER[=WEIGHT] … OUT: merges adapters into a base model, without a run.
+
+Tensor by tensor (streaming.py). What is written stands aside until it is whole, and gets its name then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime import console
+from runtime.__main__ import in_utf8, quiet
+from runtime.faults import INTERRUPTED, WRONG, RunFault
+
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+NOT_COPIED = ("config.json", "adapter_config.json", "trained_on.json", "stage.json")
+COPIED = (".json", ".jinja", ".model", ".txt", ".py")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m runtime.merging", description="Merges adapters into a base model.")
+    parser.add_argument("base", metavar="BASE", help="a model folder, a .gguf file or a repository on the hub")
+    parser.add_argument("adapters", nargs="+", metavar="ADAPTER[=WEIGHT]", help="an adapter folder, and how much of it")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write; not there yet")
+    parser.add_argument("--max-shard-size", default="2GB")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto")
+    parser.add_argument("--format", dest="form", choices=("safetensors", "bin"), default="safetensors")
+    parser.add_argument("--into", choices=("dequantized", "full"), default="dequantized")
+    parser.add_argument("--is-clip", action="store_true")
+    arguments = parser.parse_args()
+    quiet()
+    try:
+        return merge(arguments)
+    except RunFault as fault:
+        print(fault, file=sys.stderr, flush=True)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def merge(arguments: argparse.Namespace) -> int:
+    """Writes the merged folder. Raises RunFault for what cannot be merged."""
+    from runtime import adapters as adapter_folders
+    from runtime import merge_record
+
+    base = base_folder(arguments.base)
+    require_free(arguments.out)
+    added = [adapter_folders.read(*parsed(word)) for word in arguments.adapters]
+    require_unquantized(base)
+    merge_record.require_new(base, added)
+    partial = arguments.out.with_name(arguments.out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        line = _write(arguments, base, added, partial)
+        partial.rename(arguments.out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    console.say("merge", line)
+    print(f"wrote {arguments.out}" + ("" if arguments.is_clip else f"; next: specgen chat {arguments.out}"))
+    return 0
+
+
+def _write(arguments: argparse.Namespace, base: Path, added: Sequence[Any], out: Path) -> str:
+    from runtime import clip, merge_record
+    from runtime.model import pick_device, torch_dtype
+    from runtime.shards import files_of
+    from runtime.streaming import merge_files, write_config
+
+    device = pick_device(arguments.device, setting="--device")
+    dtype = None if arguments.dtype == "auto" else torch_dtype(arguments.dtype)
+    settings = None
+    if arguments.is_clip:
+        settings = clip.settings_of(base)
+        added = [clip.fitted(adapter, files_of(base, "the base model's weights")) for adapter in added]
+    into, prepare = rounding(arguments.into, base, added, device)
+    written = merge_files(
+        base,
+        added,
+        out,
+        dtype=dtype,
+        max_shard_size=arguments.max_shard_size,
+        form=arguments.form,
+        device=device,
+        prepare=prepare,
+        keep=clip.is_of_tower if settings is not None else None,
+        hint="write --dtype float32",
+    )
+    if settings is None:
+        write_config(base, out, dtype=dtype, tied=written.tied)
+    else:
+        (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    for file in base.iterdir():
+        if file.suffix in COPIED and file.name not in (*NOT_COPIED, merge_record.FILE) and not file.name.endswith(".index.json"):
+            shutil.copyfile(file, out / file.name)
+    merge_record.write(out, base, arguments.base if base.name != arguments.base else base.name, added, into=into)
+    kind = arguments.dtype if dtype is not None else "the base's types"
+    number = f"{len(added)} adapter" + ("s" if len(added) > 1 else "")
+    return f"{number} into the {into} base · {kind} · {console.size(written.bytes)}"
+
+
+def base_folder(word: str) -> Path:
+    """The base model as a Hugging Face folder. Raises RunFault where it is not to be had."""
+    from runtime.config import HubBase, LocalBase
+    from runtime.model import folder_of
+
+    path = Path(word)
+    if not path.exists() and REPOSITORY.fullmatch(word) is None:
+        raise RunFault(
+            "SG450", f"there is no folder {word}", "give a model folder, a .gguf file or a repository on the hub", exit_code=WRONG
+        )
+    folder = folder_of(LocalBase(path=word) if path.exists() else HubBase(repo=word, revision=None))
+    if not (folder / "config.json").exists():
+        raise RunFault("SG450", f"{folder} is no model: it has no config.json", "give a folder as transformers writes it", exit_code=WRONG)
+    return folder
+
+
+def parsed(word: str) -> tuple[Path, float]:
+    """ADAPTER or ADAPTER=WEIGHT. Raises RunFault where the weight is no number."""
+    folder, sign, weight = word.rpartition("=")
+    if Path(word).exists() or not sign:
+        return Path(word), 1.0
+    try:
+        number = float(weight)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number == 0:
+        raise RunFault("SG468", f"{word}: {weight!r} is no weight", "write ADAPTER=0.5", exit_code=WRONG)
+    return Path(folder), number
+
+
+def require_free(out: Path) -> None:
+    """Raises RunFault where there is something already."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise RunFault("SG459", f"{out} is there already; nothing was touched", "give a new folder, or move that one away", exit_code=WRONG)
+    if out.exists():
+        out.rmdir()
+
+
+def require_unquantized(base: Path) -> None:
+    """Raises RunFault for a folder of quantized weights: added to them an adapter is lost in their rounding."""
+    settings = json.loads((base / "config.json").read_text(encoding="utf-8")).get("quantization_config")
+    if settings:
+        message = f"{base} holds weights that are quantized ({settings.get('quant_method', 'unknown')}): an adapter added to them is lost"
+        hint = "give the model that it was made from; --into dequantized rounds it as training did"
+        raise RunFault("SG466", message, hint, exit_code=WRONG)
+
+
+def rounding(into: str, base: Path, added: Sequence[Any], device: Any) -> tuple[str, Callable[[str, Any], Any] | None]:
+    """Which base is merged into, and what makes a weight of it: what a quantized base stood for where an adapter was trained on that."""
+    from runtime import trained_on
+
+    records = {adapter.folder: record for adapter in added if (record := trained_on.read(adapter.folder)) is not None}
+    if not records or into == "full":
+        return "full", None
+    first = next(iter(records.values()))
+    if any(trained_on.read(adapter.folder) != first for adapter in added):
+        message = "the adapters were trained on bases that were quantized in different ways, or not all"
+        raise RunFault("SG467", message, "write --into full, or merge one of them", exit_code=WRONG)
+    if first.taken:
+        message = f"the adapter in {next(iter(records))} was trained on a base that LoftQ quantized anew: nobody else has that base"
+        raise RunFault("SG467", message, "take the merged model of its run", exit_code=WRONG)
+    from transformers import BitsAndBytesConfig
+
+    from runtime.model import require_bitsandbytes, torch_dtype
+    from runtime.quantized_base import dequantized
+
+    require_bitsandbytes("--into dequantized")
+    settings = BitsAndBytesConfig.from_dict(first.quantization)
+    return "dequantized", dequantized(base, settings, dtype=torch_dtype(first.dtype), taken={}, device=device)
+
+
+if __name__ == "__main__":
+    in_utf8("runtime.merging")
+    sys.exit(main())
