@@ -5,6 +5,7 @@ An upload that broke off goes on: large files that the hub has already are not s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import CommitOperationDelete
 
+WAITS_S = (1, 5)  # before the commit is tried again
+SERVERS_FAULT = 500  # statuses from here on
 WEIGHTS = (".safetensors", ".bin", ".gguf", ".index.json")
 
 
@@ -40,7 +43,7 @@ def require_push(config: Config) -> HubExport:
 def push(config: Config, folder: Path) -> str:
     """Uploads the parts that the spec names; returns the commit's address. Raises RunFault where that fails, or a test has."""
     import httpx2
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     hub = require_push(config)
@@ -49,9 +52,7 @@ def push(config: Config, folder: Path) -> str:
     api = HfApi()
     try:
         api.create_repo(hub.repo_id, private=hub.private, exist_ok=True)
-        adds = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
-        operations = [*adds, *_left_over(api, hub, files)]
-        commit = api.create_commit(hub.repo_id, operations, commit_message=f"{config.name}, by specgen")
+        address = _committed(api, hub, files, f"{config.name}, by specgen")
     except OfflineModeIsEnabled:
         raise RunFault("SG480", "HF_HUB_OFFLINE is set, so nothing was pushed", "unset it; everything is kept") from None
     except HfHubHTTPError as error:
@@ -62,8 +63,24 @@ def push(config: Config, folder: Path) -> str:
         message = f"{hub.repo_id} was not pushed: the upload broke off ({type(cause).__name__})"
         raise RunFault("SG480", message, "everything is kept; the same command goes on") from None
     size = sum(file.stat().st_size for file in files.values())
-    console.say("push", f"{', '.join(hub.parts)} · {console.size(size)} · {commit.commit_url}")
-    return str(commit.commit_url)
+    console.say("push", f"{', '.join(hub.parts)} · {console.size(size)} · {address}")
+    return address
+
+
+def _committed(api: HfApi, hub: HubExport, files: dict[str, Path], message: str) -> str:
+    """Uploads the files in one commit; returns its address. A server that stumbles is asked again. Raises HfHubHTTPError."""
+    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub.errors import HfHubHTTPError
+
+    waits = list(WAITS_S)
+    while True:
+        adds = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()]
+        try:
+            return str(api.create_commit(hub.repo_id, [*adds, *_left_over(api, hub, files)], commit_message=message).commit_url)
+        except HfHubHTTPError as error:
+            if not waits or error.response is None or error.response.status_code < SERVERS_FAULT:
+                raise
+            time.sleep(waits.pop(0))
 
 
 def files_of_parts(hub: HubExport, folder: Path) -> Iterator[tuple[str, Path]]:
