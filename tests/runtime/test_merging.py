@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import warnings
 
 import pytest
@@ -12,10 +13,24 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, CLIPVisionConfig, CLIPVisionModel
 
-from runtime import trained_on
+from runtime import merging, trained_on
 from tests.e2e.commands import specgen
 
 MERGED = "out/model.safetensors"
+
+
+@pytest.fixture
+def merge(tmp_path, monkeypatch, capsys):
+    """What `python -m runtime.merging` ends with, and all it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["merging", *words])
+        code = merging.main()
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
 
 
 @pytest.fixture
@@ -64,23 +79,23 @@ def test_the_command_merges_as_peft_does_and_says_what_it_wrote(tmp_path, base, 
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_several_adapters_in_another_type_and_form_and_in_shards(tmp_path, base, adapter):
+def test_several_adapters_in_another_type_and_form_and_in_shards(tmp_path, base, adapter, merge):
     adapter_for(AutoModelForCausalLM.from_pretrained(base), tmp_path / "other", seed=2)
     words = ("--dtype", "bfloat16", "--format", "bin", "--max-shard-size", "4MB", "--device", "cpu")
-    done = specgen("merge", "base", "adapter", "other", "out", *words, cwd=tmp_path)
-    assert done.code == 0, done.output
+    code, said = merge("base", "adapter", "other", "out", *words)
+    assert code == 0, said
     assert len(list((tmp_path / "out").glob("pytorch_model-*.bin"))) > 1
     found = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").state_dict()
     require_same(found, by_peft(AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16), adapter, tmp_path / "other"))
 
 
-def test_a_vision_tower_is_merged(tmp_path):
+def test_a_vision_tower_is_merged(tmp_path, merge):
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8, "patch_size": 4}
     CLIPVisionModel(CLIPVisionConfig(**sizes)).save_pretrained(tmp_path / "base")
     tower = CLIPVisionModel.from_pretrained(tmp_path / "base")
     adapter_for(tower, tmp_path / "adapter", targets=("q_proj", "fc1"), task="FEATURE_EXTRACTION")
-    done = specgen("merge", "base", "adapter", "out", "--is-clip", cwd=tmp_path)
-    assert done.code == 0, done.output
+    code, said = merge("base", "adapter", "out", "--is-clip")
+    assert code == 0, said
     found = CLIPVisionModel.from_pretrained(tmp_path / "out").state_dict()
     require_same(found, by_peft(CLIPVisionModel.from_pretrained(tmp_path / "base"), tmp_path / "adapter"))
 
@@ -88,43 +103,47 @@ def test_a_vision_tower_is_merged(tmp_path):
 @pytest.mark.parametrize(
     "settings", [BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"), BitsAndBytesConfig(load_in_8bit=True)]
 )
-def test_an_adapter_of_a_quantized_base_goes_into_what_that_stood_for(tmp_path, base, adapter, settings):
+def test_an_adapter_of_a_quantized_base_goes_into_what_that_stood_for(tmp_path, base, adapter, settings, merge):
     """The reference: transformers' dequantized base, and peft's merge into that."""
     trained_on.write(adapter, settings.to_dict(), dtype="float32", taken=False)
-    done = specgen("merge", "base", "adapter", "out", cwd=tmp_path)
-    assert done.code == 0, done.output
-    assert "into the dequantized base" in done.output
+    code, said = merge("base", "adapter", "out")
+    assert code == 0, said
+    assert "into the dequantized base" in said
     quantized = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, quantization_config=settings, device_map={"": "cpu"})
     wanted = by_peft(quantized.dequantize().float(), adapter)
     found = load_file(tmp_path / MERGED)
     assert found.keys() == wanted.keys()
     for name, tensor in wanted.items():
         torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=1e-5)
-    full = specgen("merge", "base", "adapter", "whole", "--into", "full", cwd=tmp_path)
-    assert full.code == 0, full.output
+    code, said = merge("base", "adapter", "whole", "--into", "full")
+    assert code == 0, said
     require_same(load_file(tmp_path / "whole/model.safetensors"), by_peft(AutoModelForCausalLM.from_pretrained(base), adapter))
 
 
-def refused(tmp_path, *words):
-    done = specgen("merge", *words, cwd=tmp_path)
-    assert done.code == 2, done.output
-    return done.output
+@pytest.fixture
+def refused(merge):
+    def run(*words):
+        code, said = merge(*words)
+        assert code == 2, said
+        return said
+
+    return run
 
 
-def test_an_adapter_is_merged_once(tmp_path, adapter):
-    assert specgen("merge", "base", "adapter", "out", cwd=tmp_path).code == 0
+def test_an_adapter_is_merged_once(tmp_path, adapter, merge, refused):
+    assert merge("base", "adapter", "out")[0] == 0
     shutil.copytree(adapter, tmp_path / "copy")
-    assert refused(tmp_path, "out", "copy", "again") == (
+    assert refused("out", "copy", "again") == (
         "error SG460: the adapter in copy is in out already (merged.json says so), or is given twice\n"
         "  hint: merge it into the base model that it was trained on, once\n"
     )
-    assert "error SG460: the adapter in adapter is in base already" in refused(tmp_path, "base", "adapter", "adapter", "again")
+    assert "error SG460: the adapter in adapter is in base already" in refused("base", "adapter", "adapter", "again")
 
 
-def test_what_is_there_already_is_not_touched(tmp_path, adapter):
+def test_what_is_there_already_is_not_touched(tmp_path, adapter, refused):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").write_text("mine")
-    assert refused(tmp_path, "base", "adapter", "out") == (
+    assert refused("base", "adapter", "out") == (
         "error SG459: out is there already; nothing was touched\n  hint: give a new folder, or move that one away\n"
     )
     assert (tmp_path / "out/mine").read_text() == "mine"
@@ -150,19 +169,19 @@ TOLD = {
 
 
 @pytest.mark.parametrize("words", TOLD)
-def test_what_cannot_be_merged_is_told(tmp_path, adapter, words):
+def test_what_cannot_be_merged_is_told(tmp_path, adapter, words, refused):
     message, hint = TOLD[words]
-    assert refused(tmp_path, *words) == f"error {message}\n  hint: {hint}\n"
+    assert refused(*words) == f"error {message}\n  hint: {hint}\n"
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_quantized_weights_are_no_base(tmp_path, base, adapter):
+def test_quantized_weights_are_no_base(tmp_path, base, adapter, refused):
     settings = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(
         json.dumps({**settings, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
     )
-    assert refused(tmp_path, "base", "adapter", "out") == (
+    assert refused("base", "adapter", "out") == (
         "error SG466: base holds weights that are quantized (bitsandbytes): an adapter added to them is lost\n"
         "  hint: give the model that it was made from; --into dequantized rounds it as training did\n"
     )
