@@ -36,7 +36,6 @@ Schedule = Literal[
 ]  # fmt: skip
 InitLoraWeights = Literal["default", "gaussian", "orthogonal", "olora", "pissa", "pissa_niter_4", "pissa_niter_16", "loftq"]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio", "swanlab"]
-WeightFormat = Literal["safetensors", "bin"]
 Plugin = Literal["calculate", "solve", "search"]
 Scalar = str | int | float | bool
 Value = Scalar | dict[str, Scalar]
@@ -430,18 +429,13 @@ class HardwareConfig:
 class AdapterExport:
     dtype: Dtype
     max_shard_size: str
-    format: WeightFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedExport:
-    """`base` is what the adapter of a quantized model is added to."""
-
     dtype: Dtype
     max_shard_size: str
-    format: WeightFormat
     device: Literal["auto", "cpu", "cuda"]
-    base: Literal["dequantized", "full"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

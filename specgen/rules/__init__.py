@@ -170,7 +170,6 @@ RULES: tuple[Rule, ...] = (
     exports.the_model_type_has_a_gguf_form,
     exports.the_tokenizer_has_a_gguf_form,
     exports.the_quantizing_tool_is_there,
-    exports.gguf_reads_safetensors,
     exports.pushed_parts_are_made,
     exports.texts_fit_into_a_modelfile,
     generation.sampling_settings_count,

@@ -59,19 +59,6 @@ def the_quantizing_tool_is_there(tree: Node, facts: Facts) -> Iterator[Diagnosti
             )
 
 
-def gguf_reads_safetensors(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """GGUF files are made tensor by tensor, which a pickle cannot give."""
-    node = tree.children["export"].children["merged"].children["format"]
-    if _writes_gguf(tree) and node.value == "bin":
-        yield Diagnostic(
-            code="SG641",
-            message="export.gguf is made from the merged model's safetensors, and export.merged.format is bin",
-            place=place_of(tree, "export", "gguf"),
-            hint="write export.merged.format: safetensors",
-            related=((node.place, "export.merged.format is set here"),) if node.place else (),
-        )
-
-
 def pushed_parts_are_made(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """What is pushed has to be exported."""
     export = tree.children["export"].children

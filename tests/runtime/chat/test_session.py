@@ -257,7 +257,8 @@ def test_lagent_is_refused_with_the_reason(tiny_base):
 
     with pytest.raises(RunFault) as caught:
         refuse_lagent()
-    assert str(caught.value).startswith("error SG670: --lagent: lagent (0.2.4) is written for transformers up to 4.40")
+    told = "error SG670: --lagent: agents of lagent are not run here: its package (0.2.4) names transformers up to 4.40"
+    assert str(caught.value).startswith(told)
 
 
 @pytest.mark.slow
