@@ -66,7 +66,8 @@ def _spec_lines() -> Iterator[str]:
             facts.append("**required**")
         yield f"- {'; '.join(facts)}"
         if "properties" in schema and "object" in types(schema):
-            yield f"- keys: {', '.join(_link(f'{name}.{key}', key) for key in schema['properties'])}"
+            home = next(other for other, found in keys() if found == schema)  # a definition that is used again is told once
+            yield f"- keys: {', '.join(_link(f'{home}.{key}', key) for key in schema['properties'])}"
         yield f"- for example `{name.rpartition('.')[2]}: {written(schema['examples'][0])}`\n"
 
 
