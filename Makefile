@@ -65,7 +65,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/ready
-	$(PIP) -c constraints.txt -e '.[train,qlora,torchao,optimizers,dedup,sweep,eval,web,serve,dev]'
+	$(PIP) -c constraints.txt -e '.[train,qlora,optimizers,dedup,sweep,eval,web,serve,dev]'
 	touch $@
 
 # a machine without npm skips the tests that need these, and they say so

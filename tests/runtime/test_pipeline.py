@@ -20,7 +20,7 @@ def runs_again(tmp_path_factory, configured):
     def changed(**overrides):
         config = configured(folder / "changed", **overrides)
         after = keys(graph, config)
-        return [stage.name for stage in graph if stage.asked(config) and after[stage.name] != before[stage.name]]
+        return [stage.name for stage in graph if stage.asked(config) and after[stage.name] != before.get(stage.name)]
 
     return changed
 

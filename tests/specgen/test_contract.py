@@ -107,4 +107,4 @@ def run_again_by_keys(before, after, tmp_path):
         config = runtime_config.load(tmp_path / name)
         keys.append(stages.keys(pipeline.stages(tmp_path), config))
     unasked = {stage.name for stage in pipeline.stages(tmp_path) if not stage.asked(config)}
-    return [stage for stage in keys[0] if keys[0][stage] != keys[1][stage] and stage not in unasked]
+    return [stage for stage in keys[1] if keys[0].get(stage) != keys[1][stage] and stage not in unasked]
