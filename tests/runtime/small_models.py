@@ -52,3 +52,11 @@ def small_model(kind: str, **changed: Any) -> PreTrainedModel:
         if tensor.dim() == 1:
             torch.nn.init.normal_(tensor, mean=0.0 if name.endswith("bias") or kind.startswith("gemma") else 1.0, std=0.1)
     return model.requires_grad_(False)
+
+
+def in_float16(model):
+    """The model with its matrices rounded to float16, as a file of the type f16 holds them."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.half().to(parameter.dtype)
+    return model

@@ -21,6 +21,7 @@ from runtime.gguf_head import general_texts
 from runtime.licence import licence_of
 from runtime.stages import read_stage
 from tests.runtime.conftest import SMOLLM
+from tests.runtime.small_models import in_float16
 
 SECRET = "hf_abcdefghijklmnop"
 
@@ -56,7 +57,7 @@ def test_the_files_are_the_merged_model(exported):
     ids = torch.arange(5, 25)[None]
     merged = AutoModelForCausalLM.from_pretrained(run / "merge").eval()
     read = AutoModelForCausalLM.from_pretrained(run / "export" / "gguf", gguf_file="tiny.f16.gguf", dtype=torch.float32).eval()
-    assert (read(ids).logits - merged(ids).logits).abs().max() < 8e-5
+    assert (read(ids).logits - in_float16(merged)(ids).logits).abs().max() < 1e-5
 
 
 def test_the_modelfile_says_what_ollama_has_to_know(exported):

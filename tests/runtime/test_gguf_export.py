@@ -17,10 +17,9 @@ from conversations.llama_cpp import ARCHITECTURES, SPLITS
 from runtime.chat_template import ChatFormat
 from runtime.exports.gguf_file import write_gguf
 from runtime.exports.gguf_model import architecture_of
-from tests.runtime.small_models import SIZES, small_model
+from tests.runtime.small_models import SIZES, in_float16, small_model
 from tests.runtime.small_tokenizers import CHATML, TEXTS, small_tokenizer
 
-F16 = 8e-5  # what logits of a small model may be off in float16, as measured
 IDS = torch.arange(3, 40)[None]
 
 
@@ -48,7 +47,7 @@ def test_transformers_reads_the_file_as_the_same_model(tmp_path, kind):
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=2**-11, rtol=2**-11)
-    assert (loaded(IDS).logits - model(IDS).logits).abs().max() < F16
+    assert (loaded(IDS).logits - in_float16(model)(IDS).logits).abs().max() < 1e-5
 
 
 def test_every_model_type_that_is_offered_is_tested():
