@@ -16,7 +16,6 @@ from runtime.faults import RunFault
 WEIGHTS = "model.safetensors"
 INDEX = WEIGHTS + ".index.json"
 OF_MODELS = (WEIGHTS, "pytorch_model.bin")
-WEIGHTS_BEGIN = ("model", "pytorch_model")
 OF_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
@@ -35,11 +34,6 @@ def files_of(folder: Path, what: str, names: Iterable[str] = OF_MODELS) -> dict[
         raise OSError(f"there is neither {' nor '.join(names)}, nor an index of shards")
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError, pickle.UnpicklingError, RuntimeError) as error:
         raise RunFault("SG441", f"{what} in {folder} cannot be read: {_reason(error)}") from None
-
-
-def weight_bytes(folder: Path) -> int:
-    """The size of the weight files of a model folder."""
-    return sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
 
 
 def shapes(where: dict[str, Path]) -> Iterator[tuple[str, list[int]]]:

@@ -40,14 +40,13 @@ def write_weights(
     *,
     max_shard_size: str,
     form: str = "safetensors",
-    stem: str | None = None,
     hint: str | None = None,
 ) -> int:
     """Writes tensors of these kinds, each asked for by its name when its turn comes; returns their bytes.
 
     Raises RunFault where one is empty or not finite in its type; `hint` says what helps. A .bin file needs the memory of a shard.
     """
-    stem = stem or ("model" if form == "safetensors" else "pytorch_model")
+    stem = "model" if form == "safetensors" else "pytorch_model"
     suffix = "safetensors" if form == "safetensors" else "bin"
     planned = {name: torch.empty(shape, dtype=dtype, device="meta") for name, (shape, dtype) in kinds.items()}
     split = split_torch_state_dict_into_shards(planned, max_shard_size=max_shard_size, filename_pattern=f"{stem}{{suffix}}.{suffix}")
