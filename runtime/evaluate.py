@@ -13,6 +13,7 @@ import torch
 from conversations.row import Message
 from conversations.similarity import rouge_l
 from runtime import console, progress
+from runtime.arithmetic import for_answers
 from runtime.batches import answers
 from runtime.config import Config, EvalConfig, PerplexityConfig, ScoreConfig, TaskConfig
 from runtime.data.held_rows import Asked, asked_rows
@@ -56,7 +57,7 @@ def evaluate(config: Config, folder: Path, out: Path) -> dict[str, Any]:
 
 
 def _base(config: Config) -> tuple[Any, Any]:
-    return load_tokenizer(config.model, config.template), load_model(config.model, device=pick_device()).eval()
+    return load_tokenizer(config.model, config.template), for_answers(load_model(config.model, device=pick_device()))
 
 
 class Measured:

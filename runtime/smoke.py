@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conversations.row import Message
 from runtime import console
+from runtime.arithmetic import for_answers
 from runtime.config import ChatConfig, Config, SmokeConfig, TurnConfig
 from runtime.expectations import unmet
 from runtime.generate import Answer, Generator
@@ -76,13 +77,13 @@ def load_merged(config: Config, merged: Path) -> tuple[Any, Any]:
     """The merged folder, loaded as anyone would load it."""
     device = pick_device(config.export.merged.device)
     tokenizer = AutoTokenizer.from_pretrained(merged)
-    model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch_dtype(config.export.merged.dtype)).to(device).eval()
-    return tokenizer, model
+    model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch_dtype(config.export.merged.dtype)).to(device)
+    return tokenizer, for_answers(model)
 
 
 def _base_answers(config: Config) -> list[list[Said]]:
     tokenizer = load_tokenizer(config.model, config.template)
-    model = load_model(config.model, device=pick_device()).eval()
+    model = for_answers(load_model(config.model, device=pick_device()))
     return _conversations(config, tokenizer, model)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from conversations.row import Message
 from conversations.templates import ChatTemplate, library
 from runtime import config as configs
+from runtime.arithmetic import for_answers
 from runtime.chat_template import PROBE, ChatFormat, Masks
 from runtime.config import ChatConfig
 from runtime.faults import WRONG, RunFault
@@ -202,9 +203,9 @@ def _of_base(config: configs.Config, loading: Loading, adapter: Path) -> Talker:
 
     tokenizer = load_tokenizer(config.model, config.template)
     if config.model.quantization is not None and loading.bits is None:
-        base = load_model(config.model, device=pick_device(loading.device, setting="--device")).eval()
+        base = for_answers(load_model(config.model, device=pick_device(loading.device, setting="--device")))
     else:
-        base = _loaded(folder_of(config.model.base), replace(loading, dtype=loading.dtype or config.model.dtype))
+        base = _loaded(folder_of(config.model.base), loading, start=config.model.dtype)
     form = row_format(tokenizer, config, system=None)
     return Talker(name=config.name, model=_with_adapter(base, adapter), tokenizer=tokenizer, form=form, chat=config.chat)
 
@@ -232,13 +233,13 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _loaded(folder: Path, loading: Loading) -> PreTrainedModel:
-    """The model of a folder, placed and quantized as asked. Raises RunFault."""
+def _loaded(folder: Path, loading: Loading, *, start: str = "auto") -> PreTrainedModel:
+    """The model of a folder, placed and quantized as asked; its dtype is `start` where none was asked for. Raises RunFault."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     device = pick_device(loading.device, setting="--device")
-    named = DTYPES.get(loading.dtype or "auto", loading.dtype or "auto")
+    named = DTYPES.get(loading.dtype or start, loading.dtype or start)
     options: dict[str, Any] = {"dtype": named if named == "auto" else torch_dtype(named)}
     if loading.bits is not None:
         options |= {"quantization_config": _quantized(loading.bits, named), "device_map": {"": device}}
@@ -249,7 +250,10 @@ def _loaded(folder: Path, loading: Loading) -> PreTrainedModel:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _unreadable(folder, "model", error) from None
     model.requires_grad_(False)
-    return (model if "device_map" in options else model.to(device)).eval()
+    if "device_map" in options:
+        return model.eval()
+    model = model.to(device)
+    return model.eval() if loading.dtype not in (None, "auto") else for_answers(model)
 
 
 def _quantized(bits: int, dtype: str) -> Any:

@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import broadcast_object_list
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
@@ -15,7 +16,8 @@ from transformers import PrinterCallback, TrainingArguments
 from runtime import checkpoints, console, contract, room, shortage, trackers, universal
 from runtime import resume as resuming
 from runtime.arguments import training_arguments
-from runtime.attention import FLASH, attention_for
+from runtime.arithmetic import told_if_slow
+from runtime.attention import FLASH, Attention, attention_for
 from runtime.config import Config
 from runtime.console import training_bar
 from runtime.data.dataset import collate, load_rows
@@ -25,7 +27,7 @@ from runtime.guard import Guard
 from runtime.in_step import InStep
 from runtime.initial import TAKEN
 from runtime.metrics import previous_metrics, previous_validation
-from runtime.model import load_config, load_model, load_tokenizer
+from runtime.model import load_config, load_model, load_tokenizer, torch_dtype
 from runtime.optimizers import require_resumable, trainer_options
 from runtime.previews import Previews
 from runtime.rank import beating
@@ -59,7 +61,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     form = row_format(tokenizer, config, system=config.chat.system)
     collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=attention.name in FLASH)
     if is_main:
-        console.say("train", f"attention {attention.name}: {attention.why}")
+        _tell_how(attention, torch_dtype(config.model.dtype), arguments.device)
     together = Together(config.distributed.ddp_timeout)
     resume, has_changed = _goes_on_from(out, config, arguments, together)
     if resume:
@@ -117,6 +119,11 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         "packed_difference": trainer.packed_difference,
         "whole_logits_because": trainer.output_loss.whole_because if trainer.output_loss else None,
     }
+
+
+def _tell_how(attention: Attention, dtype: torch.dtype, device: torch.device) -> None:
+    console.say("train", f"attention {attention.name}: {attention.why}")
+    told_if_slow(dtype, device)
 
 
 def _where(trainer: SpanTrainer) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime import config as configs
+from runtime.arithmetic import for_answers
 from runtime.model import load_model, load_tokenizer, pick_device
 from runtime.talker import Talker
 from runtime.text_format import row_format
@@ -61,6 +62,6 @@ def base_of_run(build: Path) -> Talker:
     """The base model of a compiled folder as it was before training, quantized if it was trained so, with the same settings."""
     config = configs.load(build)
     tokenizer = load_tokenizer(config.model, config.template)
-    model = load_model(config.model, device=pick_device()).eval()
+    model = for_answers(load_model(config.model, device=pick_device()))
     form = row_format(tokenizer, config, system=None)
     return Talker(name=f"base of {config.name}", model=model, tokenizer=tokenizer, form=form, chat=config.chat)
