@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
-from huggingface_hub import save_torch_state_dict
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from runtime.faults import RunFault
+from runtime.shards import OF_ADAPTERS, files_of
+from runtime.shards import tensors as tensors_of
+from runtime.written import write_weights
 
-WEIGHTS = "adapter_model.safetensors"
-INDEX = WEIGHTS + ".index.json"
+WEIGHTS = OF_ADAPTERS[0]
 
 
 def read_adapter(folder: Path) -> dict[str, torch.Tensor]:
     """All tensors of an adapter folder, on the CPU. Raises RunFault where a file is missing."""
-    try:
-        if (folder / WEIGHTS).exists():
-            tensors: dict[str, torch.Tensor] = load_file(folder / WEIGHTS)
-            return tensors
-        shards = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
-        return {name: tensor for shard in sorted(shards) for name, tensor in load_file(folder / shard).items()}
-    except (OSError, ValueError) as error:
-        raise RunFault("SG441", f"the adapter in {folder} cannot be read: {error}") from None
+    where = files_of(folder, "the adapter", OF_ADAPTERS)
+    return {name: tensor.clone() for name, tensor in tensors_of(where, where)}
 
 
-def write_adapter(tensors: dict[str, torch.Tensor], settings: LoraConfig, folder: Path, *, max_shard_size: str) -> None:
-    """Writes adapter_config.json and the weights, sharded where they are larger than `max_shard_size`."""
+def write_adapter(
+    tensors: dict[str, torch.Tensor],
+    settings: LoraConfig,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    max_shard_size: str,
+    form: str = "safetensors",
+    hint: str | None = None,
+) -> int:
+    """Writes adapter_config.json and the weights in a dtype, sharded where they are larger than `max_shard_size`; returns their bytes.
+
+    Raises RunFault for weights that are empty or not finite in it; `hint` says what helps.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings.save_pretrained(str(folder))
-    pattern = WEIGHTS.replace(".safetensors", "{suffix}.safetensors")
-    save_torch_state_dict(tensors, folder, filename_pattern=pattern, max_shard_size=max_shard_size, metadata={"format": "pt"})
+    kinds = {name: (list(tensor.shape), dtype) for name, tensor in tensors.items()}
+    return write_weights(kinds, tensors.__getitem__, folder, max_shard_size=max_shard_size, form=form, of="adapter", hint=hint)
 
 
 def attach(base: PreTrainedModel, folder: Path) -> PeftModel:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from runtime.__main__ import in_utf8, quiet
-from runtime.faults import INTERRUPTED, RunFault
+from runtime.faults import exit_code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +26,7 @@ def main(words: list[str] | None = None) -> int:
     made.add_argument("--command-stop-word")
     made.add_argument("--answer-stop-word")
     flags = made.parse_args(words)
-    try:
-        return chat(flags)
-    except RunFault as fault:
-        print(fault, file=sys.stderr, flush=True)
-        return fault.exit_code
-    except KeyboardInterrupt:
-        print()
-        return INTERRUPTED
+    return exit_code_of(lambda: chat(flags))
 
 
 def chat(flags: argparse.Namespace) -> int:

@@ -11,7 +11,6 @@ from runtime import console, trained_on
 from runtime.adapter import read_adapter, write_adapter
 from runtime.card import base_name, model_card
 from runtime.config import Config
-from runtime.faults import RunFault
 from runtime.full import convert_full
 from runtime.initial import TAKEN, read_taken, takes_from_base
 from runtime.model import quantization_settings, torch_dtype
@@ -28,17 +27,13 @@ def convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     whole, settings = read_adapter(trained), LoraConfig.from_pretrained(str(trained))
     if takes_from_base(config.adapter):
         whole = against_base(whole, settings, read_taken(folder / "train" / TAKEN))
-    tensors = {name: tensor.to(dtype).contiguous() for name, tensor in whole.items()}
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all() or tensor.numel() == 0:
-            hint = "write export.adapter.dtype: float32" if tensor.numel() else None
-            raise RunFault("SG443", f"{name} is empty or not finite in {config.export.adapter.dtype}", hint)
     settings.base_model_name_or_path = base_name(config.model.base)
-    write_adapter(tensors, settings, out, max_shard_size=config.export.adapter.max_shard_size)
+    export = config.export.adapter
+    hint = "write export.adapter.dtype: float32"
+    number = write_adapter(whole, settings, out, dtype=dtype, max_shard_size=export.max_shard_size, hint=hint)
     if config.model.quantization is not None:
         taken = trained_on.takes_before_quantization(config.adapter)
         trained_on.write(out, quantization_settings(config.model).to_dict(), dtype=config.model.dtype, taken=taken)
     (out / "README.md").write_text(model_card(config, folder, part="adapter"), encoding="utf-8")
-    number = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    console.say("convert", f"adapter · {config.export.adapter.dtype} · {console.size(number)}")
-    return {"dtype": config.export.adapter.dtype, "bytes": number, "tensors": len(tensors)}
+    console.say("convert", f"adapter · {export.dtype} · {console.size(number)}")
+    return {"dtype": export.dtype, "bytes": number, "tensors": len(whole)}

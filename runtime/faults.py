@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 FAILED, WRONG, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
 
 
@@ -25,3 +28,14 @@ class Interrupted(Exception):
 
 class Preempted(KeyboardInterrupt):
     """The scheduler takes the machine back; what is done is saved. Like Ctrl-C it passes whoever catches Exception."""
+
+
+def exit_code_of(work: Callable[[], int]) -> int:
+    """What a command's work returns, or the exit code of its fault, which is told, or that of Ctrl-C."""
+    try:
+        return work()
+    except RunFault as fault:
+        print(fault, file=sys.stderr, flush=True)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED

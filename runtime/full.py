@@ -1,6 +1,6 @@
 """Full fine-tuning: the trained weights → one Hugging Face folder in the export's dtype; then proof that it is the same model.
 
-Weights are read, rounded and written shard by shard: a model needs no more memory than its largest shard.
+Weights are read, rounded and written tensor by tensor: a model needs no more memory than its largest tensor.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import split_torch_state_dict_into_shards
-from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from runtime import console
 from runtime.card import model_card
 from runtime.config import Config
-from runtime.faults import RunFault
 from runtime.files import linked
 from runtime.generate import generation_config
 from runtime.model import load_tokenizer, pick_device, torch_dtype
 from runtime.proof import farthest, limit, logits, probe_ids, require_equal
-from runtime.shards import INDEX, files_of, shapes, tensors
+from runtime.shards import files_of, shapes, tensors
 from runtime.text_format import row_format
 from runtime.tokenizer import save_tokenizer
+from runtime.written import write_weights
 
 
 def convert_full(config: Config, trained: Path, out: Path) -> dict[str, Any]:
@@ -33,17 +31,12 @@ def convert_full(config: Config, trained: Path, out: Path) -> dict[str, Any]:
     export = config.export.merged
     where = files_of(trained, "the trained weights")
     dtype = torch_dtype(export.dtype)
-    planned = {name: torch.empty(shape, dtype=dtype, device="meta") for name, shape in shapes(where)}
-    split = split_torch_state_dict_into_shards(planned, max_shard_size=export.max_shard_size)
-    for file, names in split.filename_to_tensors.items():
-        shard = {name: _finite(name, tensor.to(dtype), export.dtype) for name, tensor in tensors(where, names)}
-        save_file(shard, out / file, metadata={"format": "pt"})
-    if split.is_sharded:
-        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    planned = {name: (shape, dtype) for name, shape in shapes(where)}
+    hint = "write export.merged.dtype: float32"
+    options: dict[str, Any] = {"max_shard_size": export.max_shard_size, "hint": hint}
+    number = write_weights(planned, lambda name: next(tensors(where, [name]))[1], out, **options)
     settings = json.loads((trained / "config.json").read_text(encoding="utf-8")) | {"dtype": export.dtype}
     (out / "config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    number = sum(tensor.numel() * tensor.element_size() for tensor in planned.values())
     console.say("convert", f"whole model · {export.dtype} · {console.size(number)}")
     return {"dtype": export.dtype, "bytes": number, "tensors": len(planned)}
 
@@ -87,9 +80,3 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
         f"{dtype} · {console.size(number)} · equal to the trained weights within {difference:.2g} ({dtype} rounding: at most {most:.2g})",
     )
     return {"dtype": dtype, "bytes": number, "distance": difference, "limit": most, "device": str(device)}
-
-
-def _finite(name: str, tensor: torch.Tensor, dtype: str) -> torch.Tensor:
-    if not tensor.isfinite().all():
-        raise RunFault("SG443", f"{name} is empty or not finite in {dtype}", "write export.merged.dtype: float32")
-    return tensor.contiguous()

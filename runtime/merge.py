@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from runtime import console
+from runtime import adapters, console, merge_record
 from runtime.adapter import attach
-from runtime.card import model_card
+from runtime.card import base_name, model_card
 from runtime.config import Config
 from runtime.full import merge_full
 from runtime.generate import generation_config
 from runtime.initial import TAKEN, Taken, read_taken, take_out, weights_of
-from runtime.model import folder_of, load_model, load_tokenizer, pick_device, torch_dtype
+from runtime.model import folder_of, load_model, load_tokenizer, pick_device, quantization_settings, torch_dtype
 from runtime.proof import farthest, limit, logits, probe_ids, require_equal
-from runtime.text_format import RowFormat, row_format
+from runtime.quantized_base import dequantized
+from runtime.streaming import merge_files, write_config
+from runtime.text_format import row_format
 from runtime.tokenizer import save_tokenizer
 from runtime.train import FINAL
 
@@ -28,34 +32,85 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     """Merges the converted adapter into the base; returns figures. Raises RunFault where the result is not the same model."""
     if config.adapter is None:
         return merge_full(config, folder, folder / "train" / FINAL, out)
-    device = pick_device(config.export.merged.device)
+    export = config.export.merged
+    device = pick_device(export.device)
     tokenizer = load_tokenizer(config.model, config.template)
     form = row_format(tokenizer, config, system=config.chat.system)
-    dtype = torch_dtype(config.export.merged.dtype)
-
-    base = load_model(config.model, device=device)
-    if config.model.quantization is not None:
-        take_from(base, read_taken(folder / "train" / TAKEN), config)
-        base = base.dequantize()  # merged into what was trained on, not into the weights before quantization
-    model = attach(base.to(dtype), folder / "convert").eval()
     probes = [torch.tensor([ids], device=device) for ids in probe_ids(config, form)]
+
+    base, trained = _base_to_merge_into(config, folder, probes, device)
+    model = attach(base.to(torch_dtype(export.dtype)), folder / "convert").eval()
     wanted, rounding = reference(model, probes)
-    merged = model.merge_and_unload().to(dtype)  # added in float32, rounded once
-    prepare_export(merged, config, tokenizer, form)
-    merged.save_pretrained(str(out), max_shard_size=config.export.merged.max_shard_size)
-    save_tokenizer(tokenizer, out)
-    (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
-    del model, merged, base
+    settings = generation_config(config.chat, tokenizer, form, base)
+    settings.validate(strict=True)
+    del model, base
     gc.collect()
 
-    reloaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).to(device).eval()
-    difference = farthest([logits(reloaded, probe) for probe in probes], wanted)
+    write_merged(config, folder, out, device)
+    settings.save_pretrained(str(out))
+    save_tokenizer(tokenizer, out)
+    (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
+
+    reloaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, trust_remote_code=config.model.trust_remote_code)
+    found = [logits(reloaded.to(device).eval(), probe) for probe in probes]
+    difference = farthest(found, wanted)
     number = sum(file.stat().st_size for file in out.glob("*.safetensors"))
-    figures = {"dtype": config.export.merged.dtype, "bytes": number, "distance": difference, "limit": rounding, "device": str(device)}
+    figures = {"dtype": export.dtype, "bytes": number, "distance": difference, "limit": rounding, "device": str(device)}
+    if trained is not None:
+        figures |= {"base": export.base, "distance_to_trained": farthest(found, trained)}
     hint = "the adapter is kept; merge in float32: export.merged.dtype: float32"
     require_equal(difference, rounding, of="merged model differs from base + adapter", hint=hint)
     console.say("merge", merge_line(figures))
     return figures
+
+
+def _base_to_merge_into(
+    config: Config, folder: Path, probes: list[torch.Tensor], device: torch.device
+) -> tuple[PreTrainedModel, list[torch.Tensor] | None]:
+    """The base that the adapter is added to; and, where training saw a quantized one, the logits of that one with the adapter."""
+    base = load_model(config.model, device=device)
+    if config.model.quantization is None:
+        return base, None
+    take_from(base, read_taken(folder / "train" / TAKEN), config)
+    with_adapter = attach(base, folder / "convert").eval()
+    trained = [logits(with_adapter, probe) for probe in probes]
+    base = with_adapter.unload()
+    if config.export.merged.base == "dequantized":
+        return base.dequantize(), trained
+    del base, with_adapter
+    gc.collect()
+    return load_model(replace(config.model, quantization=None), device=device), trained
+
+
+def write_merged(config: Config, folder: Path, out: Path, device: torch.device) -> None:
+    """The merged weights and config.json, tensor by tensor from the base's files."""
+    export, base = config.export.merged, folder_of(config.model.base)
+    added = [adapters.read(folder / "convert")]
+    merge_record.require_new(base, added)
+    written = merge_files(
+        base,
+        added,
+        out,
+        dtype=torch_dtype(export.dtype),
+        max_shard_size=export.max_shard_size,
+        device=device,
+        prepare=as_trained_on(config, folder, base, device),
+        hint="write export.merged.dtype: float32",
+    )
+    write_config(base, out, dtype=torch_dtype(export.dtype), tied=written.tied)
+    into = export.base if config.model.quantization is not None else "full"
+    merge_record.write(out, base, base_name(config.model.base), added, into=into)
+
+
+def as_trained_on(config: Config, folder: Path, base: Path, device: torch.device) -> Callable[[str, torch.Tensor], torch.Tensor]:
+    """What makes of a weight of the base's files the one that is merged into: in the base's type, and quantized and back where
+    training saw it quantized and the config says so."""
+    dtype = torch_dtype(config.model.dtype)
+    if config.model.quantization is None or config.export.merged.base == "full":
+        return lambda _name, weight: weight.to(dtype) if weight.is_floating_point() else weight
+    taken = read_taken(folder / "train" / TAKEN)
+    trust = config.model.trust_remote_code
+    return dequantized(base, quantization_settings(config.model), dtype=dtype, taken=taken, device=device, trust_remote_code=trust)
 
 
 def take_from(base: PreTrainedModel, taken: Taken, config: Config) -> None:
@@ -68,9 +123,11 @@ def take_from(base: PreTrainedModel, taken: Taken, config: Config) -> None:
 
 def merge_line(figures: dict[str, Any]) -> str:
     """The figures in a line."""
+    trained = figures.get("distance_to_trained")
     return (
         f"{figures['dtype']} · {console.size(figures['bytes'])} · equal to base + adapter within {figures['distance']:.2g}"
         f" ({figures['dtype']} rounding: at most {figures['limit']:.2g})"
+        + (f" · into the {figures['base']} base: {trained:.2g} from what was trained" if trained is not None else "")
     )
 
 
@@ -84,10 +141,3 @@ def reference(model: PeftModel, probes: list[torch.Tensor]) -> tuple[list[torch.
     model.float()
     exact = [logits(model, probe) for probe in probes]
     return exact, limit(rounded, exact)
-
-
-def prepare_export(model: PreTrainedModel, config: Config, tokenizer: PreTrainedTokenizerBase, form: RowFormat) -> None:
-    """Sets the generation settings that go with the model: greedy or sampling as the chat says, and where to stop."""
-    settings = generation_config(config.chat, tokenizer, form, model)
-    settings.validate(strict=True)
-    model.generation_config = settings

@@ -9,7 +9,6 @@ import argparse
 import json
 import math
 import re
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any
 
 from runtime import console
 from runtime.__main__ import in_utf8, quiet
-from runtime.faults import INTERRUPTED, WRONG, RunFault
+from runtime.faults import WRONG, RunFault, exit_code_of
+from runtime.new_folder import copy_small_files, written_aside
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-NOT_COPIED = ("config.json", "adapter_config.json", "trained_on.json", "stage.json")
-COPIED = (".json", ".jinja", ".model", ".txt", ".py")
 
 
 def main() -> int:
@@ -37,13 +35,7 @@ def main() -> int:
     parser.add_argument("--is-clip", action="store_true")
     arguments = parser.parse_args()
     quiet()
-    try:
-        return merge(arguments)
-    except RunFault as fault:
-        print(fault, file=sys.stderr, flush=True)
-        return fault.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return exit_code_of(lambda: merge(arguments))
 
 
 def merge(arguments: argparse.Namespace) -> int:
@@ -52,18 +44,11 @@ def merge(arguments: argparse.Namespace) -> int:
     from runtime import merge_record
 
     base = base_folder(arguments.base)
-    require_free(arguments.out)
     added = [adapter_folders.read(*parsed(word)) for word in arguments.adapters]
     require_unquantized(base)
     merge_record.require_new(base, added)
-    partial = arguments.out.with_name(arguments.out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with written_aside(arguments.out) as partial:
         line = _write(arguments, base, added, partial)
-        partial.rename(arguments.out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     console.say("merge", line)
     print(f"wrote {arguments.out}" + ("" if arguments.is_clip else f"; next: specgen chat {arguments.out}"))
     return 0
@@ -98,9 +83,7 @@ def _write(arguments: argparse.Namespace, base: Path, added: Sequence[Any], out:
         write_config(base, out, dtype=dtype, tied=written.tied)
     else:
         (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    for file in base.iterdir():
-        if file.suffix in COPIED and file.name not in (*NOT_COPIED, merge_record.FILE) and not file.name.endswith(".index.json"):
-            shutil.copyfile(file, out / file.name)
+    copy_small_files(base, out)
     merge_record.write(out, base, arguments.base if base.name != arguments.base else base.name, added, into=into)
     kind = arguments.dtype if dtype is not None else "the base's types"
     number = f"{len(added)} adapter" + ("s" if len(added) > 1 else "")
@@ -135,14 +118,6 @@ def parsed(word: str) -> tuple[Path, float]:
     if not math.isfinite(number) or number == 0:
         raise RunFault("SG468", f"{word}: {weight!r} is no weight", "write ADAPTER=0.5", exit_code=WRONG)
     return Path(folder), number
-
-
-def require_free(out: Path) -> None:
-    """Raises RunFault where there is something already."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise RunFault("SG459", f"{out} is there already; nothing was touched", "give a new folder, or move that one away", exit_code=WRONG)
-    if out.exists():
-        out.rmdir()
 
 
 def require_unquantized(base: Path) -> None:

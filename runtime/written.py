@@ -31,6 +31,12 @@ CODES = {
     torch.bool: "BOOL",
 }
 ALIGN = 8
+NAMES = {
+    ("model", "safetensors"): ("model", "safetensors"),
+    ("model", "bin"): ("pytorch_model", "bin"),
+    ("adapter", "safetensors"): ("adapter_model", "safetensors"),
+    ("adapter", "bin"): ("adapter_model", "bin"),
+}
 
 
 def write_weights(
@@ -40,14 +46,14 @@ def write_weights(
     *,
     max_shard_size: str,
     form: str = "safetensors",
+    of: str = "model",
     hint: str | None = None,
 ) -> int:
-    """Writes tensors of these kinds, each asked for by its name when its turn comes; returns their bytes.
+    """Writes tensors of these kinds, each asked for by its name when its turn comes; returns their bytes. `of` is model or adapter.
 
     Raises RunFault where one is empty or not finite in its type; `hint` says what helps. A .bin file needs the memory of a shard.
     """
-    stem = "model" if form == "safetensors" else "pytorch_model"
-    suffix = "safetensors" if form == "safetensors" else "bin"
+    stem, suffix = NAMES[of, form]
     planned = {name: torch.empty(shape, dtype=dtype, device="meta") for name, (shape, dtype) in kinds.items()}
     split = split_torch_state_dict_into_shards(planned, max_shard_size=max_shard_size, filename_pattern=f"{stem}{{suffix}}.{suffix}")
     for file, names in split.filename_to_tensors.items():

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -481,14 +481,39 @@ def _start_with_build(module: str, spec: Path, profile: str | None, settings: tu
         return start(module, [str(build), *words])
 
 
+shard_option = click.option("--max-shard-size", default="2GB", show_default=True, metavar="SIZE", help="No weight file is larger.")
+weights_option = click.option(
+    "--format", "form", type=click.Choice(["safetensors", "bin"]), default="safetensors", show_default=True, help="Of the weights."
+)
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--fp32", is_flag=True, help="Write float32; else float16.")
+@shard_option
+@weights_option
+@click.option("--lora-alpha", metavar="ALPHA", help="Of an XTuner adapter whose file does not say it.")
+@click.option("--base", metavar="DIR", help="The base model's folder, for XTuner's whole models.")
+def convert(checkpoint: Path, out: Path, fp32: bool, **options: str | None) -> None:
+    """Make a Hugging Face adapter or model of a checkpoint: checkpoint-N of a run, or XTuner's iter_N.pth."""
+    from specgen.launch import start
+
+    raise SystemExit(start("runtime.converting", [str(checkpoint), str(out), *_words(options), *(["--fp32"] if fp32 else [])]))
+
+
+def _words(options: Mapping[str, str | None]) -> list[str]:
+    """Options as the runtime has them, those that were given."""
+    given = {name.replace("form", "format").replace("_", "-"): value for name, value in options.items() if value is not None}
+    return [word for name, value in given.items() for word in (f"--{name}", value)]
+
+
 @cli.command()
 @click.argument("base")
 @click.argument("adapters", nargs=-1, required=True, metavar="ADAPTER[=WEIGHT]...")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--max-shard-size", default="2GB", show_default=True, metavar="SIZE", help="No weight file is larger.")
-@click.option(
-    "--format", "form", type=click.Choice(["safetensors", "bin"]), default="safetensors", show_default=True, help="Of the weights."
-)
+@shard_option
+@weights_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it is computed.")
 @click.option("--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto", help="auto: as the base has it.")
 @click.option("--into", type=click.Choice(["dequantized", "full"]), default="dequantized", help="What a QLoRA adapter is added to.")
@@ -497,8 +522,7 @@ def merge(base: str, adapters: tuple[str, ...], out: Path, is_clip: bool, **opti
     """Merge adapters into a base model, tensor by tensor: in memory for the largest tensor, not for the model."""
     from specgen.launch import start
 
-    words = [word for name, value in options.items() for word in (f"--{name.replace('form', 'format').replace('_', '-')}", value)]
-    raise SystemExit(start("runtime.merging", [base, *adapters, str(out), *words, *(["--is-clip"] if is_clip else [])]))
+    raise SystemExit(start("runtime.merging", [base, *adapters, str(out), *_words(options), *(["--is-clip"] if is_clip else [])]))
 
 
 @cli.command()

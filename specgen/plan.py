@@ -430,9 +430,12 @@ class AdapterExport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedExport:
+    """`base` is what the adapter of a quantized model is added to."""
+
     dtype: Dtype
     max_shard_size: str
     device: Literal["auto", "cpu", "cuda"]
+    base: Literal["dequantized", "full"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from runtime.__main__ import in_utf8, quiet
-from runtime.faults import INTERRUPTED, WRONG, RunFault
+from runtime.faults import WRONG, RunFault, exit_code_of
 
 if TYPE_CHECKING:
     from runtime.talker import Talker
@@ -30,13 +30,7 @@ def main() -> int:
     parser.add_argument("--spec", default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     quiet()
-    try:
-        return serve(arguments)
-    except RunFault as fault:
-        print(fault, file=sys.stderr, flush=True)
-        return fault.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return exit_code_of(lambda: serve(arguments))
 
 
 def serve(arguments: argparse.Namespace) -> int:

@@ -8,19 +8,13 @@ import sys
 from functools import partial
 
 from runtime.__main__ import in_utf8, quiet
-from runtime.faults import INTERRUPTED, WRONG, RunFault
+from runtime.faults import WRONG, RunFault, exit_code_of
 
 
 def main(words: list[str] | None = None) -> int:
     quiet()
-    try:
-        require_streamlit()
-        return serve_page(_flags(words))
-    except RunFault as fault:
-        print(fault, file=sys.stderr, flush=True)
-        return fault.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    flags = _flags(words)
+    return exit_code_of(lambda: serve_page(flags))
 
 
 def serve_page(flags: argparse.Namespace) -> int:
@@ -30,6 +24,7 @@ def serve_page(flags: argparse.Namespace) -> int:
     from runtime.web.models import Models, base_of_run
     from runtime.web.served import Served, serve
 
+    require_streamlit()
     place = address.find(flags.host, flags.port)
     with place.listener:
         talker = talker_of(flags)

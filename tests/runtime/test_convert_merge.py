@@ -8,10 +8,11 @@ import shutil
 import pytest
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from runtime import merge as merging
-from runtime.adapter import INDEX, WEIGHTS, attach, read_adapter, write_adapter
+from runtime.adapter import WEIGHTS, attach, read_adapter, write_adapter
 from runtime.convert import convert
 from runtime.merge import merge
 
@@ -27,9 +28,15 @@ def run(tmp_path_factory, finished):
     generator = torch.Generator().manual_seed(1)
     trained = read_adapter(folder / "train" / "final")
     strong = {name: torch.randn(tensor.shape, generator=generator) / 4 for name, tensor in trained.items()}
-    write_adapter(strong, LoraConfig.from_pretrained(folder / "train" / "final"), folder / "train" / "final", max_shard_size="1GB")
+    write_adapter(
+        strong,
+        LoraConfig.from_pretrained(folder / "train" / "final"),
+        folder / "train" / "final",
+        dtype=torch.float32,
+        max_shard_size="1GB",
+    )
     settings = LoraConfig.from_pretrained(folder / "train" / "final")
-    write_adapter(strong, settings, folder / "convert", max_shard_size="1GB")
+    write_adapter(strong, settings, folder / "convert", dtype=torch.float32, max_shard_size="1GB")
     return folder
 
 
@@ -81,7 +88,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, changed_run, exportin
     tensors = read_adapter(final)
     name = sorted(tensors)[0]
     tensors[name][0, 0] = value
-    write_adapter(tensors, LoraConfig.from_pretrained(final), final, max_shard_size="1GB")
+    save_file(tensors, final / WEIGHTS)
     assert fault_of(convert, exporting("adapter", dtype=dtype), changed_run, tmp_path / "out") == (
         f"error SG443: {name} is empty or not finite in {dtype}\n  hint: write export.adapter.dtype: float32"
     )
@@ -89,15 +96,16 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, changed_run, exportin
 
 def test_a_missing_adapter_file_is_a_fault(changed_run, fault_of):
     (changed_run / "convert" / WEIGHTS).unlink()
-    text = fault_of(read_adapter, changed_run / "convert")
-    assert text.startswith(f"error SG441: the adapter in {changed_run}/convert cannot be read: ")
-    assert INDEX in text
+    assert fault_of(read_adapter, changed_run / "convert") == (
+        f"error SG441: the adapter in {changed_run}/convert cannot be read: "
+        "there is neither adapter_model.safetensors nor adapter_model.bin, nor an index of shards"
+    )
 
 
 def test_an_adapter_of_another_model_is_refused(changed_run, tiny_base, fault_of):
     folder = changed_run / "convert"
     tensors = {name.replace("layers.1.", "layers.9."): tensor for name, tensor in read_adapter(folder).items()}
-    write_adapter(tensors, LoraConfig.from_pretrained(folder), folder, max_shard_size="1GB")
+    write_adapter(tensors, LoraConfig.from_pretrained(folder), folder, dtype=torch.float32, max_shard_size="1GB")
     text = fault_of(attach, base_of(tiny_base), folder)
     assert text.startswith(f"error SG442: the adapter in {folder} does not fit the base model: base_model.model.model.layers.1.")
 
@@ -132,14 +140,15 @@ def lose(weights, base):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("tamper", [shrink, lose])
 def test_a_merged_model_that_is_not_base_plus_adapter_is_refused(tmp_path, run, tiny_base, exporting, monkeypatch, fault_of, tamper, dtype):
-    prepare = merging.prepare_export
+    write = merging.write_merged
 
-    def prepare_tampered(model, *arguments):
-        base = base_of(tiny_base, model.dtype).state_dict()
-        model.load_state_dict({name: tamper(weights, base[name]) for name, weights in model.state_dict().items()})
-        prepare(model, *arguments)
+    def write_tampered(config, folder, out, device):
+        write(config, folder, out, device)
+        base = base_of(tiny_base, getattr(torch, dtype)).state_dict()
+        found = {name: tamper(weights, base[name]) for name, weights in load_file(out / "model.safetensors").items()}
+        save_file(found, out / "model.safetensors", metadata={"format": "pt"})
 
-    monkeypatch.setattr(merging, "prepare_export", prepare_tampered)
+    monkeypatch.setattr(merging, "write_merged", write_tampered)
     text = fault_of(merge, exporting("merged", dtype=dtype), run, tmp_path / "out")
     assert text.startswith("error SG451: the merged model differs from base + adapter by ")
     assert text.endswith("\n  hint: the adapter is kept; merge in float32: export.merged.dtype: float32")
@@ -183,3 +192,24 @@ def test_shards_of_the_merged_model_are_as_large_as_allowed(tmp_path, run, expor
     assert len(shards) == len(set(index["weight_map"].values())) > 1
     assert all(shard.stat().st_size <= 3_200_000 for shard in shards)  # the embedding alone is 3.15 MB
     assert figures["bytes"] == sum(shard.stat().st_size for shard in shards)
+
+
+@pytest.mark.parametrize("quantization", [{"nf4": {}}, {"int8": {}}], ids=["nf4", "int8"])
+def test_the_base_that_training_saw_is_nearer_to_what_was_trained(tmp_path, run, configured, quantization):
+    """The adapter of a quantized model, merged into the weights that it stands for, and into those before."""
+    found = {}
+    for base in ("dequantized", "full"):
+        config = configured(tmp_path, model={"quantization": quantization}, export={"merged": {"base": base}})
+        figures = found[base] = merge(config, run, tmp_path / base)
+        assert figures["base"] == base
+        assert figures["distance"] <= figures["limit"]
+        assert json.loads((tmp_path / base / "merged.json").read_text())["into"] == base
+    assert found["dequantized"]["distance_to_trained"] < found["full"]["distance_to_trained"]
+
+
+def test_a_run_merges_with_the_bytes_of_peft(tmp_path, run, tiny_base, exporting):
+    merge(exporting("merged", dtype="bfloat16"), run, tmp_path / "out")
+    by_peft = PeftModel.from_pretrained(base_of(tiny_base).bfloat16(), run / "convert").merge_and_unload()
+    wanted = by_peft.state_dict()
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in written.items())

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from runtime import xtuner
 from runtime.stages import read_stage
 
 pytestmark = pytest.mark.e2e
@@ -39,3 +40,14 @@ def test_deepspeed_gets_its_own_settings(zero):
     state = next((run / "train").glob("checkpoint-3/global_step3/*model_states.pt"))
     settings = torch.load(state, weights_only=False)["ds_config"]
     assert settings["zero_optimization"]["reduce_bucket_size"] == 12345
+
+
+def test_deepspeeds_parts_are_gathered_as_deepspeed_gathers_them(zero):
+    """As XTuner's folders have them: read without running a pickle, and equal to DeepSpeed's own script."""
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    folder = zero[1] / "train/checkpoint-3"
+    wanted = get_fp32_state_dict_from_zero_checkpoint(str(folder), "global_step3")
+    found = xtuner.read(folder / "global_step3").tensors
+    assert all(torch.equal(tensor.float(), found[name].float()) for name, tensor in wanted.items())
+    assert found.keys() >= wanted.keys()

@@ -1,0 +1,165 @@
+"""python -m runtime.converting CHECKPOINT OUT: makes a Hugging Face adapter or model of a checkpoint, without a run.
+
+CHECKPOINT is a checkpoint-N of a run (its weights are gathered in it, whatever ZeRO stage and number of processes wrote it), a
+folder as peft or transformers writes it, or XTuner's iter_N.pth, a file or a folder of DeepSpeed's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime import console
+from runtime.__main__ import in_utf8, quiet
+from runtime.faults import WRONG, RunFault, exit_code_of
+from runtime.new_folder import copy_small_files, written_aside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from peft import LoraConfig
+
+    from runtime.written import Kind
+    from runtime.xtuner import Weights
+
+HINT = "write --fp32"
+Made = tuple[str, int]  # adapter or model, and its bytes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m runtime.converting", description="Makes a Hugging Face folder of a checkpoint.")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint-N of a run, or XTuner's iter_N.pth")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write; not there yet")
+    parser.add_argument("--fp32", action="store_true", help="write float32; else float16")
+    parser.add_argument("--max-shard-size", default="2GB")
+    parser.add_argument("--format", dest="form", choices=("safetensors", "bin"), default="safetensors")
+    parser.add_argument("--lora-alpha", type=float, default=None, help="of an XTuner adapter whose file does not say it")
+    parser.add_argument("--base", type=Path, default=None, help="the base model's folder, for XTuner's whole models")
+    arguments = parser.parse_args()
+    quiet()
+    return exit_code_of(lambda: convert(arguments))
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Writes the folder. Raises RunFault for what is no checkpoint."""
+    checkpoint: Path = arguments.checkpoint
+    if not checkpoint.exists():
+        raise RunFault("SG450", f"there is no checkpoint {checkpoint}", "give a folder or a .pth file", exit_code=WRONG)
+    with written_aside(arguments.out) as out:
+        made, number = _made(arguments, checkpoint, out)
+    console.say("convert", f"{made} · {'float32' if arguments.fp32 else 'float16'} · {console.size(number)}")
+    then = f"merge BASE {arguments.out} OUT" if made == "adapter" else f"chat {arguments.out}"
+    print(f"wrote {arguments.out}; next: specgen {then}")
+    return 0
+
+
+def _made(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Made:
+    from runtime.checkpoints import SEAL, problem_of
+
+    if (checkpoint / SEAL).exists() and (problem := problem_of(checkpoint)):
+        raise RunFault("SG441", f"{checkpoint} is damaged: {problem}", "give another checkpoint of the run")
+    if (checkpoint / "adapter_config.json").exists():
+        return _of_peft(arguments, checkpoint, out)
+    if (checkpoint / "config.json").exists():
+        return _of_transformers(arguments, checkpoint, out)
+    return _of_xtuner(arguments, checkpoint, out)
+
+
+def _of_peft(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Made:
+    """An adapter; one that began with a part of the base's weights (PiSSA, OLoRA) becomes an ordinary one."""
+    from peft import LoraConfig
+
+    from runtime import trained_on
+    from runtime.adapter import read_adapter
+    from runtime.initial import TAKEN, read_taken
+    from runtime.restored import against_base
+
+    settings, tensors = LoraConfig.from_pretrained(str(checkpoint)), read_adapter(checkpoint)
+    if (checkpoint.parent / TAKEN).exists() and str(settings.init_lora_weights).startswith(("pissa", "olora")):
+        tensors = against_base(tensors, settings, read_taken(checkpoint.parent / TAKEN))
+    if (checkpoint / trained_on.FILE).exists():
+        shutil.copyfile(checkpoint / trained_on.FILE, out / trained_on.FILE)
+    return _adapter(arguments, tensors, settings, out)
+
+
+def _of_transformers(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Made:
+    from runtime.shards import files_of, kinds, tensors
+
+    where = files_of(checkpoint, "the checkpoint's weights")
+    return _model(arguments, kinds(where), lambda name: next(tensors(where, [name]))[1], checkpoint, out)
+
+
+def _of_xtuner(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Made:
+    from runtime import xtuner
+
+    found = xtuner.read(checkpoint)
+    if found.others:
+        console.say("note", f"left out: {', '.join(found.others)}; only the language model is converted")
+    if found.is_adapter():
+        return _adapter(arguments, found.tensors, _settings(arguments, found), out)
+    if arguments.base is None or not (arguments.base / "config.json").exists():
+        message = f"{checkpoint} holds a whole model's weights, without its config.json"
+        raise RunFault("SG496", message, "give the folder of the base model: --base DIR", exit_code=WRONG)
+    kinds = {name: (list(tensor.shape), tensor.dtype) for name, tensor in found.tensors.items()}
+    return _model(arguments, kinds, found.tensors.__getitem__, arguments.base, out)
+
+
+def _settings(arguments: argparse.Namespace, found: Weights) -> LoraConfig:
+    """peft's settings, from the tensors: rank, modules, DoRA; alpha is in no tensor."""
+    from peft import LoraConfig
+
+    alpha = arguments.lora_alpha or found.alpha
+    if alpha is None:
+        message = f"{arguments.checkpoint} does not say lora_alpha, which scales the adapter"
+        raise RunFault("SG496", message, "give it as the training config had it: --lora-alpha 16", exit_code=WRONG)
+    factors = {name.partition(".lora_A")[0]: len(tensor) for name, tensor in found.tensors.items() if ".lora_A" in name}
+    ranks = {module.removeprefix("base_model.model."): rank for module, rank in factors.items()}
+    usual = Counter(ranks.values()).most_common(1)[0][0]
+    whole = {name.split(".")[-2] for name in found.tensors if ".lora_" not in name and name.endswith(".weight")}
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=usual,
+        lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,
+        rank_pattern={module: rank for module, rank in ranks.items() if rank != usual},
+        target_modules=sorted({module.rpartition(".")[2] for module in ranks}),
+        modules_to_save=sorted(whole) or None,
+        use_dora=any("lora_magnitude_vector" in name for name in found.tensors),
+        base_model_name_or_path=found.base,
+        inference_mode=True,
+    )
+
+
+def _adapter(arguments: argparse.Namespace, tensors: dict[str, torch.Tensor], settings: LoraConfig, out: Path) -> Made:
+    from runtime.adapter import write_adapter
+
+    options = {"max_shard_size": arguments.max_shard_size, "form": arguments.form, "hint": HINT}
+    return "adapter", write_adapter(tensors, settings, out, dtype=_dtype(arguments), **options)
+
+
+def _model(arguments: argparse.Namespace, kinds: dict[str, Kind], value: Callable[[str], torch.Tensor], like: Path, out: Path) -> Made:
+    """A whole model, tensor by tensor; `like` is a folder that has its settings and tokenizer."""
+    from runtime.streaming import is_tied, write_config
+    from runtime.written import write_weights
+
+    dtype = _dtype(arguments)
+    planned = {name: (shape, dtype if own.is_floating_point else own) for name, (shape, own) in kinds.items()}
+    number = write_weights(planned, value, out, max_shard_size=arguments.max_shard_size, form=arguments.form, hint=HINT)
+    write_config(like, out, dtype=dtype, tied=is_tied(like))
+    copy_small_files(like, out)
+    return "model", number
+
+
+def _dtype(arguments: argparse.Namespace) -> torch.dtype:
+    import torch
+
+    return torch.float32 if arguments.fp32 else torch.float16
+
+
+if __name__ == "__main__":
+    in_utf8("runtime.converting")
+    sys.exit(main())
