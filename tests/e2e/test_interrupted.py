@@ -13,8 +13,8 @@ import pytest
 from tests.e2e.commands import ASSISTANT, command, specgen
 
 SETTINGS = {
-    "train.epochs": "0.9",  # 9 steps
-    "train.save_steps": "3",
+    "train.epochs": "0.6",  # 6 steps
+    "train.save_steps": "2",
     "train.preview": "null",
     "adapter.lora.dropout": "0.1",  # random numbers that have to be the same after resuming
 }
@@ -49,17 +49,17 @@ def interrupt(folder: Path, number: signal.Signals, after_step: int) -> int:
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(unbroken: bytes, tmp_path: Path) -> None:
-    assert interrupt(tmp_path, signal.SIGKILL, after_step=5) == -signal.SIGKILL
+    assert interrupt(tmp_path, signal.SIGKILL, after_step=3) == -signal.SIGKILL
     again = specgen(*arguments(), cwd=tmp_path)
     assert again.code == 0, again.output
-    assert "goes on from checkpoint-3" in again.output
+    assert "goes on from checkpoint-2" in again.output
     assert (tmp_path / ADAPTER).read_bytes() == unbroken
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_run_goes_on_from_there(unbroken: bytes, tmp_path: Path) -> None:
-    assert interrupt(tmp_path, signal.SIGINT, after_step=4) == 130
+    assert interrupt(tmp_path, signal.SIGINT, after_step=3) == 130
     again = specgen(*arguments(), cwd=tmp_path)
     assert again.code == 0, again.output
-    assert "goes on from checkpoint-5" in again.output
+    assert "goes on from checkpoint-4" in again.output
     assert (tmp_path / ADAPTER).read_bytes() == unbroken

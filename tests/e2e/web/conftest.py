@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +130,12 @@ class Chat:
     def conversation(self) -> list[dict[str, str]]:
         """What Download JSON has."""
         return json.loads(self.download("Download JSON")[1])["messages"]
+
+    def until(self, holds: Callable[[list[dict[str, str]]], bool]) -> None:
+        """Waits until the conversation is so."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not holds(self.conversation()):
+            assert time.monotonic() < deadline, self.conversation()
 
     def download(self, button: str) -> tuple[str, str]:
         """A file's name and text."""

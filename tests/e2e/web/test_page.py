@@ -19,6 +19,7 @@ from tests.e2e.web.conftest import Chat, served
 TOKEN = "only-for-these-tests"
 TOKENS = 12
 FRANCE = "What is the capital of France?"
+LONG = "Write a very long story about a fox."
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,10 @@ def chat(visit):
     return visit()
 
 
+def contents(conversation):
+    return [message["content"] for message in conversation]
+
+
 def test_without_the_token_there_is_nothing(browser, page, url):
     assert page.url.endswith(f"/?token={TOKEN}") and TOKEN not in page.log.read_text().replace(page.url, "")
     context, here = browser.new_context(), url.partition("/?")[0]
@@ -114,3 +119,91 @@ def test_a_conversation_goes_on_outlives_a_reload_and_can_be_taken_along(chat):
     assert name == "what-is-the-capital-of-france.md"
     assert text.startswith(f"# {FRANCE}\n\n**User**\n\n{FRANCE}\n\n**Assistant**\n\n{first[1]['content']}\n\n**User**\n\nAnd ")
     assert chat.elsewhere == []
+
+
+def test_settings_take_effect_and_begin_with_the_models(chat):
+    chat.set()
+    assert chat.field("Max new tokens").input_value() == str(TOKENS)
+    greedy = chat.ask(FRANCE)[1]["content"]
+    word = greedy.split()[1]
+    chat.set(stop_texts=word)
+    assert chat.ask(FRANCE)[3]["content"].find(word) == -1
+    chat.click("Back to the spec's values")
+    chat.click("Reset")
+    chat.messages.first.wait_for(state="detached")
+    chat.set(max_new_tokens=3, system="You are a parrot.", temperature=2, seed=11)
+    drawn = chat.ask(FRANCE)
+    assert drawn[0] == {"role": "system", "content": "You are a parrot."}
+    assert chat.last.get_by_text("Cut after 3 tokens").is_visible()
+    chat.click("Regenerate")
+    chat.until(lambda conversation: len(conversation) == 3 and conversation[2] != drawn[2])  # another seed
+
+
+def test_a_long_answer_comes_bit_by_bit_and_can_be_stopped(chat):
+    chat.set(max_new_tokens=400)
+    chat.type(LONG)
+    chat.page.wait_for_function("() => document.body.innerText.includes('▌')")
+    chat.click("Stop")
+    chat.last.get_by_text("Stopped.").wait_for()
+    said = chat.answered()[1]["content"]
+    assert 0 < len(said) < 1000
+    chat.set(max_new_tokens=2)
+    assert chat.ask("Go on.")[1]["content"] == said
+
+
+def test_an_edited_question_goes_on_from_there(chat):
+    chat.ask("What is two plus two?")
+    chat.ask("Why?")
+    chat.messages.first.get_by_role("button", name="Edit").click()
+    chat.field("Question").fill(FRANCE)
+    chat.click("Ask this instead")
+    chat.messages.nth(2).wait_for(state="detached")
+    edited = chat.answered()
+    assert contents(edited)[0] == FRANCE and len(edited) == 2
+    chat.click("Copy")
+    chat.page.get_by_test_id("stCode").hover()
+    chat.click("Copy to clipboard")
+    assert chat.page.evaluate("navigator.clipboard.readText()") == edited[1]["content"]
+
+
+def test_several_conversations_are_renamed_switched_reset_and_deleted(chat):
+    chat.set(max_new_tokens=2)
+    chat.ask("First?")
+    chat.click("New conversation")
+    chat.messages.first.wait_for(state="detached")
+    chat.ask("Second?")
+    chat.click("Rename")
+    chat.field("Title").fill("The second")
+    chat.click("Save")
+    chat.page.keyboard.press("Escape")
+    names = chat.page.get_by_role("radiogroup")
+    names.get_by_text("The second").wait_for()
+    names.get_by_text("First?").click()
+    chat.messages.first.get_by_text("First?").wait_for()
+    assert contents(chat.conversation())[0] == "First?"
+    chat.click("Reset")
+    chat.messages.first.wait_for(state="detached")
+    names.get_by_text("The second").click()
+    chat.messages.first.get_by_text("Second?").wait_for()
+    chat.click("Delete")
+    names.get_by_text("The second").wait_for(state="detached")
+    assert chat.messages.count() == 0
+
+
+def test_the_adapter_and_the_base_answer_side_by_side(chat):
+    chat.page.get_by_text("Beside the base model").click()
+    chat.ask("Who are you?")
+    assert chat.last.get_by_text("Base", exact=True).is_visible()
+    _, text = chat.download("Download Markdown")
+    tuned, base = re.search(r"\*\*Assistant\*\*\n\n(.*)\n\n\*\*Base model\*\*\n\n(.*)\n", text, flags=re.DOTALL).groups()
+    assert base.startswith("I'm here to help with any kind of")  # as without the adapter
+    assert tuned and tuned != base
+
+
+def test_two_users_at_once_get_each_their_own_answer(visit):
+    one, other = visit(), visit()
+    one.type(FRANCE)
+    other.type("Who are you?")
+    first, second = one.answered(), other.answered()
+    assert contents(first)[0] == FRANCE and "Paris" in contents(first)[1]
+    assert contents(second)[0] == "Who are you?" and contents(second)[1] and "Paris" not in contents(second)[1]
