@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -39,12 +38,11 @@ def _preempted(_number: int, _frame: object) -> NoReturn:
     raise SystemExit(PREEMPTED)
 
 
-def start(module: str, arguments: list[str], *, hand_on: Sequence[signal.Signals] = ()) -> int:
-    """Runs `python -m MODULE ARGUMENTS` to its end, with this terminal; returns its exit code. Signals of `hand_on` are its own."""
+def start(module: str, arguments: list[str]) -> int:
+    """Runs `python -m MODULE ARGUMENTS` to its end, with this terminal; returns its exit code. SIGTERM is handed on to it."""
     require_torch()
     with subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment()) as process:
-        for number in hand_on:
-            signal.signal(number, lambda got, _frame: process.send_signal(got))
+        signal.signal(signal.SIGTERM, lambda got, _frame: process.send_signal(got))
         while True:
             try:
                 code = process.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from pathlib import Path
 
@@ -18,4 +17,4 @@ def serve(what: Path, profile: str | None, settings: tuple[str, ...], words: lis
         if not what.is_dir():
             build = Path(scratch, "build")
             folder.write(compile_spec(what, profile, settings).files, build)
-        return start("runtime.serve", [str(build), *words, "--spec", str(what)], hand_on=(signal.SIGTERM,))
+        return start("runtime.serve", [str(build), *words, "--spec", str(what)])
