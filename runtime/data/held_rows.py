@@ -64,7 +64,9 @@ def question_of(row: Conversation) -> Question | None:
 
 def _rows(source: Source, config: Config) -> list[Conversation]:
     drop = config.data.on_bad_row == "drop"
-    parts = parts_of(source, 0, seed=config.train.seed, rows_of=rules_of(config.data, seed=config.train.seed), drop=drop)
+    assert config.eval is not None
+    rules = rules_of(config.data, seed=config.train.seed, more=config.eval.sources)
+    parts = parts_of(source, 0, seed=config.train.seed, rows_of=rules, drop=drop)
     return [row for part in parts for _, row in part if not isinstance(row, list)]
 
 

@@ -58,6 +58,14 @@ def test_rows_are_asked_up_to_their_last_answer(tmp_path, configured, held_out):
     assert list(asked.told()) == ["4 rows, 1 of them without an answer at the end"]
 
 
+def test_a_rule_of_the_evaluation_takes_its_values_from_another(tmp_path, configured):
+    counted = {"name": "counted", "variables": {"n": [50, 51]}, "messages": [{"user": "Count {{ n }}."}, {"assistant": "It is {{ n }}."}]}
+    again = {"variables": {"v": {"rule": "counted"}}, "messages": [{"user": "Now: {{ v.user }}"}, {"assistant": "{{ v.assistant }}"}]}
+    asked = asked_rows(configured(tmp_path, eval={"sources": [{"synthetic": counted}, {"synthetic": again}]}))
+    questions = [question.conversation["messages"][0]["content"] for question in asked.questions]
+    assert questions == ["Count 50.", "Count 51.", "Now: Count 50.", "Now: Count 51."]
+
+
 def test_a_limit_takes_the_same_rows_each_time(tmp_path, configured, held_out):
     first, again = (asked_rows(configured(tmp_path, eval=held_out(limit=2))).rows for _ in range(2))
     assert first == again
