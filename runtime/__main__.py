@@ -22,24 +22,12 @@ STAGES = ("data", "train", "convert", "merge", "smoke", "eval", "export", "repor
 
 
 def main() -> int:
-    listen()
-    end_with_launcher()
-    parser = argparse.ArgumentParser(prog="python -m runtime", description="Carries out a compiled folder.")
-    parser.add_argument("build", type=Path, metavar="BUILD", help="a folder that specgen compile wrote")
-    parser.add_argument("--stage", action="append", choices=STAGES, default=[], help="run only this stage; may be repeated")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are; default: runs")
-    parser.add_argument(
-        "--reuse", action="store_true", help="take stages that another run in the same folder has done, where they are the same"
-    )
-    changed = parser.add_mutually_exclusive_group()
-    changed.add_argument("--accept-change", action="store_true", help="an unfinished run goes on with what has changed, where that is safe")
-    changed.add_argument("--begin-anew", action="store_true", help="set an unfinished run aside and train from the start")
-    parser.add_argument("--push", action="store_true", help="upload what was exported to the hub, once all is good")
-    parser.add_argument("--talk", default=None, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    quiet()
     speaks = os.environ.get("RANK") in (None, "0")
     try:
+        listen()
+        end_with_launcher()
+        arguments = _arguments()
+        quiet()
         return carry_out(arguments)
     except RunFault as fault:
         if not leave_word(fault):
@@ -57,6 +45,22 @@ def main() -> int:
         if not (leave_word(error) and lost_others(error)):
             raise
         return FAILED
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m runtime", description="Carries out a compiled folder.")
+    parser.add_argument("build", type=Path, metavar="BUILD", help="a folder that specgen compile wrote")
+    parser.add_argument("--stage", action="append", choices=STAGES, default=[], help="run only this stage; may be repeated")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are; default: runs")
+    parser.add_argument(
+        "--reuse", action="store_true", help="take stages that another run in the same folder has done, where they are the same"
+    )
+    changed = parser.add_mutually_exclusive_group()
+    changed.add_argument("--accept-change", action="store_true", help="an unfinished run goes on with what has changed, where that is safe")
+    changed.add_argument("--begin-anew", action="store_true", help="set an unfinished run aside and train from the start")
+    parser.add_argument("--push", action="store_true", help="upload what was exported to the hub, once all is good")
+    parser.add_argument("--talk", default=None, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def carry_out(arguments: argparse.Namespace) -> int:

@@ -38,6 +38,10 @@ def begin(build: Path, runs_dir: Path) -> int:
     sys.argv = ["runtime", str(build), "--runs-dir", str(runs_dir)]
     try:
         code = runtime.main()
+    except KeyboardInterrupt:  # before it listens: Python ends a process by the signal then
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise
     except BaseException as error:
         print(repr(error), file=sys.stderr, flush=True)
         code = 99
