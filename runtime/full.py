@@ -18,6 +18,7 @@ from runtime.card import model_card
 from runtime.config import Config
 from runtime.files import linked
 from runtime.generate import generation_config
+from runtime.internlm2.merged import read_back, require_layout, written_as
 from runtime.model import load_tokenizer, pick_device, torch_dtype
 from runtime.proof import farthest, limit, logits, probe_ids, require_equal
 from runtime.shards import files_of, shapes, tensors
@@ -46,18 +47,20 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
 
     Raises RunFault where it is not the model that was trained.
     """
+    require_layout(config)
     device = pick_device(config.export.merged.device)
     tokenizer = load_tokenizer(config.model, config.template)
     form = row_format(tokenizer, config, system=config.chat.system)
-    for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
-        linked(folder / "convert" / file, out / file)
-    save_tokenizer(tokenizer, out)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
 
     model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).to(device).eval()
     settings = generation_config(config.chat, tokenizer, form, model)
     settings.validate(strict=True)
-    settings.save_pretrained(str(out))
+    with written_as(config, out) as place:
+        for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
+            linked(folder / "convert" / file, place / file)
+        settings.save_pretrained(str(place))
+        save_tokenizer(tokenizer, place)
     probes = [torch.tensor([ids], device=device) for ids in probe_ids(config, form)]
     wanted = [logits(model, probe) for probe in probes]
     model.to(torch_dtype(config.export.merged.dtype))
@@ -65,8 +68,9 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     del model
     gc.collect()
 
-    exported = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).to(device).eval()
-    difference = farthest([logits(exported, probe) for probe in probes], wanted)
+    with read_back(config, out) as place:
+        exported = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).to(device).eval()
+        difference = farthest([logits(exported, probe) for probe in probes], wanted)
     number = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     dtype = config.export.merged.dtype
     require_equal(

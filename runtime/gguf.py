@@ -7,26 +7,17 @@ the data stage can work meanwhile.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from runtime import console
+from runtime.cache import cache_folder, whole
 
 _begun: dict[Path, subprocess.Popen[bytes]] = {}
-
-
-def cache_folder() -> Path:
-    """Where converted base models are kept: $SPECGEN_CACHE, else specgen/ in the user's cache folder."""
-    if own := os.environ.get("SPECGEN_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "specgen"
 
 
 def cached(file: Path) -> Path:
@@ -78,7 +69,7 @@ def tokenizer(file: Path) -> Path:
     if not folder.exists():
         from transformers import AutoTokenizer
 
-        _whole(folder, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained)
+        whole(folder, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained)
     return folder
 
 
@@ -97,19 +88,7 @@ def convert(file: Path, target: Path) -> None:
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, config=settings).save_pretrained(folder)
 
-    _whole(target, write)
-
-
-def _whole(target: Path, write: Callable[[Path], object]) -> None:
-    """A folder, written beside and renamed when whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".partial-"))
-    try:
-        write(scratch)
-        if not target.exists():
-            scratch.rename(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    whole(target, write)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ from runtime import config as configs
 from runtime import gguf
 from runtime.__main__ import quiet
 from runtime.attention import counted_as
-from runtime.config import Config, HubBase
+from runtime.config import Config
 from runtime.faults import RunFault
+from runtime.internlm2.settings import is_internlm2, llama_settings, read_settings
 from runtime.ledger import Ledger
 from runtime.loss import ZERO_3, OutputLoss, trained_parts
 from runtime.model import locate, pick_device, torch_dtype
@@ -193,9 +194,9 @@ def base_config(config: Config, own: Path | None) -> PreTrainedConfig:
     trusted, base = config.model.trust_remote_code, config.model.base
     if own is not None:
         return AutoConfig.for_model(**json.loads(own.read_text(encoding="utf-8")))
-    if isinstance(base, HubBase):
-        return AutoConfig.from_pretrained(base.repo, revision=base.revision, trust_remote_code=trusted)
-    path = locate(base)
+    path = locate(base, weights=False)
+    if is_internlm2(path):
+        return AutoConfig.for_model(**llama_settings(read_settings(path)))
     if path.is_file() and not gguf.cached(path).exists():
         return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     return AutoConfig.from_pretrained(gguf.cached(path) if path.is_file() else path, trust_remote_code=trusted)

@@ -19,6 +19,7 @@ from runtime.config import Config
 from runtime.full import merge_full
 from runtime.generate import generation_config
 from runtime.initial import TAKEN, Taken, read_taken, take_out, weights_of
+from runtime.internlm2.merged import read_back, require_layout, written_as
 from runtime.model import folder_of, load_model, load_tokenizer, pick_device, quantization_settings, torch_dtype
 from runtime.proof import farthest, limit, logits, probe_ids, require_equal
 from runtime.quantized_base import dequantized
@@ -33,6 +34,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     if config.adapter is None:
         return merge_full(config, folder, folder / "train" / FINAL, out)
     export = config.export.merged
+    require_layout(config)
     device = pick_device(export.device)
     tokenizer = load_tokenizer(config.model, config.template)
     form = row_format(tokenizer, config, system=config.chat.system)
@@ -46,13 +48,15 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     del model, base
     gc.collect()
 
-    write_merged(config, folder, out, device)
-    settings.save_pretrained(str(out))
-    save_tokenizer(tokenizer, out)
+    with written_as(config, out) as place:
+        write_merged(config, folder, place, device)
+        settings.save_pretrained(str(place))
+        save_tokenizer(tokenizer, place)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
 
-    reloaded = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, trust_remote_code=config.model.trust_remote_code)
-    found = [logits(reloaded.to(device).eval(), probe) for probe in probes]
+    with read_back(config, out) as place:
+        reloaded = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, trust_remote_code=config.model.trust_remote_code)
+        found = [logits(reloaded.to(device).eval(), probe) for probe in probes]
     difference = farthest(found, wanted)
     number = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     figures = {"dtype": export.dtype, "bytes": number, "distance": difference, "limit": rounding, "device": str(device)}

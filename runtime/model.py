@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import gguf
 from runtime.config import HubBase, LocalBase, ModelConfig, Nf4Quantization, PackageBase, TemplateConfig
 from runtime.faults import WRONG, RunFault
+from runtime.internlm2.folders import readable, readable_tokenizer
 from runtime.tokenizer import begin_conversations
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ def identity(base: Base) -> dict[str, object]:
 
 
 def folder_of(base: Base) -> Path:
-    """The base model as a Hugging Face folder; a .gguf file is converted once."""
+    """The base model as a Hugging Face folder; a .gguf file is converted once, and so is a folder of InternLM2."""
     path = locate(base)
-    return path if path.is_dir() else gguf.converted(path)
+    return readable(path) if path.is_dir() else gguf.converted(path)
 
 
 def begin_conversion(base: Base) -> None:
@@ -116,7 +117,7 @@ def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTo
     from transformers import AutoTokenizer
 
     path = locate(model.base, weights=False)
-    folder = path if path.is_dir() else gguf.tokenizer(path)
+    folder = readable_tokenizer(path) if path.is_dir() else gguf.tokenizer(path)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     if template.jinja is not None:
         tokenizer.chat_template = template.jinja

@@ -15,6 +15,7 @@ from runtime.arithmetic import for_answers
 from runtime.config import ChatConfig, Config, SmokeConfig, TurnConfig
 from runtime.expectations import unmet
 from runtime.generate import Answer, Generator
+from runtime.internlm2.folders import readable
 from runtime.model import load_model, load_tokenizer, pick_device, torch_dtype
 from runtime.text_format import row_format
 
@@ -75,9 +76,9 @@ def merged_answers(config: Config, merged: Path) -> list[list[Said]]:
 
 def load_merged(config: Config, merged: Path) -> tuple[Any, Any]:
     """The merged folder, loaded as anyone would load it."""
-    device = pick_device(config.export.merged.device)
-    tokenizer = AutoTokenizer.from_pretrained(merged)
-    model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch_dtype(config.export.merged.dtype)).to(device)
+    device, place = pick_device(config.export.merged.device), readable(merged)
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch_dtype(config.export.merged.dtype)).to(device)
     return tokenizer, for_answers(model)
 
 

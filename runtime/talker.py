@@ -18,6 +18,7 @@ from runtime.chat_template import PROBE, ChatFormat, Masks
 from runtime.config import ChatConfig
 from runtime.faults import WRONG, RunFault
 from runtime.generate import Answer, Generator
+from runtime.internlm2.folders import readable
 from runtime.model import load_model, load_tokenizer, pick_device, require_bitsandbytes, torch_dtype
 from runtime.text_format import RowFormat, TextFormat, row_format
 from runtime.tokenizer import begin_conversations
@@ -147,13 +148,13 @@ def of_run(build: Path, runs_dir: Path, spec: str, loading: Loading) -> Talker:
 
 
 def merged_of(config: configs.Config, runs_dir: Path, spec: str) -> Path:
-    """The folder of the merged model of a run. Raises RunFault where there is none."""
+    """The merged model of a run, as transformers reads it. Raises RunFault where there is none."""
     from runtime.stages import read_stage
 
     folder = runs_dir / config.name
     if not read_stage(folder, "merge"):
         raise RunFault("SG461", f"there is no model in {folder} yet", f"make it: specgen run {spec}", exit_code=WRONG)
-    return folder / "merge"
+    return readable(folder / "merge")
 
 
 def of_folder(folder: Path, loading: Loading, template: str | None = None) -> Talker:
@@ -166,7 +167,8 @@ def of_folder(folder: Path, loading: Loading, template: str | None = None) -> Ta
         if (folder / "adapter_config.json").is_file():
             hint = f"it holds an adapter: specgen chat BASE_MODEL --adapter {folder}"
         raise RunFault("SG663", f"{folder} holds no model: it has no config.json", hint, exit_code=WRONG)
-    tokenizer = _tokenizer_in(folder)
+    place = readable(folder)
+    tokenizer = _tokenizer_in(place)
     stop: tuple[str, ...] = ()
     if template is not None:
         chosen = _template(template)
@@ -177,7 +179,7 @@ def of_folder(folder: Path, loading: Loading, template: str | None = None) -> Ta
         form = ChatFormat(tokenizer, system=None, masks=Masks(train_on="assistant", end_of_turn=True, unroll=False, stop=stop))
     else:
         form = TextFormat(tokenizer)
-    model = _with_adapter(_loaded(folder, loading), loading.adapter)
+    model = _with_adapter(_loaded(place, loading), loading.adapter)
     return Talker(name=folder.resolve().name, model=model, tokenizer=tokenizer, form=form, chat=_start(model))
 
 

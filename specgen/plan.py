@@ -430,12 +430,13 @@ class AdapterExport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergedExport:
-    """`base` is what the adapter of a quantized model is added to."""
+    """`base` is what the adapter of a quantized model is added to; `layout` is of an InternLM2 base."""
 
     dtype: Dtype
     max_shard_size: str
     device: Literal["auto", "cpu", "cuda"]
     base: Literal["dequantized", "full"]
+    layout: Literal["llama", "original"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

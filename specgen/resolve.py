@@ -58,7 +58,7 @@ def _model(model: dict[str, Any], facts: Facts) -> p.ModelPlan:
 
 def _skipped(modules: list[str], facts: Facts) -> tuple[str, ...]:
     """A list of one's own replaces the one that transformers makes, which keeps the output layer whole: it is named, too."""
-    return tuple(dict.fromkeys([*modules, facts.output_layer]))
+    return tuple(dict.fromkeys([*modules, "lm_head"]))
 
 
 def adapter_plan(adapter: dict[str, Any] | None) -> p.LoraAdapter | None:

@@ -9,6 +9,7 @@ from runtime import console
 from runtime.card import base_name
 from runtime.config import Config, GgufExport
 from runtime.exports.q4 import quantize_q4
+from runtime.internlm2.folders import readable
 from runtime.licence import licence_of
 
 SHARE = "of the largest value"
@@ -19,11 +20,11 @@ def export(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     figures: dict[str, Any] = {"gguf": [], "quantized": None}
     if config.export.gguf is not None:
         (out / "gguf").mkdir()
-        figures["gguf"] = _write_ggufs(config, config.export.gguf, folder / "merge", out / "gguf")
+        figures["gguf"] = _write_ggufs(config, config.export.gguf, readable(folder / "merge"), out / "gguf")
     if config.export.quantized is not None:
         from runtime.exports.quantized import write_quantized
 
-        figures["quantized"] = write_quantized(config, folder / "merge", out / "quantized")
+        figures["quantized"] = write_quantized(config, readable(folder / "merge"), out / "quantized")
     return figures
 
 

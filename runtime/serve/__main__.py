@@ -106,6 +106,7 @@ def listen(host: str, port: int) -> socket.socket:
 def vllm_command(arguments: argparse.Namespace) -> list[str] | None:
     """What starts vLLM; None where it is to be had only by name, and is not installed or cannot serve this. Raises RunFault."""
     from runtime import config as configs
+    from runtime.internlm2.folders import readable
     from runtime.serve import vllm
 
     named = arguments.engine == "vllm"
@@ -123,7 +124,7 @@ def vllm_command(arguments: argparse.Namespace) -> list[str] | None:
         return None
     place = {"host": arguments.host, "port": arguments.port}
     if config is None:
-        return vllm.command(found, arguments.what, name=arguments.what.resolve().name, chat=None, **place)
+        return vllm.command(found, readable(arguments.what), name=arguments.what.resolve().name, chat=None, **place)
     from runtime.talker import merged_of
 
     merged = merged_of(config, arguments.runs_dir, arguments.spec or str(arguments.what))

@@ -6,13 +6,13 @@ A model type that is not here is unknown, never guessed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 Shape = tuple[int, ...]
 Tensors = dict[str, Shape]
 
 MOST_LAYERS = 10_000
+INTERNLM2 = "internlm2"
 
 
 def stored_tensors(config: Mapping[str, Any]) -> Tensors | None:
@@ -21,31 +21,31 @@ def stored_tensors(config: Mapping[str, Any]) -> Tensors | None:
     Shapes are as PyTorch has them, (out, in). An output layer that is tied to the embedding is not stored.
     Raises ValueError where a size is missing or is no positive whole number.
     """
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in _LAYERS:
+    kind = loaded_as(config)
+    if kind not in _LAYERS:
         return None
-    sizes, layer = _Sizes(config), _LAYERS[kind]
+    sizes, layer = _Sizes(config, kind), _LAYERS[kind]
     if (layers := sizes.number("num_hidden_layers")) > MOST_LAYERS:
         raise ValueError(f"its config.json has {layers:,} layers; at most {MOST_LAYERS:,} are believed")
-    names = _INTERNLM2_NAMES if kind == "internlm2" else _NAMES
     embedding = (sizes.number("vocab_size"), sizes.hidden)
-    tensors: Tensors = {f"{names.embedding}.weight": embedding}
+    tensors: Tensors = {"model.embed_tokens.weight": embedding}
     for index in range(layers):
         tensors.update({f"model.layers.{index}.{name}": shape for name, shape in layer(sizes).items()})
     tensors["model.norm.weight"] = (sizes.hidden,)
     if not config.get("tie_word_embeddings", kind.startswith("gemma")):
-        tensors[f"{names.output}.weight"] = embedding
+        tensors["lm_head.weight"] = embedding
     return tensors
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Names:
-    embedding: str
-    output: str
+def loaded_as(config: Mapping[str, Any]) -> str:
+    """The model type that the runtime loads: InternLM2 is a Llama in another layout. Raises ValueError where it is not."""
+    kind = config.get("model_type")
+    if kind != INTERNLM2:
+        return str(kind)
+    if config.get("bias"):
+        raise ValueError("its config.json has bias true; InternLM2 is converted into a Llama without biases only")
+    return "llama"
 
-
-_NAMES = _Names(embedding="model.embed_tokens", output="lm_head")
-_INTERNLM2_NAMES = _Names(embedding="model.tok_embeddings", output="output")
 
 # where transformers has a number of its own for a key that config.json leaves out, that key has to be there
 _OWN_NUMBERS = {
@@ -61,8 +61,8 @@ _OWN_NUMBERS = {
 class _Sizes:
     """The sizes of a layer; heads that config.json leaves out follow from the others, as in transformers."""
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
+    def __init__(self, config: Mapping[str, Any], kind: str) -> None:
+        self.config, self.kind = config, kind
         self.hidden, self.intermediate = self.number("hidden_size"), self.number("intermediate_size")
         self.heads = self.number("num_attention_heads")
         self.kv_heads = self.number("num_key_value_heads") if self.has("num_key_value_heads") else self.heads
@@ -70,7 +70,7 @@ class _Sizes:
         self.query, self.key = self.heads * self.head_dim, self.kv_heads * self.head_dim
 
     def has(self, key: str) -> bool:
-        return self.config.get(key) is not None or key in _OWN_NUMBERS.get(self.config["model_type"], ())
+        return self.config.get(key) is not None or key in _OWN_NUMBERS.get(self.kind, ())
 
     def number(self, key: str) -> int:
         value = self.config.get(key)
@@ -162,19 +162,6 @@ def _phi3(sizes: _Sizes) -> Tensors:
     }
 
 
-def _internlm2(sizes: _Sizes) -> Tensors:
-    """The names of InternLM2's own files. Renamed and split, it is a Llama: its config.json then says so."""
-    bias = sizes.flag("bias")
-    return {
-        **_linear("attention.wqkv", sizes.hidden, sizes.query + 2 * sizes.key, bias=bias),
-        **_linear("attention.wo", sizes.query, sizes.hidden, bias=bias),
-        **_linear("feed_forward.w1", sizes.hidden, sizes.intermediate),
-        **_linear("feed_forward.w3", sizes.hidden, sizes.intermediate),
-        **_linear("feed_forward.w2", sizes.intermediate, sizes.hidden),
-        **_norms(sizes, "attention_norm", "ffn_norm"),
-    }
-
-
 def _internlm3(sizes: _Sizes) -> Tensors:
     return _usual(sizes, inner_bias=sizes.flag("qkv_bias"), outer_bias=sizes.flag("bias"), mlp_bias=sizes.flag("bias"))
 
@@ -183,7 +170,6 @@ _LAYERS: dict[str, Callable[[_Sizes], Tensors]] = {
     "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
-    "internlm2": _internlm2,
     "internlm3": _internlm3,
     "llama": _llama,
     "mistral": _mistral,

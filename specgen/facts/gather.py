@@ -103,11 +103,6 @@ class Facts:
         return list(itertools.islice((row for source in self.sources for row in source.texts), most))
 
     @property
-    def output_layer(self) -> str:
-        """The name of the layer that makes logits."""
-        return "output" if self.model and self.model.model_type == "internlm2" else "lm_head"
-
-    @property
     def template_written(self) -> str | None:
         """The chat template's Jinja text, where it can be known."""
         if self.template.name != "tokenizer":

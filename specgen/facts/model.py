@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from specgen.facts.architectures import Tensors, stored_tensors
+from specgen.facts.architectures import INTERNLM2, Tensors, loaded_as, stored_tensors
 from specgen.facts.gguf import GgufHeader, read_gguf_header
 from specgen.facts.hub_cache import cached_snapshot
 from specgen.facts.published import published_config
@@ -51,7 +51,8 @@ OUTPUT_LAYERS = ("lm_head", "output", "embed_out")
 class ModelFacts:
     """`linear` maps a module's dotted name to its (in, out) features; the output layer is not among them.
 
-    `tensors` has every stored tensor's shape by its name; `config` is config.json, or what a GGUF header says in its words.
+    `tensors` has every tensor's shape by its name, as stored; those of InternLM2, which is loaded as a Llama, as that has them.
+    `config` is config.json, or what a GGUF header says in its words.
     `chat_template` None means that the model has none where `template_known`, and that nobody knows where not. `tokenizer` is
     None where its files are not at hand. `origin` says what the facts were read from.
     """
@@ -128,7 +129,7 @@ def facts_from_config(config: dict[str, Any], *, origin: Origin) -> ModelFacts |
     if tensors is None:
         return None
     return ModelFacts(
-        model_type=config["model_type"],
+        model_type=loaded_as(config),
         parameters=sum(math.prod(shape) for shape in tensors.values()),
         linear=_linear_of(tensors),
         tensors=tensors,
@@ -227,7 +228,7 @@ def _config_of(header: GgufHeader) -> dict[str, Any]:
 
 def _from_folder(folder: Path) -> ModelFacts:
     config = read_object(folder / "config.json")
-    tensors = _tensor_shapes(folder)
+    tensors = {} if config.get("model_type") == INTERNLM2 else _tensor_shapes(folder)  # its files have other names than what is loaded
     template = read_chat_template(folder)
     if not tensors and (facts := facts_from_config(config, origin="config.json")):
         return replace(facts, chat_template=template, template_known=True, tokenizer=tokenizer_in_folder(folder))

@@ -13,20 +13,15 @@ READS = {
     "k_proj": "attention",
     "v_proj": "attention",
     "qkv_proj": "attention",
-    "wqkv": "attention",
     "o_proj": "heads",
-    "wo": "heads",
     "gate_proj": "mlp",
     "up_proj": "mlp",
     "gate_up_proj": "mlp",
-    "w1": "mlp",
-    "w3": "mlp",
     "down_proj": "product",
-    "w2": "product",
 }
 NORMS = {"gemma2": 4, "gemma3_text": 4}  # a layer's; two elsewhere
 HEAD_NORMS = ("qwen3", "gemma3_text")  # queries and keys are normalised, too
-KNOWN = ("llama", "mistral", "qwen2", "qwen3", "phi3", "internlm2", "internlm3", "gemma", "gemma2", "gemma3_text")
+KNOWN = ("llama", "mistral", "qwen2", "qwen3", "phi3", "internlm3", "gemma", "gemma2", "gemma3_text")
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
@@ -115,6 +110,5 @@ def _layer(facts: ModelFacts) -> tuple[Linear, ...] | None:
 
 def _vocabulary(facts: ModelFacts) -> int:
     """The rows of the embedding: as stored, which may be more than the tokenizer has words."""
-    names = ("model.embed_tokens.weight", "model.tok_embeddings.weight")
-    stored = next((facts.tensors[name][0] for name in names if name in facts.tensors), None)
-    return stored or int(facts.config.get("vocab_size") or 0)
+    stored = facts.tensors.get("model.embed_tokens.weight")
+    return stored[0] if stored else int(facts.config.get("vocab_size") or 0)

@@ -171,6 +171,7 @@ RULES: tuple[Rule, ...] = (
     exports.the_tokenizer_has_a_gguf_form,
     exports.the_quantizing_tool_is_there,
     exports.pushed_parts_are_made,
+    exports.the_base_has_the_layout,
     exports.texts_fit_into_a_modelfile,
     generation.sampling_settings_count,
     generation.sampling_stays_readable,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from conversations.llama_cpp import ARCHITECTURES, SPLITS
 from specgen.diagnostics import Diagnostic
+from specgen.facts.architectures import INTERNLM2
 from specgen.facts.gather import Facts
 from specgen.facts.llama_cpp import can_split
 from specgen.source import Node
@@ -30,6 +31,14 @@ def the_model_type_has_a_gguf_form(tree: Node, facts: Facts) -> Iterator[Diagnos
             message=f"export.gguf is not written for the model type {kind}",
             place=place_of(tree, "export", "gguf"),
             hint=f"it is written for {', '.join(ARCHITECTURES)}; for others use llama.cpp's convert_hf_to_gguf.py on the merged folder",
+        )
+    scaling = facts.model.config.get("rope_scaling") if facts.model else None
+    if _writes_gguf(tree) and isinstance(scaling, dict) and scaling.get("rope_type", scaling.get("type")) == "dynamic":
+        yield Diagnostic(
+            code="SG638",
+            message="llama.cpp has no dynamic rotary scaling, which the base model's config.json asks for, so export.gguf is not written",
+            place=place_of(tree, "export", "gguf"),
+            hint="leave out export.gguf",
         )
 
 
@@ -77,6 +86,20 @@ def pushed_parts_are_made(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             message=f"export.hub.parts names {part}, which is not exported",
             place=node.place or place_of(tree, "export", "hub", "parts"),
             hint=hint,
+        )
+
+
+def the_base_has_the_layout(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Only InternLM2 is loaded in another layout than it is published in."""
+    kind = facts.model.config.get("model_type") if facts.model else INTERNLM2
+    if tree.text("export", "merged", "layout") == "original" and kind != INTERNLM2:
+        base = tree.children["model"].children["base"]
+        yield Diagnostic(
+            code="SG644",
+            message=f"the original layout is InternLM2's, and the base is a model of the type {kind}",
+            place=place_of(tree, "export", "merged", "layout"),
+            related=((base.place, "model.base is set here"),) if base.place else (),
+            hint="leave out layout: every other model is written in its own",
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from conversations.row import Conversation, Row, canonical, digest
 from conversations.rules import RowsOf, RuleFault, Writer
 from runtime import console
+from runtime.cache import cache_folder
 from runtime.config import LlmSource
 from runtime.data.llm.answer import Misfit, answer_of, mark_of
 from runtime.data.llm.budget import Meter, UsedUp
@@ -20,7 +21,6 @@ from runtime.data.llm.endpoint import Endpoint
 from runtime.data.llm.prompts import Prompt, derived_seed, prompts_of, writer_of
 from runtime.data.llm.request import Reply, Request
 from runtime.faults import WRONG, RunFault
-from runtime.gguf import cache_folder
 
 MOST_REFUSED = 0.1  # share of the answers
 AHEAD = 4  # prompts at work for each request that may be under way
