@@ -7,8 +7,9 @@ import math
 import pytest
 
 from specgen.facts.architectures import stored_tensors
-from specgen.facts.model import facts_from_config
+from specgen.facts.model import facts_from_config, read_model_facts
 from specgen.facts.published import published_config, published_repos
+from specgen.plan import LocalBase
 
 # parameters as the hub counts them in the safetensors files; of tied models whose files hold the output layer twice
 # (Qwen3 0.6B and 1.7B) without the copy
@@ -72,13 +73,32 @@ def test_every_published_config_is_read_whole(repo):
     [
         ("llama", {"q_proj": (8, 12), "k_proj": (8, 6), "v_proj": (8, 6), "o_proj": (12, 8)} | FEED_FORWARD),
         ("phi3", {"qkv_proj": (8, 24), "o_proj": (12, 8), "gate_up_proj": (8, 32), "down_proj": (16, 8)}),
-        ("internlm2", {"wqkv": (8, 24), "wo": (12, 8), "w1": (8, 16), "w3": (8, 16), "w2": (16, 8)}),
     ],
 )  # fmt: skip
 def test_linear_modules_have_in_and_out_features_and_the_output_layer_is_none_of_them(kind, linear):
     facts = facts_from_config({**SMALL, "model_type": kind}, origin="config.json")
     assert {name.rpartition(".")[2]: shape for name, shape in facts.linear.items()} == linear
-    assert facts.tensors["model.tok_embeddings.weight" if kind == "internlm2" else "model.embed_tokens.weight"] == (32, 8)
+    assert facts.tensors["model.embed_tokens.weight"] == (32, 8)
+
+
+def test_internlm2_is_a_llama_in_another_layout():
+    facts, llama = (facts_from_config({**SMALL, "model_type": kind}, origin="config.json") for kind in ("internlm2", "llama"))
+    assert (facts.model_type, facts.tensors, facts.linear) == ("llama", llama.tensors, llama.linear)
+    assert facts.config["model_type"] == "internlm2"
+
+
+def test_a_folder_of_internlm2_has_a_llamas_modules(root):
+    facts = read_model_facts(LocalBase(path=str(root / "tests/internlm2/rope_dynamic_gqa3")))
+    # expected from the shapes in model.safetensors: 10 tensors
+    assert facts.parameters == 2 * 128 * 48 + 80 * 48 + 48 * 48 + 3 * 64 * 48 + 3 * 48
+    assert facts.linear["model.layers.0.self_attn.q_proj"] == (48, 48)
+    assert facts.linear["model.layers.0.self_attn.k_proj"] == (48, 16)
+    assert "lm_head" in facts.modules
+
+
+def test_internlm2_with_biases_is_no_llama():
+    with pytest.raises(ValueError, match="its config.json has bias true; InternLM2 is converted into a Llama without biases only"):
+        facts_from_config({**SMALL, "model_type": "internlm2", "bias": True}, origin="config.json")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +108,6 @@ def test_linear_modules_have_in_and_out_features_and_the_output_layer_is_none_of
         ({"model_type": "llama", "attention_bias": True}, 12 + 6 + 6 + 8),
         ({"model_type": "llama", "mlp_bias": True}, 16 + 16 + 8),
         ({"model_type": "qwen2"}, 12 + 6 + 6),
-        ({"model_type": "internlm2", "bias": True}, 24 + 8),
         ({"model_type": "internlm3", "qkv_bias": True, "bias": False}, 12 + 6 + 6),
     ],
 )
