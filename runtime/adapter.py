@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from runtime.faults import RunFault
+from runtime.internlm2.adapters import to_llama
 from runtime.shards import OF_ADAPTERS, files_of
 from runtime.shards import tensors as tensors_of
 from runtime.written import write_weights
@@ -42,12 +45,24 @@ def write_adapter(
     return write_weights(kinds, tensors.__getitem__, folder, max_shard_size=max_shard_size, form=form, of="adapter", hint=hint)
 
 
+def turned_for(base: Mapping[str, Any], tensors: dict[str, torch.Tensor], settings: LoraConfig, folder: Path) -> dict[str, torch.Tensor]:
+    """An adapter's tensors by the names of a base with this config.json, and `settings` with them: a Llama's for InternLM2's own.
+
+    Raises RunFault where one of them finds no place. `folder` is the adapter's, for messages.
+    """
+    turned = to_llama(tensors, settings.to_dict(), base, folder)
+    for name, value in turned.settings.items():
+        setattr(settings, name, value)
+    return turned.tensors
+
+
 def attach(base: PreTrainedModel, folder: Path) -> PeftModel:
     """The base model with the adapter of a folder on top. Raises RunFault where a tensor finds no place."""
     settings = LoraConfig.from_pretrained(str(folder))
     settings.inference_mode = True
+    tensors = turned_for(base.config.to_dict(), read_adapter(folder), settings, folder)
     model = PeftModel(base, settings)
-    result = set_peft_model_state_dict(model, read_adapter(folder))
+    result = set_peft_model_state_dict(model, tensors)
     missing = [name for name in result.missing_keys if "lora_" in name or "modules_to_save" in name]
     if missing or result.unexpected_keys:
         names = ", ".join([*missing, *result.unexpected_keys][:3])

@@ -39,7 +39,7 @@ class Adapter:
     """An adapter folder, its settings and where its tensors are; `weight` is how much of it is merged.
 
     `modules` are the adapted ones by their names in the base model: part → tensor's name. `whole` are weights and biases that the
-    adapter brings as they are: name in the base model → tensor's name.
+    adapter brings as they are: name in the base model → tensor's name. `held` are tensors that are in no file, being parts of one.
     """
 
     folder: Path
@@ -48,9 +48,10 @@ class Adapter:
     weight: float = 1.0
     modules: dict[str, dict[str, str]] = field(default_factory=dict)
     whole: dict[str, str] = field(default_factory=dict)
+    held: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def tensor(self, name: str) -> torch.Tensor:
-        return next(tensors(self.where, [name]))[1]
+        return self.held[name] if name in self.held else next(tensors(self.where, [name]))[1]
 
     def change(self, module: str, shape: Sequence[int]) -> Change:
         """What is added to the weight of a module, which has this shape."""
@@ -102,7 +103,7 @@ class Adapter:
 
     def _of(self, module: str, pattern: str, default: str) -> Any:
         patterns: dict[str, Any] = self.settings.get(pattern) or {}
-        return next((value for key, value in patterns.items() if _matches(key, module)), self.settings[default])
+        return next((value for key, value in patterns.items() if matches(key, module)), self.settings[default])
 
 
 def read(folder: Path, weight: float = 1.0) -> Adapter:
@@ -162,7 +163,7 @@ def _require_whole(adapter: Adapter) -> None:
             raise RunFault("SG441", f"the adapter in {adapter.folder} cannot be read: {module} has no {what}")
     for pattern in ("rank_pattern", "alpha_pattern"):
         for key in adapter.settings.get(pattern) or {}:
-            if not any(_matches(key, module) for module in adapter.modules):
+            if not any(matches(key, module) for module in adapter.modules):
                 message = f"{pattern} of the adapter in {adapter.folder} names {key}, which is none of its modules"
                 raise RunFault("SG467", message, f"correct {pattern} in its {SETTINGS}", exit_code=WRONG)
     if adapter.weight != 1 and (adapter.whole or adapter.settings.get("use_dora")):
@@ -182,6 +183,6 @@ def require_no_conflict(adapters: Iterable[Adapter]) -> None:
             brought[name] = adapter.folder
 
 
-def _matches(key: str, module: str) -> bool:
+def matches(key: str, module: str) -> bool:
     """As peft's get_pattern_key."""
     return re.match(rf"(.*\.)?({key})$", module) is not None

@@ -7,6 +7,7 @@ folder as peft or transformers writes it, or XTuner's iter_N.pth, a file or a fo
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections import Counter
@@ -39,7 +40,9 @@ def main() -> int:
     parser.add_argument("--max-shard-size", default="2GB")
     parser.add_argument("--format", dest="form", choices=("safetensors", "bin"), default="safetensors")
     parser.add_argument("--lora-alpha", type=float, default=None, help="of an XTuner adapter whose file does not say it")
-    parser.add_argument("--base", type=Path, default=None, help="the base model's folder, for XTuner's whole models")
+    parser.add_argument(
+        "--base", type=Path, default=None, help="the base model's folder: for XTuner's whole models, and its adapters of InternLM2"
+    )
     arguments = parser.parse_args()
     quiet()
     return exit_code_of(lambda: convert(arguments))
@@ -101,12 +104,30 @@ def _of_xtuner(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Ma
     if found.others:
         console.say("note", f"left out: {', '.join(found.others)}; only the language model is converted")
     if found.is_adapter():
-        return _adapter(arguments, found.tensors, _settings(arguments, found), out)
-    if arguments.base is None or not (arguments.base / "config.json").exists():
-        message = f"{checkpoint} holds a whole model's weights, without its config.json"
-        raise RunFault("SG496", message, "give the folder of the base model: --base DIR", exit_code=WRONG)
+        settings = _settings(arguments, found)
+        return _adapter(arguments, _turned(arguments, found.tensors, settings), settings, out)
+    base = _base_of(arguments, "holds a whole model's weights, without its config.json")
     kinds = {name: (list(tensor.shape), tensor.dtype) for name, tensor in found.tensors.items()}
-    return _model(arguments, kinds, found.tensors.__getitem__, arguments.base, out)
+    return _model(arguments, kinds, found.tensors.__getitem__, base, out)
+
+
+def _turned(arguments: argparse.Namespace, tensors: dict[str, torch.Tensor], settings: LoraConfig) -> dict[str, torch.Tensor]:
+    """The adapter by the names of the base, where that is given: InternLM2's own code calls its modules otherwise."""
+    from runtime.adapter import turned_for
+
+    if arguments.base is None:
+        return tensors
+    base = _base_of(arguments, "is to have its base model's names, and that has no config.json")
+    return turned_for(json.loads((base / "config.json").read_text(encoding="utf-8")), tensors, settings, arguments.checkpoint)
+
+
+def _base_of(arguments: argparse.Namespace, reason: str) -> Path:
+    """The folder of the base model. Raises RunFault where none is given, or it is none."""
+    base: Path | None = arguments.base
+    if base is None or not (base / "config.json").is_file():
+        message = f"{arguments.checkpoint} {reason}"
+        raise RunFault("SG496", message, "give the folder of the base model: --base DIR", exit_code=WRONG)
+    return base
 
 
 def _settings(arguments: argparse.Namespace, found: Weights) -> LoraConfig:

@@ -47,8 +47,9 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
 
     Raises RunFault where it is not the model that was trained.
     """
-    require_layout(config)
-    device = pick_device(config.export.merged.device)
+    export = config.export.merged
+    require_layout(export.layout, config.model.base)
+    device = pick_device(export.device)
     tokenizer = load_tokenizer(config.model, config.template)
     form = row_format(tokenizer, config, system=config.chat.system)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
@@ -56,23 +57,23 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).to(device).eval()
     settings = generation_config(config.chat, tokenizer, form, model)
     settings.validate(strict=True)
-    with written_as(config, out) as place:
+    with written_as(export.layout, config.model.base, out, max_shard_size=export.max_shard_size) as place:
         for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
             linked(folder / "convert" / file, place / file)
         settings.save_pretrained(str(place))
         save_tokenizer(tokenizer, place)
     probes = [torch.tensor([ids], device=device) for ids in probe_ids(config, form)]
     wanted = [logits(model, probe) for probe in probes]
-    model.to(torch_dtype(config.export.merged.dtype))
+    model.to(torch_dtype(export.dtype))
     most = limit([logits(model, probe) for probe in probes], wanted)
     del model
     gc.collect()
 
-    with read_back(config, out) as place:
+    with read_back(export.layout, out) as place:
         exported = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).to(device).eval()
         difference = farthest([logits(exported, probe) for probe in probes], wanted)
     number = sum(file.stat().st_size for file in out.glob("*.safetensors"))
-    dtype = config.export.merged.dtype
+    dtype = export.dtype
     require_equal(
         difference,
         most,

@@ -34,7 +34,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     if config.adapter is None:
         return merge_full(config, folder, folder / "train" / FINAL, out)
     export = config.export.merged
-    require_layout(config)
+    require_layout(export.layout, config.model.base)
     device = pick_device(export.device)
     tokenizer = load_tokenizer(config.model, config.template)
     form = row_format(tokenizer, config, system=config.chat.system)
@@ -48,13 +48,13 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     del model, base
     gc.collect()
 
-    with written_as(config, out) as place:
+    with written_as(export.layout, config.model.base, out, max_shard_size=export.max_shard_size) as place:
         write_merged(config, folder, place, device)
         settings.save_pretrained(str(place))
         save_tokenizer(tokenizer, place)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
 
-    with read_back(config, out) as place:
+    with read_back(export.layout, out) as place:
         reloaded = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, trust_remote_code=config.model.trust_remote_code)
         found = [logits(reloaded.to(device).eval(), probe) for probe in probes]
     difference = farthest(found, wanted)

@@ -12,12 +12,15 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime import console
 from runtime.__main__ import in_utf8, quiet
 from runtime.faults import WRONG, RunFault, exit_code_of
 from runtime.new_folder import copy_small_files, written_aside
+
+if TYPE_CHECKING:
+    from runtime.config import HubBase, LocalBase
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
@@ -32,6 +35,7 @@ def main() -> int:
     parser.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto")
     parser.add_argument("--format", dest="form", choices=("safetensors", "bin"), default="safetensors")
     parser.add_argument("--into", choices=("dequantized", "full"), default="dequantized")
+    parser.add_argument("--layout", choices=("llama", "original"), default="llama")
     parser.add_argument("--is-clip", action="store_true")
     arguments = parser.parse_args()
     quiet()
@@ -42,13 +46,18 @@ def merge(arguments: argparse.Namespace) -> int:
     """Writes the merged folder. Raises RunFault for what cannot be merged."""
     from runtime import adapters as adapter_folders
     from runtime import merge_record
+    from runtime.internlm2.adapters import fitted
+    from runtime.internlm2.merged import require_layout, written_as
 
-    base = base_folder(arguments.base)
-    added = [adapter_folders.read(*parsed(word)) for word in arguments.adapters]
+    named = base_of(arguments.base)
+    require_layout(arguments.layout, named)
+    base = base_folder(named)
+    added = [fitted(adapter_folders.read(*parsed(word)), base) for word in arguments.adapters]
     require_unquantized(base)
     merge_record.require_new(base, added)
-    with written_aside(arguments.out) as partial:
-        line = _write(arguments, base, added, partial)
+    options = {"max_shard_size": arguments.max_shard_size, "form": arguments.form}
+    with written_aside(arguments.out) as partial, written_as(arguments.layout, named, partial, **options) as place:
+        line = _write(arguments, base, added, place)
     console.say("merge", line)
     print(f"wrote {arguments.out}" + ("" if arguments.is_clip else f"; next: specgen chat {arguments.out}"))
     return 0
@@ -90,17 +99,23 @@ def _write(arguments: argparse.Namespace, base: Path, added: Sequence[Any], out:
     return f"{number} into the {into} base · {kind} · {console.size(written.bytes)}"
 
 
-def base_folder(word: str) -> Path:
-    """The base model as a Hugging Face folder. Raises RunFault where it is not to be had."""
+def base_of(word: str) -> LocalBase | HubBase:
+    """The base model that is named. Raises RunFault where the name is of no kind that is known."""
     from runtime.config import HubBase, LocalBase
-    from runtime.model import folder_of
 
     path = Path(word)
     if not path.exists() and REPOSITORY.fullmatch(word) is None:
         raise RunFault(
             "SG450", f"there is no folder {word}", "give a model folder, a .gguf file or a repository on the hub", exit_code=WRONG
         )
-    folder = folder_of(LocalBase(path=word) if path.exists() else HubBase(repo=word, revision=None))
+    return LocalBase(path=word) if path.exists() else HubBase(repo=word, revision=None)
+
+
+def base_folder(base: LocalBase | HubBase) -> Path:
+    """The base model as a Hugging Face folder. Raises RunFault where it is not to be had."""
+    from runtime.model import folder_of
+
+    folder = folder_of(base)
     if not (folder / "config.json").exists():
         raise RunFault("SG450", f"{folder} is no model: it has no config.json", "give a folder as transformers writes it", exit_code=WRONG)
     return folder

@@ -494,7 +494,7 @@ weights_option = click.option(
 @shard_option
 @weights_option
 @click.option("--lora-alpha", metavar="ALPHA", help="Of an XTuner adapter whose file does not say it.")
-@click.option("--base", metavar="DIR", help="The base model's folder, for XTuner's whole models.")
+@click.option("--base", metavar="DIR", help="The base model's folder: for XTuner's whole models, and its adapters of InternLM2.")
 def convert(checkpoint: Path, out: Path, fp32: bool, **options: str | None) -> None:
     """Make a Hugging Face adapter or model of a checkpoint: checkpoint-N of a run, or XTuner's iter_N.pth."""
     from specgen.launch import start
@@ -517,6 +517,7 @@ def _words(options: Mapping[str, str | None]) -> list[str]:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it is computed.")
 @click.option("--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto", help="auto: as the base has it.")
 @click.option("--into", type=click.Choice(["dequantized", "full"]), default="dequantized", help="What a QLoRA adapter is added to.")
+@click.option("--layout", type=click.Choice(["llama", "original"]), default="llama", help="original: an InternLM2 as InternLM2 again.")
 @click.option("--is-clip", is_flag=True, help="BASE is a CLIP model, and the adapter is for its vision tower.")
 def merge(base: str, adapters: tuple[str, ...], out: Path, is_clip: bool, **options: str) -> None:
     """Merge adapters into a base model, tensor by tensor: in memory for the largest tensor, not for the model."""

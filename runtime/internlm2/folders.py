@@ -100,7 +100,7 @@ def to_llama(folder: Path, out: Path) -> None:
     write_tokenizer(folder, out)
 
 
-def to_original(llama: Path, original: Path, out: Path, *, max_shard_size: str = SHARD) -> None:
+def to_original(llama: Path, original: Path, out: Path, *, max_shard_size: str = SHARD, form: str = "safetensors") -> None:
     """Writes a Llama folder that came of an InternLM2 folder as InternLM2 again: with the config.json, the code and the tokenizer
     files of `original`; the type of the weights, the chat template and generation_config.json are those of the Llama folder.
 
@@ -120,9 +120,9 @@ def to_original(llama: Path, original: Path, out: Path, *, max_shard_size: str =
 
     def value(name: str) -> torch.Tensor:
         found = [next(tensors(where, [other]))[1] for other in names[name]]
-        return found[0] if len(found) == 1 else joined(found[0], found[1], found[2], sizes)
+        return found[0] if len(found) == 1 else joined(found, sizes)
 
-    write_weights(planned, value, out, max_shard_size=max_shard_size)
+    write_weights(planned, value, out, max_shard_size=max_shard_size, form=form)
     changed["torch_dtype"] = str(types["model.norm.weight"]).removeprefix("torch.")
     _write_json(out / "config.json", changed)
     _copy([*original.glob("*.py"), *(original / name for name in OF_TOKENIZER), *(llama / name for name in KEPT)], out)

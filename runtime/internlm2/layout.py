@@ -8,7 +8,7 @@ inside a head. Source: InternLM's tools/convert2llama.py at fe4c2eb and modeling
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -53,9 +53,9 @@ def split(rows: torch.Tensor, sizes: Sizes) -> tuple[torch.Tensor, torch.Tensor,
     return grouped[:, :-2].flatten(0, 2), grouped[:, -2].flatten(0, 1), grouped[:, -1].flatten(0, 1)
 
 
-def joined(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, sizes: Sizes) -> torch.Tensor:
-    """The inverse of split."""
-    grouped = [part.view(sizes.kv_heads, -1, sizes.head, *part.shape[1:]) for part in (queries, keys, values)]
+def joined(parts: Sequence[torch.Tensor], sizes: Sizes) -> torch.Tensor:
+    """The inverse of split: queries, keys and values in one."""
+    grouped = [part.view(sizes.kv_heads, -1, sizes.head, *part.shape[1:]) for part in parts]
     return torch.cat(grouped, dim=1).flatten(0, 2)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.faults import WRONG, RunFault
 
-MODEL_TYPE = "internlm2"
+MODEL_TYPE, LLAMA = "internlm2", "llama"
 SCALINGS = ("linear", "dynamic")
 # what a Llama's config.json calls otherwise, or has no use for
 LEFT_OUT = ("_name_or_path", "architectures", "attn_implementation", "auto_map", "bias", "tokenizer_class", "transformers_version")
@@ -95,7 +95,7 @@ def sizes_of(settings: Mapping[str, Any], folder: Path) -> Sizes:
 def llama_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The same as a Llama's config.json, in words that older releases of transformers know, too."""
     kept = {name: value for name, value in settings.items() if name not in LEFT_OUT}
-    return {**kept, "architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": False, "mlp_bias": False}
+    return {**kept, "architectures": ["LlamaForCausalLM"], "model_type": LLAMA, "attention_bias": False, "mlp_bias": False}
 
 
 def cannot_be_converted(folder: Path, reason: str) -> RunFault:

@@ -97,7 +97,7 @@ def test_a_folder_of_internlm2_has_a_llamas_modules(root):
 
 
 def test_internlm2_with_biases_is_no_llama():
-    with pytest.raises(ValueError, match="its config.json has bias true; InternLM2 is converted into a Llama without biases only"):
+    with pytest.raises(ValueError, match=r"its config\.json has bias true; InternLM2 is converted into a Llama without biases only"):
         facts_from_config({**SMALL, "model_type": "internlm2", "bias": True}, origin="config.json")
 
 

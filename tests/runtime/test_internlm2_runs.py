@@ -1,0 +1,149 @@
+"""Runs on a tiny InternLM2 with the published tokenizer: trained as a Llama, written in either layout, and what is written answers."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoTokenizer
+
+from runtime import config as configs
+from runtime.config import Config
+from runtime.internlm2.folders import readable
+from runtime.internlm2.layout import own_shapes
+from runtime.internlm2.merged import require_layout
+from runtime.internlm2.settings import sizes_of
+from runtime.measure import base_config
+from runtime.model import has_tokenizer
+from runtime.stages import read_stage
+from runtime.talker import Loading, of_run
+from tests.runtime.conftest import laid_over
+
+SIZES = {"vocab_size": 92_544, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+LORA = {"lora": {"r": 4, "alpha": 8, "targets": ["q_proj", "v_proj", "down_proj"]}}
+ORIGINAL = {"merged": {"dtype": "float32", "layout": "original"}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SPECGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patched.setattr(builtins, "input", lambda *_: pytest.fail("it asks whether to run code"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def internlm2(tmp_path_factory, root):
+    """The folder of a random InternLM2 of one layer, with its own code beside it, which must never run."""
+    fixtures, folder = root / "tests/internlm2", tmp_path_factory.mktemp("base") / "internlm2-tiny"
+    folder.mkdir()
+    settings = json.loads((fixtures / "rope_dynamic/config.json").read_text()) | SIZES
+    (folder / "config.json").write_text(json.dumps(settings))
+    generator = torch.Generator().manual_seed(0)
+    shapes = own_shapes(sizes_of(settings, folder))
+    weights = {name: torch.randn(shape, generator=generator) / 4 for name, shape in shapes.items()}
+    save_file({name: weight.abs() + 0.5 if "norm" in name else weight for name, weight in weights.items()}, folder / "model.safetensors")
+    shutil.copyfile(fixtures / "tokenizer/tokenizer.model", folder / "tokenizer.model")
+    special = json.loads((fixtures / "tokenizer/special_tokens.json").read_text(encoding="utf-8"))
+    named = {str(token["id"]): {"content": token["content"], "special": True} for token in special["control_tokens"]}
+    named |= {str(number): {"content": text, "special": True} for number, text in enumerate(("<unk>", "<s>", "</s>"))}
+    own = {"added_tokens_decoder": named, "tokenizer_class": "InternLM2Tokenizer", "chat_template": special["chat_template"]}
+    own |= {name: special[name] for name in ("bos_token", "eos_token", "unk_token", "pad_token", "add_bos_token")}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    for name in ("modeling_internlm2.py", "configuration_internlm2.py", "tokenization_internlm2.py"):
+        (folder / name).write_text("raise SystemExit('it is run')\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory, internlm2, compiled, carried_out):
+    """A compiled folder and its run, all stages done."""
+
+    def carry_out(**overrides):
+        folder = tmp_path_factory.mktemp("run")
+        given = {"model": {"base": str(internlm2)}, "template": "internlm2_chat", "data": {"max_length": 64}, "train": {"epochs": 1}}
+        build = compiled(folder, **laid_over(given, overrides))
+        return build, carried_out(build, folder / "runs")
+
+    return carry_out
+
+
+@pytest.fixture(scope="module")
+def as_original(run_of):
+    return run_of(adapter=LORA, export=ORIGINAL)
+
+
+def test_a_run_writes_internlm2_again(as_original, internlm2):
+    merge = as_original[1] / "merge"
+    settings = json.loads((merge / "config.json").read_text())
+    assert settings == json.loads((internlm2 / "config.json").read_text())
+    names = {file.name for file in merge.iterdir()}
+    assert names >= {"tokenizer.model", "tokenizer_config.json", "modeling_internlm2.py", "README.md", "merged.json"}
+    before, after = load_file(internlm2 / "model.safetensors"), load_file(merge / "model.safetensors")
+    changed = {name for name, tensor in after.items() if not torch.equal(before[name], tensor)}
+    assert changed == {"model.layers.0.attention.wqkv.weight", "model.layers.0.feed_forward.w2.weight"}
+    figures = read_stage(as_original[1], "merge")["summary"]
+    assert figures["distance"] <= figures["limit"], "read back from disk it is base + adapter"
+
+
+def test_keys_are_as_they_were_where_only_queries_and_values_are_adapted(as_original, internlm2):
+    name = "model.layers.0.attention.wqkv.weight"
+    before, after = (load_file(folder / "model.safetensors")[name].view(2, 4, 4, 16) for folder in (internlm2, as_original[1] / "merge"))
+    assert torch.equal(before[:, 2], after[:, 2])
+    assert not torch.equal(before[:, 3], after[:, 3])
+
+
+def test_the_template_of_the_run_goes_with_the_original_layout(as_original, internlm2):
+    settings = json.loads((as_original[1] / "merge/tokenizer_config.json").read_text())
+    assert "<|im_start|>" in settings["chat_template"]
+    assert "generation %}" not in settings["chat_template"]
+    assert settings["tokenizer_class"] == "InternLM2Tokenizer"
+    tokenizer = AutoTokenizer.from_pretrained(readable(as_original[1] / "merge"))
+    assert tokenizer.chat_template == settings["chat_template"]
+
+
+def test_the_merged_model_of_such_a_run_answers(as_original):
+    build, run = as_original
+    talker = of_run(build, run.parent, "spec.yaml", Loading())
+    answer = talker.answer([{"role": "user", "content": "Count 1."}])
+    transcript = read_stage(run, "smoke")["summary"]["transcript"]
+    assert answer.text == transcript[0]["answer"]
+
+
+def test_a_run_without_the_key_writes_a_llama_with_the_same_numbers(run_of, as_original):
+    _, run = run_of(adapter=LORA)
+    assert AutoConfig.from_pretrained(run / "merge").model_type == "llama"
+    assert [*(run / "merge").glob("*.py")] == []
+    assert "auto_map" not in json.loads((run / "merge/config.json").read_text())
+    found, other = (load_file(folder / "model.safetensors") for folder in (run / "merge", readable(as_original[1] / "merge")))
+    assert found.keys() == other.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in other.items())
+    tokenizer = AutoTokenizer.from_pretrained(run / "merge")
+    assert tokenizer("<|im_start|>user", add_special_tokens=False)["input_ids"] == [92543, 1008]
+
+
+def test_all_weights_may_be_trained_and_written_as_internlm2(run_of, internlm2):
+    train = {"epochs": None, "max_steps": 2, "learning_rate": 1.0e-3}
+    _, run = run_of(adapter=None, export=ORIGINAL, train=train)
+    before, after = load_file(internlm2 / "model.safetensors"), load_file(run / "merge/model.safetensors")
+    assert before.keys() == after.keys()
+    assert not torch.equal(before["model.layers.0.attention.wqkv.weight"], after["model.layers.0.attention.wqkv.weight"])
+    assert json.loads((run / "merge/config.json").read_text())["model_type"] == "internlm2"
+
+
+def test_the_memory_of_a_step_is_measured_without_its_own_code(as_original):
+    config = configs.load(as_original[0])
+    assert has_tokenizer(config.model.base)
+    settings = base_config(config, None)
+    assert (settings.model_type, settings.num_key_value_heads, settings.rope_parameters["rope_type"]) == ("llama", 2, "dynamic")
+
+
+def test_another_base_has_no_original_layout(tiny_base, configured, tmp_path, fault_of):
+    config: Config = configured(tmp_path)
+    hint = "  hint: leave out layout: every other model is written in its own"
+    message = f"error SG644: the original layout is InternLM2's, and the base model in {tiny_base} is another\n{hint}"
+    assert fault_of(require_layout, "original", config.model.base) == message
