@@ -51,11 +51,10 @@ def readable_tokenizer(folder: Path) -> Path:
 
 
 def cached(folder: Path) -> Path:
-    """The folder that a conversion has or will have. Of a snapshot in the hub's cache its commit tells what it holds."""
+    """The folder that a conversion has or will have. A snapshot in the hub's cache is known by its commit, which its path ends with."""
     place = folder.resolve()
     if place.parent.name == "snapshots":
-        name, state = place.parent.parent.name.rpartition("--")[2], place.name
-        place = place.parent
+        name, state = place.parent.parent.name.rpartition("--")[2], ""
     else:
         files = sorted(file for file in place.iterdir() if file.suffix in READ and file.is_file())
         name, state = place.name, str([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
@@ -68,7 +67,8 @@ def converted(folder: Path) -> Path:
     if not target.exists():
         with one_at_a_time(folder / "config.json"):
             if not target.exists():
-                console.say("base", f"{folder.name} becomes a folder that transformers reads, once: {target}")
+                name = target.name.rsplit("-", 2)[0]
+                console.say("base", f"{name} becomes a folder that transformers reads, once: {target}")
                 whole(target, lambda out: to_llama(folder, out))
                 _leave_only(target)
     return target
@@ -178,9 +178,9 @@ def _write_template(llama: Path, original: Path, out: Path) -> None:
 
 def _leave_only(target: Path) -> None:
     """Removes what older states of the same folder were converted to: each is as large as the model."""
-    stem, _, state = target.name.rpartition("-")
+    stem = target.name.rpartition("-")[0]
     for other in target.parent.glob(f"{glob.escape(stem)}-*"):
-        if not other.name.startswith(target.name) and len(other.name.removeprefix(f"{stem}-").partition("-")[0]) == len(state):
+        if not other.name.startswith(target.name):
             shutil.rmtree(other, ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.faults import RunFault
+from runtime.faults import WRONG, RunFault
 
 if TYPE_CHECKING:
     from transformers import LlamaTokenizer
@@ -77,7 +77,7 @@ def fast(folder: Path, settings: Mapping[str, Any]) -> LlamaTokenizer:
         vocab=found["vocab"],
         merges=found["merges"],
         add_prefix_space=False,
-        add_bos_token=True,
+        add_bos_token=bool(settings.get("add_bos_token", True)),
         padding_side="right",
         extra_special_tokens=list(controls.values()),
         **{name: _text(settings.get(name)) or default for name, default in NAMED.items()},
@@ -124,4 +124,5 @@ def _text(token: Any) -> str | None:
 
 
 def _unreadable(folder: Path, reason: str) -> RunFault:
-    return RunFault("SG498", f"the tokenizer in {folder} cannot be read: {reason}", "take the files of the published model")
+    hint = "take the files of the published model"
+    return RunFault("SG498", f"the tokenizer in {folder} cannot be read: {reason}", hint, exit_code=WRONG)

@@ -113,6 +113,8 @@ def _text(token: Any) -> str | None:
 def _adds_bos(folder: Path, config: Mapping[str, Any], names: Mapping[str, str]) -> bool:
     if "add_bos_token" in config:
         return config["add_bos_token"] is True
+    if str(config.get("tokenizer_class")).startswith("InternLM2"):
+        return True
     processor = _part(folder / "tokenizer.json", "post_processor") or {}
     for step in processor.get("processors", [processor]):
         first: Any = next(iter(step.get("single") or ()), {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from runtime.config import Int8Quantization, LocalBase, ModelConfig, Nf4Quantization, TemplateConfig
 from runtime.internlm2.folders import readable, readable_tokenizer, to_original
-from runtime.internlm2.layout import joined, split
-from runtime.internlm2.settings import Sizes
+from runtime.internlm2.layout import joined, own_shapes, split
+from runtime.internlm2.settings import Sizes, sizes_of
 from runtime.model import folder_of, load_config, load_model, load_tokenizer
+from runtime.written import write_weights
+from specgen.facts.tokenizer import tokenizer_in_folder
+from tests.support.memory_limit import run_limited
 
 FOLDERS = ("rope_dynamic", "rope_plain", "rope_dynamic_gqa3")
 CLOSE = 2e-5  # a right conversion is 4.5e-6 off at most, the nearest wrong one 0.22 (tests/internlm2/README.md)
@@ -209,6 +213,9 @@ def test_a_snapshot_of_the_hub_is_known_by_its_commit(fixtures, tmp_path):
     assert first.name.startswith("internlm2-chat-1_8b-")
     (commit / "config.json").touch()
     assert readable(commit) == first
+    other = shutil.copytree(commit, commit.with_name("b" * 40))
+    assert readable(other) != first
+    assert first.exists(), "two runs may be pinned to two commits"
 
 
 def test_other_folders_are_left_as_they_are(tiny_base, cache):
@@ -232,6 +239,24 @@ def test_a_quantized_model_loads_and_is_near(fixtures, reference, quantization):
     assert kinds == {"Linear4bit" if isinstance(quantization, Nf4Quantization) else "Linear8bitLt"}
     (ids, wanted), _ = reference("rope_dynamic")
     assert torch.corrcoef(torch.stack([logits(model, ids, 16).flatten(), wanted.flatten()]))[0, 1] > 0.9
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_a_tensor_both_ways(copied, tmp_path):
+    """2 GB of weights under a third of that, held by the kernel."""
+    folder = changed(copied(), vocab_size=32_000, hidden_size=2048, intermediate_size=8192, num_hidden_layers=14, num_attention_heads=16)
+    settings = json.loads((folder / "config.json").read_text())
+    kinds = {name: (shape, torch.bfloat16) for name, shape in own_shapes(sizes_of(settings, folder)).items()}
+    (folder / "model.safetensors").unlink()
+    size = write_weights(kinds, lambda name: torch.full(kinds[name][0], 0.5), folder, max_shard_size="500MB")
+    assert size > 1_900_000_000
+    for call in (f"to_llama(Path({str(folder)!r}), Path('llama'))", f"to_original(Path('llama'), Path({str(folder)!r}), Path('back'))"):
+        (tmp_path / ("llama" if "to_llama" in call else "back")).mkdir()
+        code = f"from pathlib import Path; from runtime.internlm2.folders import to_llama, to_original; {call}"
+        limited = run_limited([sys.executable, "-c", code], 700_000_000, tmp_path)
+        if limited is None:
+            pytest.skip("no control group can be made here")
+        assert limited[0].returncode == 0, limited[0].stderr
 
 
 MESSAGE = "error SG497: the InternLM2 model in {folder} cannot be converted: {reason}\n"
@@ -335,6 +360,15 @@ def test_a_base_model_that_names_no_control_tokens_has_them_all_the_same(chat_mo
     tokenizer = AutoTokenizer.from_pretrained(readable_tokenizer(chat_model))
     assert tokenizer("<|im_end|>", add_special_tokens=False)["input_ids"] == [92542]
     assert tokenizer.chat_template is None
+
+
+@pytest.mark.parametrize("adds", [None, True, False])
+def test_the_begin_of_text_is_as_its_config_says_and_the_compiler_knows_it(chat_model, adds):
+    file = chat_model / "tokenizer_config.json"
+    said = {} if adds is None else {"add_bos_token": adds}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **said}))
+    tokenizer = AutoTokenizer.from_pretrained(readable_tokenizer(chat_model))
+    assert (tokenizer("hi")["input_ids"][0] == 1) == (adds is not False) == tokenizer_in_folder(chat_model).adds_bos
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from runtime.internlm2.settings import sizes_of
 from runtime.measure import base_config
 from runtime.model import has_tokenizer
 from runtime.stages import read_stage
-from runtime.talker import Loading, of_run
+from runtime.talker import Loading, of_folder, of_run
 from tests.runtime.conftest import laid_over
 
 SIZES = {"vocab_size": 92_544, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
@@ -126,13 +127,23 @@ def test_a_run_without_the_key_writes_a_llama_with_the_same_numbers(run_of, as_o
     assert tokenizer("<|im_start|>user", add_special_tokens=False)["input_ids"] == [92543, 1008]
 
 
-def test_all_weights_may_be_trained_and_written_as_internlm2(run_of, internlm2):
-    train = {"epochs": None, "max_steps": 2, "learning_rate": 1.0e-3}
-    _, run = run_of(adapter=None, export=ORIGINAL, train=train)
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)], ids=["alone", "ZeRO-3"])
+def test_all_weights_may_be_trained_and_written_as_internlm2(run_of, internlm2, processes):
+    train = {"max_steps": 2, "batch_size": 4, "micro_batch_size": 2, "learning_rate": 1.0e-3}
+    distributed = {"processes_per_node": processes, "zero_stage": 3 if processes > 1 else 0}
+    _, run = run_of(adapter=None, export=ORIGINAL, train=train, distributed=distributed)
     before, after = load_file(internlm2 / "model.safetensors"), load_file(run / "merge/model.safetensors")
     assert before.keys() == after.keys()
     assert not torch.equal(before["model.layers.0.attention.wqkv.weight"], after["model.layers.0.attention.wqkv.weight"])
     assert json.loads((run / "merge/config.json").read_text())["model_type"] == "internlm2"
+
+
+def test_a_folder_of_internlm2_is_talked_to(internlm2):
+    talker = of_folder(internlm2, Loading(dtype="fp32"))
+    answer = talker.answer([{"role": "user", "content": "你是谁"}], chat=replace(talker.chat, max_new_tokens=3))
+    assert (talker.name, talker.has_turns, answer.tokens) == ("internlm2-tiny", True, 3)
+    # <s><|im_start|>user, a line break, the question<|im_end|>, a line break, <|im_start|>assistant, a line break
+    assert talker.form.prompt_ids([{"role": "user", "content": "hi"}]) == [1, 92543, 1008, 364, 6176, 92542, 364, 92543, 525, 11353, 364]
 
 
 def test_the_memory_of_a_step_is_measured_without_its_own_code(as_original):
