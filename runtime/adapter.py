@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
-from runtime.faults import RunFault
+from runtime.faults import WRONG, RunFault
 from runtime.internlm2.adapters import to_llama
 from runtime.shards import OF_ADAPTERS, files_of
 from runtime.shards import tensors as tensors_of
@@ -62,7 +62,11 @@ def attach(base: PreTrainedModel, folder: Path) -> PeftModel:
     settings.inference_mode = True
     tensors = turned_for(base.config.to_dict(), read_adapter(folder), settings, folder)
     model = PeftModel(base, settings)
-    result = set_peft_model_state_dict(model, tensors)
+    try:
+        result = set_peft_model_state_dict(model, tensors)
+    except RuntimeError as error:  # a size that is another
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise RunFault("SG442", f"the adapter in {folder} does not fit the base model: {reason}", exit_code=WRONG) from None
     missing = [name for name in result.missing_keys if "lora_" in name or "modules_to_save" in name]
     if missing or result.unexpected_keys:
         names = ", ".join([*missing, *result.unexpected_keys][:3])

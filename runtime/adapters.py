@@ -117,6 +117,8 @@ def read(folder: Path, weight: float = 1.0) -> Adapter:
         raise RunFault("SG450", f"{folder} is no adapter: it has no {SETTINGS}", hint, exit_code=WRONG) from None
     except ValueError as error:
         raise RunFault("SG441", f"the adapter in {folder} cannot be read: {SETTINGS} is no JSON ({error})") from None
+    if not isinstance(settings, dict):
+        raise RunFault("SG441", f"the adapter in {folder} cannot be read: {SETTINGS} holds no object")
     _require_lora(settings, folder)
     where = files_of(folder, "the adapter", OF_ADAPTERS)
     adapter = Adapter(folder=folder, settings=settings, where=where, weight=weight)
@@ -132,6 +134,10 @@ def _require_lora(settings: dict[str, Any], folder: Path) -> None:
     kind = settings.get("peft_type")
     others = [name for name in OTHER_METHODS if settings.get(name)]
     begun = str(settings.get("init_lora_weights")).lower()
+    if kind == "LORA":
+        for name in ("r", "lora_alpha"):
+            if not isinstance(value := settings.get(name), int | float) or not 0 < value < math.inf:
+                raise RunFault("SG441", f"the adapter in {folder} cannot be read: {name} is {value!r} in {SETTINGS}")
     if kind != "LORA":
         message = f"the adapter in {folder} is of type {kind}; LoRA adapters are merged (with DoRA, rsLoRA, patterns, modules_to_save)"
         raise RunFault("SG467", message, "merge it with peft", exit_code=WRONG)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import sys
 from collections import Counter
@@ -56,7 +57,8 @@ def convert(arguments: argparse.Namespace) -> int:
     with written_aside(arguments.out) as out:
         made, number = _made(arguments, checkpoint, out)
     console.say("convert", f"{made} · {'float32' if arguments.fp32 else 'float16'} · {console.size(number)}")
-    then = f"merge BASE {arguments.out} OUT" if made == "adapter" else f"chat {arguments.out}"
+    quoted = shlex.quote(str(arguments.out))
+    then = f"merge BASE {quoted} OUT" if made == "adapter" else f"chat {quoted}"
     print(f"wrote {arguments.out}; next: specgen {then}")
     return 0
 
@@ -108,7 +110,24 @@ def _of_xtuner(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Ma
         return _adapter(arguments, _turned(arguments, found.tensors, settings), settings, out)
     base = _base_of(arguments, "holds a whole model's weights, without its config.json")
     kinds = {name: (list(tensor.shape), tensor.dtype) for name, tensor in found.tensors.items()}
+    _require_like(base, kinds, checkpoint)
     return _model(arguments, kinds, found.tensors.__getitem__, base, out)
+
+
+def _require_like(base: Path, found: dict[str, Kind], checkpoint: Path) -> None:
+    """Raises RunFault where the weights are not those of a model like the base: one is missing, or has another shape."""
+    from runtime.shards import files_of, kinds
+    from runtime.streaming import LEFT_OUT, is_tied
+
+    of_base = kinds(files_of(base, "the base model's weights"))
+    outputs = ("lm_head.weight", "output.weight") if is_tied(base) else ()
+    for name, (shape, _) in of_base.items():
+        if name.endswith(LEFT_OUT) or (name in outputs and name not in found):
+            continue
+        if name not in found or found[name][0] != shape:
+            what = f"{name} is {found[name][0]}, in {base} {shape}" if name in found else f"it has no {name}"
+            message = f"{checkpoint} does not hold the weights of a model like {base}: {what}"
+            raise RunFault("SG496", message, "give the base model that was trained: --base DIR", exit_code=WRONG)
 
 
 def _turned(arguments: argparse.Namespace, tensors: dict[str, torch.Tensor], settings: LoraConfig) -> dict[str, torch.Tensor]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 
-FAILED, WRONG, PREEMPTED, INTERRUPTED = 1, 2, 75, 130
+FAILED, WRONG, OURS, PREEMPTED, INTERRUPTED = 1, 2, 3, 75, 130
 
 
 class RunFault(Exception):
@@ -31,7 +32,7 @@ class Preempted(KeyboardInterrupt):
 
 
 def exit_code_of(work: Callable[[], int]) -> int:
-    """What a command's work returns, or the exit code of its fault, which is told, or that of Ctrl-C."""
+    """What a command's work returns, or the exit code of its fault, which is told, or that of Ctrl-C; a fault of ours is 3."""
     try:
         return work()
     except RunFault as fault:
@@ -39,3 +40,6 @@ def exit_code_of(work: Callable[[], int]) -> int:
         return fault.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return OURS

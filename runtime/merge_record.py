@@ -22,7 +22,10 @@ def write(out: Path, base: Path, base_name: str, adapters: Sequence[Adapter], *,
 
 def require_new(base: Path, adapters: Sequence[Adapter]) -> None:
     """Raises RunFault where the base contains one of the adapters, or one is given twice."""
-    contained = {entry["sha256"] for entry in _contained(base)}
+    try:
+        contained = {entry["sha256"] for entry in _contained(base)}
+    except (TypeError, KeyError):
+        raise RunFault("SG441", f"{base / FILE} cannot be read: it is not as a merge writes it") from None
     for adapter in adapters:
         identity = adapter.identity()
         if identity in contained:
@@ -34,6 +37,8 @@ def require_new(base: Path, adapters: Sequence[Adapter]) -> None:
 def _contained(base: Path) -> list[dict[str, Any]]:
     try:
         found: list[dict[str, Any]] = json.loads((base / FILE).read_text(encoding="utf-8"))["adapters"]
-    except (OSError, ValueError, KeyError):
+    except OSError:
         return []
+    except ValueError as error:
+        raise RunFault("SG441", f"{base / FILE} cannot be read: it is no JSON ({error})") from None
     return found

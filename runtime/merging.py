@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def merge(arguments: argparse.Namespace) -> int:
     with written_aside(arguments.out) as partial, written_as(arguments.layout, named, partial, **options) as place:
         line = _write(arguments, base, added, place)
     console.say("merge", line)
-    print(f"wrote {arguments.out}" + ("" if arguments.is_clip else f"; next: specgen chat {arguments.out}"))
+    print(f"wrote {arguments.out}" + ("" if arguments.is_clip else f"; next: specgen chat {shlex.quote(str(arguments.out))}"))
     return 0
 
 
@@ -118,6 +119,12 @@ def base_folder(base: LocalBase | HubBase) -> Path:
     folder = folder_of(base)
     if not (folder / "config.json").exists():
         raise RunFault("SG450", f"{folder} is no model: it has no config.json", "give a folder as transformers writes it", exit_code=WRONG)
+    try:
+        readable = isinstance(json.loads((folder / "config.json").read_text(encoding="utf-8")), dict)
+    except ValueError:
+        readable = False
+    if not readable:
+        raise RunFault("SG441", f"{folder / 'config.json'} cannot be read: it holds no JSON object", exit_code=WRONG)
     return folder
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from runtime.faults import WRONG, RunFault
 
@@ -25,20 +29,29 @@ OF_THE_FOLDER = (
 
 @contextmanager
 def written_aside(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, which gets that name at the end; it is removed where something fails. Raises RunFault where there is
-    something already."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    """A folder beside `out`, which gets that name at the end; it is removed where something fails, and on SIGTERM. Raises RunFault
+    where there is something already, or nothing can be written."""
+    place = out.absolute()
+    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise RunFault("SG459", f"{out} is there already; nothing was touched", "give a new folder, or move that one away", exit_code=WRONG)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
-        yield partial
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as aside:
+            partial = Path(aside, "partial")
+            partial.mkdir()
+            yield partial
+            if place.exists():
+                place.rmdir()
+            partial.rename(place)
+    except OSError as error:
+        raise RunFault("SG459", f"{out} cannot be written: {error.strerror or error}", "give another folder", exit_code=WRONG) from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def copy_small_files(source: Path, out: Path) -> None:

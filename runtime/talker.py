@@ -248,9 +248,12 @@ def _loaded(folder: Path, loading: Loading, *, start: str = "auto") -> PreTraine
     if loading.offload_folder is not None:
         options |= {"device_map": "auto", "offload_folder": str(loading.offload_folder)}
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        model, found = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(folder, "model", error) from None
+    if missing := sorted(found["missing_keys"]):
+        message = f"the model in {folder} has no {missing[0]}" + (f", nor {len(missing) - 1:,} others" if len(missing) > 1 else "")
+        raise RunFault("SG663", message, "give a folder with all weights of the model", exit_code=WRONG)
     model.requires_grad_(False)
     if "device_map" in options:
         return model.eval()

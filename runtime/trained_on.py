@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.config import LoraAdapter
+from runtime.faults import RunFault
 
 FILE = "trained_on.json"
 
@@ -34,7 +35,11 @@ def write(folder: Path, quantization: dict[str, Any], *, dtype: str, taken: bool
 
 
 def read(folder: Path) -> TrainedOn | None:
-    """What is said there; None where nothing is: the base was not quantized, or something else wrote the adapter."""
+    """What is said there; None where nothing is: the base was not quantized, or something else wrote the adapter. Raises
+    RunFault for a damaged file."""
     if not (folder / FILE).exists():
         return None
-    return TrainedOn(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+    try:
+        return TrainedOn(**json.loads((folder / FILE).read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise RunFault("SG441", f"{folder / FILE} cannot be read: it is not as a run writes it") from None

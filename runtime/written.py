@@ -97,5 +97,5 @@ def _write_safetensors(file: Path, kinds: dict[str, Kind], value: Callable[[str]
 def _sound(name: str, tensor: torch.Tensor, hint: str | None) -> torch.Tensor:
     if tensor.numel() == 0 or (tensor.is_floating_point() and not tensor.isfinite().all()):
         of = str(tensor.dtype).removeprefix("torch.")
-        raise RunFault("SG443", f"{name} is empty or not finite in {of}", hint if tensor.numel() else None)
+        raise RunFault("SG443", f"{name} is empty or not finite in {of}", hint if tensor.numel() and of == "float16" else None)
     return tensor

@@ -42,7 +42,7 @@ def read(checkpoint: Path) -> Weights:
         content, whole = _of_folder(checkpoint)
     else:
         content = pth.load(checkpoint)
-        whole = content.get("state_dict", content)
+        whole = _mapping(content.get("state_dict", content))
     named = {name: tensor for name, tensor in whole.items() if isinstance(name, str) and isinstance(tensor, torch.Tensor)}
     tensors = {plain(name): tensor.detach() for name, tensor in named.items() if _is_wanted(name)}
     if not tensors:
@@ -51,9 +51,25 @@ def read(checkpoint: Path) -> Weights:
     for name, tensor in tensors.items():
         if tensor.numel() == 0:
             raise RunFault("SG443", f"{name} in {checkpoint} is empty", "save it again, gathered from all processes")
+        if tensor.ndim == 0:
+            raise RunFault("SG496", f"{name} in {checkpoint} is a single number, and no weight", exit_code=WRONG)
+    _require_pairs(tensors, checkpoint)
     alpha, base = _settings(content)
     others = sorted({name.partition(".")[0] for name in named if not _is_wanted(name) and ".original_module." not in name})
     return Weights(tensors=tensors, alpha=alpha, base=base, others=others)
+
+
+def _mapping(found: Any) -> dict[str, Any]:
+    """What is named by names; empty where the file has something else there."""
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _require_pairs(tensors: Tensors, checkpoint: Path) -> None:
+    """Raises RunFault where an adapter has one half of a pair."""
+    for name in tensors:
+        for own, other in ((".lora_A.", ".lora_B."), (".lora_B.", ".lora_A.")):
+            if own in name and name.replace(own, other) not in tensors:
+                raise RunFault("SG496", f"{checkpoint} has {name}, and no {other.strip('.')} that goes with it", exit_code=WRONG)
 
 
 def plain(name: str) -> str:
@@ -77,9 +93,9 @@ def _settings(content: dict[str, Any]) -> tuple[float | None, str | None]:
     text = meta.get("cfg") if isinstance(meta, dict) else None
     if not isinstance(text, str):
         return None, None
-    alpha = re.search(r"\blora_alpha\s*=\s*([0-9.]+)", text)
+    alpha = re.search(r"\blora_alpha\s*=\s*([0-9]+(?:\.[0-9]+)?)\s*(?=[,)\n]|$)", text)  # a number, not what is to be computed
     base = re.search(r"\bpretrained_model_name_or_path\s*=\s*['\"]([^'\"]+)['\"]", text)
-    return float(alpha[1]) if alpha else None, base[1] if base else None
+    return float(alpha[1]) or None if alpha else None, base[1] if base else None
 
 
 def _of_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -90,9 +106,9 @@ def _of_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise RunFault("SG496", f"{folder} is no checkpoint: it has neither weights nor *_model_states.pt", hint, exit_code=WRONG)
     content = pth.load(states[0])
     parts = sorted(folder.glob("*zero_pp_rank_*_optim_states.pt"), key=_rank)
-    whole = dict(content.get("module") or {})
+    whole = _mapping(content.get("module"))
     if parts:
-        whole |= _gathered(content, [pth.load(part).get("optimizer_state_dict") or {} for part in parts], folder)
+        whole |= _gathered(content, [_mapping(pth.load(part).get("optimizer_state_dict")) for part in parts], folder)
     return content, whole
 
 
@@ -104,7 +120,9 @@ def _rank(file: Path) -> int:
 def _gathered(content: dict[str, Any], states: list[dict[str, Any]], folder: Path) -> Tensors:
     """The float32 weights from the parts of all processes, as deepspeed.utils.zero_to_fp32 puts them together."""
     count = states[0].get("partition_count")
-    world = max(count) if isinstance(count, list) else count
+    world = max(count, default=None) if isinstance(count, list) else count
+    if not isinstance(world, int):
+        raise RunFault("SG496", f"{folder} cannot be read: its parts do not say how many processes wrote it", exit_code=WRONG)
     if world != len(states):
         message = f"{folder} cannot be read: {world} processes wrote it, and the parts of {len(states)} are there"
         raise RunFault("SG496", message, "bring the other zero_pp_rank files back", exit_code=WRONG)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import sys
 import tempfile
 import time
@@ -481,7 +483,22 @@ def _start_with_build(module: str, spec: Path, profile: str | None, settings: tu
         return start(module, [str(build), *words])
 
 
-shard_option = click.option("--max-shard-size", default="2GB", show_default=True, metavar="SIZE", help="No weight file is larger.")
+def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """As the schema has sizes of weight files."""
+    if re.fullmatch(r"[1-9][0-9]*(KB|MB|GB)", value) is None:
+        raise click.BadParameter(f"{value} is no size: write a whole number and KB, MB or GB, such as 2GB")
+    return value
+
+
+def _positive(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter(f"{value:g} is no number above 0")
+    return value
+
+
+shard_option = click.option(
+    "--max-shard-size", default="2GB", show_default=True, metavar="SIZE", callback=_size, help="No weight file is larger."
+)
 weights_option = click.option(
     "--format", "form", type=click.Choice(["safetensors", "bin"]), default="safetensors", show_default=True, help="Of the weights."
 )
@@ -493,19 +510,19 @@ weights_option = click.option(
 @click.option("--fp32", is_flag=True, help="Write float32; else float16.")
 @shard_option
 @weights_option
-@click.option("--lora-alpha", metavar="ALPHA", help="Of an XTuner adapter whose file does not say it.")
+@click.option("--lora-alpha", type=float, callback=_positive, metavar="ALPHA", help="Of an XTuner adapter whose file does not say it.")
 @click.option("--base", metavar="DIR", help="The base model's folder: for XTuner's whole models, and its adapters of InternLM2.")
-def convert(checkpoint: Path, out: Path, fp32: bool, **options: str | None) -> None:
+def convert(checkpoint: Path, out: Path, fp32: bool, **options: str | float | None) -> None:
     """Make a Hugging Face adapter or model of a checkpoint: checkpoint-N of a run, or XTuner's iter_N.pth."""
     from specgen.launch import start
 
     raise SystemExit(start("runtime.converting", [str(checkpoint), str(out), *_words(options), *(["--fp32"] if fp32 else [])]))
 
 
-def _words(options: Mapping[str, str | None]) -> list[str]:
+def _words(options: Mapping[str, str | float | None]) -> list[str]:
     """Options as the runtime has them, those that were given."""
     given = {name.replace("form", "format").replace("_", "-"): value for name, value in options.items() if value is not None}
-    return [word for name, value in given.items() for word in (f"--{name}", value)]
+    return [f"--{name}={value}" for name, value in given.items()]
 
 
 @cli.command()

@@ -17,7 +17,8 @@ def schema_faults(node: Node, called: str, code: str) -> Iterator[Diagnostic]:
     if not isinstance(schema := node.plain(), dict):
         return
     checker = validators.validator_for(schema, default=validators.Draft202012Validator)
-    if error := best_match(checker(checker.META_SCHEMA).iter_errors(schema)):
+    of_schemas = checker(checker.META_SCHEMA, format_checker=checker.FORMAT_CHECKER)  # a regular expression is a format of theirs
+    if error := best_match(of_schemas.iter_errors(schema)):
         at = _nearest(node, list(error.absolute_path))
         yield Diagnostic(code=code, message=f"{called} is no JSON Schema: {error.json_path}: {error.message}", place=at.place or at.key)
         return

@@ -89,9 +89,9 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, changed_run, exportin
     name = sorted(tensors)[0]
     tensors[name][0, 0] = value
     save_file(tensors, final / WEIGHTS)
-    assert fault_of(convert, exporting("adapter", dtype=dtype), changed_run, tmp_path / "out") == (
-        f"error SG443: {name} is empty or not finite in {dtype}\n  hint: write export.adapter.dtype: float32"
-    )
+    hint = "\n  hint: write export.adapter.dtype: float32" if dtype == "float16" else ""  # others lose nothing that float32 has
+    told = fault_of(convert, exporting("adapter", dtype=dtype), changed_run, tmp_path / "out")
+    assert told == f"error SG443: {name} is empty or not finite in {dtype}{hint}"
 
 
 def test_a_missing_adapter_file_is_a_fault(changed_run, fault_of):

@@ -251,3 +251,50 @@ def test_a_fault_has_a_code(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"")
     with pytest.raises(RunFault, match="cannot be read"):
         pth.load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (None, "error SG496: iter_3.pth holds no weights of a language model"),
+        (
+            {"llm.base_model.model.q.lora_B.default.weight": torch.ones(2, 2)},
+            "error SG496: iter_3.pth has base_model.model.q.lora_B.weight, and no lora_A that goes with it",
+        ),
+        (
+            {"llm.base_model.model.q.lora_A.default.weight": torch.ones(2, 2)},
+            "error SG496: iter_3.pth has base_model.model.q.lora_A.weight, and no lora_B that goes with it",
+        ),
+        ({"llm.model.norm.weight": torch.tensor(1.0)}, "error SG496: model.norm.weight in iter_3.pth is a single number, and no weight"),
+    ],
+)
+def test_half_a_file_is_told(convert, state, message):
+    torch.save({"state_dict": state}, "iter_3.pth")
+    assert convert("iter_3.pth", "out")[1].splitlines()[0] == message
+
+
+@pytest.mark.parametrize("cfg", ["lora_alpha=1.2.3,", "lora_alpha=2 * 8,", "lora_alpha=0,"])
+def test_an_alpha_that_is_no_number_above_zero_is_not_taken(convert, adapted, mmengine, cfg):
+    state = {f"llm.{name}": tensor for name, tensor in adapted.state_dict().items() if "lora_" in name}
+    told = convert(saved("iter_3.pth", state, mmengine, cfg=cfg), "out")[1]
+    assert told.startswith("error SG496: iter_3.pth does not say lora_alpha, which scales the adapter\n")
+
+
+def test_weights_of_another_model_than_the_base_are_refused(convert, tiny_model, tiny_base, saved_llama):
+    state = {f"llm.{name}": tensor for name, tensor in tiny_model.state_dict().items()}
+    torch.save({"state_dict": state}, "iter_3.pth")
+    big = saved_llama(Path("big"), hidden_size=64)
+    told = convert("iter_3.pth", "out", "--base", big)[1]
+    assert told.startswith("error SG496: iter_3.pth does not hold the weights of a model like big: lm_head.weight is [49152, 32], in big [")
+    del state["llm.model.norm.weight"]
+    torch.save({"state_dict": state}, "iter_3.pth")
+    told = convert("iter_3.pth", "out", "--base", tiny_base)[1]
+    assert told.startswith(f"error SG496: iter_3.pth does not hold the weights of a model like {tiny_base}: it has no model.norm.weight\n")
+
+
+def test_deepspeeds_folder_without_its_numbers_is_told(convert, tmp_path):
+    (tmp_path / "iter_3.pth").mkdir()
+    torch.save({"module": []}, "iter_3.pth/mp_rank_00_model_states.pt")
+    torch.save({"optimizer_state_dict": {}}, "iter_3.pth/zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    told = convert("iter_3.pth", "out")[1]
+    assert told == "error SG496: iter_3.pth cannot be read: its parts do not say how many processes wrote it\n"

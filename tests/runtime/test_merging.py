@@ -26,6 +26,7 @@ def merge(tmp_path, monkeypatch, capsys):
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["merging", *words])
+        capsys.readouterr()
         code = merging.main()
         said = capsys.readouterr()
         return code, said.out + said.err
@@ -185,3 +186,43 @@ def test_quantized_weights_are_no_base(tmp_path, base, adapter, refused):
         "error SG466: base holds weights that are quantized (bitsandbytes): an adapter added to them is lost\n"
         "  hint: give the model that it was made from; --into dequantized rounds it as training did\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("base/config.json", "{", "base/config.json cannot be read: it holds no JSON object"),
+        ("adapter/adapter_config.json", "[]", "the adapter in adapter cannot be read: adapter_config.json holds no object"),
+        (
+            "adapter/adapter_config.json",
+            '{"peft_type": "LORA", "r": 2, "lora_alpha": null}',
+            "the adapter in adapter cannot be read: lora_alpha is None in adapter_config.json",
+        ),
+        ("adapter/trained_on.json", "{}", "adapter/trained_on.json cannot be read: it is not as a run writes it"),
+        ("base/merged.json", "[]", "base/merged.json cannot be read: it is not as a merge writes it"),
+        ("base/merged.json", '{"adapters": ["x"]}', "base/merged.json cannot be read: it is not as a merge writes it"),
+    ],
+)
+def test_damaged_small_files_are_told(merge, adapter, tmp_path, file, content, message):
+    (tmp_path / file).write_text(content)
+    _, said = merge("base", "adapter", "out")
+    assert said == f"error SG441: {message}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_next_command_can_be_pasted(merge, adapter):
+    assert merge("base", "adapter", "o 2 ü")[1].endswith("wrote o 2 ü; next: specgen chat 'o 2 ü'\n")
+
+
+@pytest.mark.parametrize("size", ["banana", "0", "-5GB", "1.5GB", "2GB\n"])
+def test_a_size_that_is_none_is_told_by_the_command(cli, tmp_path, size):
+    ran = cli("merge", "base", "adapter", "out", "--max-shard-size", size, cwd=tmp_path)
+    assert ran.code == 2
+    assert "is no size: write a whole number and KB, MB or GB, such as 2GB" in ran.err
+
+
+@pytest.mark.parametrize("alpha", ["nan", "0", "-1", "inf"])
+def test_an_alpha_that_is_none_is_told_by_the_command(cli, tmp_path, alpha):
+    ran = cli("convert", "a.pth", "out", f"--lora-alpha={alpha}", cwd=tmp_path)
+    assert ran.code == 2
+    assert "is no number above 0" in ran.err
