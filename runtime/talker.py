@@ -252,7 +252,7 @@ def _loaded(folder: Path, loading: Loading, *, start: str = "auto") -> PreTraine
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(folder, "model", error) from None
     if missing := sorted(found["missing_keys"]):
-        message = f"the model in {folder} has no {missing[0]}" + (f", nor {len(missing) - 1:,} others" if len(missing) > 1 else "")
+        message = f"the model in {folder} has no {missing[0]}" + (f", nor {len(missing) - 1:,} more" if len(missing) > 1 else "")
         raise RunFault("SG663", message, "give a folder with all weights of the model", exit_code=WRONG)
     model.requires_grad_(False)
     if "device_map" in options:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from conversations.templates import library
@@ -204,3 +205,29 @@ def test_what_memory_does_not_hold_goes_to_the_offload_folder(tiny_base, tmp_pat
     talker = of_folder(tiny_base, Loading(offload_folder=tmp_path / "offload", device="cpu"))
     assert "disk" in talker.model.hf_device_map.values()
     assert talker.answer(QUESTION, chat=replace(START, max_new_tokens=3)).raw == expected.raw
+
+
+def test_an_adapter_for_another_base_is_told(finished, saved_llama, tmp_path, fault_of):
+    big, adapter = saved_llama(tmp_path / "big", hidden_size=64), finished[1] / "convert"
+    told = fault_of(of_folder, big, Loading(adapter=adapter))
+    assert told.startswith(f"error SG442: the adapter in {adapter} does not fit the base model: size mismatch for ")
+    assert len(told.splitlines()) == 1
+
+
+def test_a_model_without_one_of_its_weights_is_told(tiny_base, tmp_path, fault_of):
+    folder = shutil.copytree(tiny_base, tmp_path / "part")
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    hint = "\n  hint: give a folder with all weights of the model"
+    assert fault_of(of_folder, folder, Loading()) == f"error SG663: the model in {folder} has no model.layers.1.mlp.down_proj.weight{hint}"
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "has no model.layers.1.mlp.down_proj.weight, nor 1 more\n" in fault_of(of_folder, folder, Loading())
+
+
+def test_weights_of_another_size_than_the_settings_are_told(tiny_base, tmp_path, fault_of):
+    folder = shutil.copytree(tiny_base, tmp_path / "other")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "hidden_size": 64}))
+    assert fault_of(of_folder, folder, Loading()).startswith(f"error SG663: the model in {folder} cannot be read: ")
