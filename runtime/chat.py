@@ -32,7 +32,7 @@ def main(words: list[str] | None = None) -> int:
 def chat(flags: argparse.Namespace) -> int:
     """Reads questions until the end of input or /exit. Raises RunFault where there is no model."""
     from runtime.chat_flags import is_run, talker_of
-    from runtime.chat_input import lines, prompts
+    from runtime.chat_input import lines, prompts, readable
     from runtime.chat_session import Session
 
     if flags.lagent:
@@ -49,7 +49,8 @@ def chat(flags: argparse.Namespace) -> int:
     interactive = sys.stdin.isatty()
     if interactive:
         view.note(f"{talker.name} · Enter sends, Alt-Enter begins a line, /help shows the commands")
-    _talk(session, prompts() if interactive else lines(), interactive=interactive)
+    texts = readable(prompts() if interactive else lines(), view.note)
+    _talk(session, texts, interactive=interactive)
     return 0
 
 

@@ -17,29 +17,31 @@ LARGEST = 20 * 10**6  # bytes of a file that is loaded
 
 def save(messages: list[Message], file: Path) -> None:
     """Writes a conversation, whole or not at all. Raises RunFault where another file is there, or none can be written."""
-    if file.exists():
-        try:
-            load(file)
-        except RunFault:
-            raise _not_saved(file, "a file that is no conversation is there", "give another name") from None
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        partial.write_text(json.dumps({"messages": messages}, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise _not_saved(file, str(error.strerror)) from None
-    finally:
-        partial.unlink(missing_ok=True)
+        place = file.expanduser()
+        if place.exists() and not _is_conversation(place):
+            raise _not_saved(file, "a file that is no conversation is there", "give another name")
+        partial = place.with_name(f".{os.getpid()}.part")  # short: a name may be as long as a folder takes
+        try:
+            partial.write_text(json.dumps({"messages": messages}, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _not_saved(file, _why(error)) from None
 
 
 def load(file: Path) -> list[Message]:
     """The conversation in a file: an object with messages, or the list of them. Raises RunFault where it is none."""
     try:
-        if file.stat().st_size > LARGEST:
+        place = file.expanduser()
+        if place.stat().st_size > LARGEST:
             raise _not_loaded(file, f"it has more than {LARGEST // 10**6} MB")
-        content = DECODER.decode(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise _not_loaded(file, str(error.strerror)) from None
+        written = place.read_bytes()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _not_loaded(file, _why(error)) from None
+    try:
+        content = DECODER.decode(written.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise _not_loaded(file, f"it is no JSON: {error}") from None
     turns = content.get("messages") if isinstance(content, dict) else content
@@ -50,6 +52,20 @@ def load(file: Path) -> list[Message]:
     if faults:
         raise _not_loaded(file, faults[0].text)
     return messages
+
+
+def _is_conversation(file: Path) -> bool:
+    try:
+        load(file)
+    except RunFault:
+        return False
+    return True
+
+
+def _why(error: Exception) -> str:
+    """Why a name leads to no file: the system's words, or those for ~somebody and for a NUL byte."""
+    words = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return words[:1].upper() + words[1:].rstrip(".")
 
 
 def _message(turn: Any, path: str, faults: Faults) -> Message:

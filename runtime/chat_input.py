@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +16,26 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings
 
 PROMPT = "› "
+HALF = re.compile("[\ud800-\udfff]")  # half a surrogate pair: what Python makes of a byte that is not UTF-8
 
 
 def lines() -> Iterator[str]:
-    """The lines of standard input."""
+    """The lines of standard input. A byte that is not UTF-8 is half a surrogate pair in them, whatever the environment says."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     for line in sys.stdin:
         yield line.rstrip("\r\n")
+
+
+def readable(texts: Iterable[str], note: Callable[[str], None]) -> Iterator[str]:
+    """Texts that a tokenizer reads: what is not UTF-8 becomes U+FFFD, which is told once."""
+    told = False
+    for text in texts:
+        whole, number = HALF.subn("\N{REPLACEMENT CHARACTER}", text)
+        if number and not told:
+            note("the input is not all UTF-8: each byte that is not is taken as \N{REPLACEMENT CHARACTER}")
+            told = True
+        yield whole
 
 
 def prompts() -> Iterator[str]:

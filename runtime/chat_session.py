@@ -102,10 +102,10 @@ class Session:
                 if not self.messages:
                     self.view.note("nothing has been said yet")
                     return
-                chat_files.save(self._whole(), Path(rest).expanduser())
+                chat_files.save(self._whole(), Path(rest))
                 self.view.note(f"wrote {rest}")
             case "/load":
-                self.messages = chat_files.load(Path(rest).expanduser())
+                self.messages = chat_files.load(Path(rest))
                 self.view.note(f"loaded {len(self.messages)} messages from {rest}")
             case _:
                 near = get_close_matches(word, COMMANDS, n=1)

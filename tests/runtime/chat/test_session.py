@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 
 from conversations.system_texts import NAMES, system_texts
 from runtime.chat_flags import parser, settings_of
-from runtime.chat_input import history_in, prompt_session
+from runtime.chat_input import history_in, lines, prompt_session, readable
 from runtime.chat_session import Plainly, Session
 from runtime.chat_view import RichView
 from runtime.faults import RunFault
@@ -124,6 +125,60 @@ def test_a_damaged_file_is_told_and_the_chat_goes_on(session, tmp_path, content,
         f"error SG669: {file} cannot be saved: a file that is no conversation is there\n  hint: give another name"
     )
     assert file.read_bytes() == content
+
+
+BAD_NAMES = {
+    "~nobody-of-this-name/x": "Could not determine home directory",
+    "n" * 300: "File name too long",
+    "a\0b": "Embedded null byte",
+    "/dev/null/x": "Not a directory",
+}
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_name_that_leads_nowhere_is_told_and_the_chat_goes_on(session, name):
+    session.take("Hi")
+    before = session.messages
+    session.take(f"/save {name}")
+    assert session.view.notes[-1] == f"error SG669: {name} cannot be saved: {BAD_NAMES[name]}"
+    session.take(f"/load {name}")
+    told = f"error SG668: {name} cannot be loaded: {BAD_NAMES[name]}\n  hint: the conversation stays as it is"
+    assert session.view.notes[-1] == told
+    assert session.messages == before
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(session, tmp_path, monkeypatch):
+    """Monkeypatched: whoever is root may look into every folder."""
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    session.take("Hi")
+    file = tmp_path / "talk.json"
+    monkeypatch.setattr("pathlib.Path.stat", refused)
+    session.take(f"/save {file}")
+    session.take(f"/load {file}")
+    assert session.view.notes[-2:] == [
+        f"error SG669: {file} cannot be saved: Permission denied",
+        f"error SG668: {file} cannot be loaded: Permission denied\n  hint: the conversation stays as it is",
+    ]
+
+
+def test_a_name_as_long_as_a_folder_takes_is_saved(session, tmp_path):
+    session.take("Hi")
+    session.take(f"/save {tmp_path / ('n' * 255)}")
+    assert [file.name for file in tmp_path.iterdir()] == ["n" * 255]
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_bytes_that_are_not_utf8_are_replaced_and_no_question_is_lost(session, monkeypatch, errors):
+    given = io.BytesIO(b"\xff\xfe hi\nhello \xc3\xa9\r\n\xf0\x9f\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(given, encoding="ascii", errors=errors))
+    for text in readable(lines(), session.view.note):
+        session.take(text)
+    asked = [message["content"] for message in session.messages if message["role"] == "user"]
+    assert asked == ["\ufffd\ufffd hi", "hello é", "\ufffd\ufffd"]
+    assert session.view.notes.count("the input is not all UTF-8: each byte that is not is taken as \ufffd") == 1
 
 
 def test_the_last_question_is_answered_again_with_the_next_seed(session):
