@@ -15,7 +15,7 @@ from conversations.row import Message
 from runtime import chat_files
 from runtime.config import ChatConfig
 from runtime.faults import RunFault
-from runtime.generate import Answer
+from runtime.generate import Answer, is_greedy
 from runtime.talker import Talker
 
 COMMANDS = {
@@ -127,8 +127,8 @@ class Session:
         question = self.messages[asked[-1]]["content"]
         before, self.messages = self.messages, self.messages[: asked[-1]]
         self.repeats += 1
-        if self.chat.temperature == 0:
-            self.view.note("temperature is 0: the likeliest answer is the same again")
+        if is_greedy(self.chat):
+            self.view.note(f"temperature is {self.chat.temperature:g}: the likeliest answer is the same again")
         if not self._ask(question):
             self.messages = before
 
@@ -151,7 +151,10 @@ class Session:
             self.view.note("there is no answer; the question is left out")
             return False
         self.messages = [*messages, {"role": "assistant", "content": answer.text}]
-        if not (answer.stopped or answer.cancelled):
+        if answer.full:
+            full = f"the model's context is full, it holds {self.talker.context:,} with the question"
+            self.view.note(f"cut after {answer.tokens} tokens: {full}; /reset begins anew, and a shorter question leaves more room")
+        elif not (answer.stopped or answer.cancelled):
             self.view.note(f"cut after {answer.tokens} tokens (--max-new-tokens)")
         return True
 

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+COLDEST = 1e-5  # below, a sample is the likeliest token anyway, and logits divided by it are no numbers any more
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`stopped` tells an answer that ended by itself from one that was cut, at max_new_tokens or because it was `cancelled`.
+    """`stopped` tells an answer that ended by itself from one that was cut: at max_new_tokens, because the context was `full`
+    before that, or because it was `cancelled`.
 
     `ids` are all that the model wrote, and `raw` is their text with special tokens: tool calls are told by them.
     """
@@ -32,6 +36,7 @@ class Answer:
     tokens: int
     prompt_tokens: int = 0
     cancelled: bool = False
+    full: bool = False
     raw: str = ""
     ids: tuple[int, ...] = ()
 
@@ -146,7 +151,7 @@ def generation_config(
 ) -> GenerationConfig:
     """The chat settings in transformers' terms; generation stops on the template's end of turn and the model's own ends."""
     sampling: dict[str, Any] = {"do_sample": False}
-    if chat.temperature > 0:
+    if not is_greedy(chat):
         sampling = {"do_sample": True, "temperature": chat.temperature, "top_k": chat.top_k, "top_p": chat.top_p}
     return GenerationConfig(
         max_new_tokens=max_new_tokens or chat.max_new_tokens,
@@ -156,6 +161,11 @@ def generation_config(
         bos_token_id=tokenizer.bos_token_id,
         **sampling,
     )
+
+
+def is_greedy(chat: ChatConfig) -> bool:
+    """Whether the likeliest token is always taken."""
+    return chat.temperature < COLDEST
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, form: RowFormat, base: GenerationConfig | None) -> list[int]:

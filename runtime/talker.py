@@ -81,7 +81,7 @@ class Talker:
         generator = Generator(self.tokenizer, self.form, chat)
         with self.lock, self._without_adapter() if base else nullcontext():
             answer: Answer = generator.answer(self.model, asked, max_new_tokens=room, show=show, tools=tools, cancel=stop, begun=begun)
-        return answer
+        return replace(answer, full=not (answer.stopped or answer.cancelled) and room < chat.max_new_tokens)
 
     def fitted(self, messages: list[Message], chat: ChatConfig | None = None, tools: list[Any] | None = None) -> tuple[list[Message], int]:
         """What fits into the context with room for an answer: without the oldest turns, each whole. Second, how many these are.

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from runtime.talker import Talker
 
 MOST_NESTED = 64
-COLDEST = 1e-5  # below, a sample is the likeliest token anyway, and logits divided by it are no numbers any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +169,7 @@ def _settings(asked: Asked, talker: Talker, number: int) -> ChatConfig:
     stop = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
     given: dict[str, Any] = {
         "max_new_tokens": wanted if wanted or context is None else min(chat.max_new_tokens, context - number),
-        "temperature": 0.0 if asked.temperature is not None and asked.temperature < COLDEST else asked.temperature,
+        "temperature": asked.temperature,
         "top_p": asked.top_p,
         "top_k": asked.top_k,
         "repetition_penalty": asked.repetition_penalty,

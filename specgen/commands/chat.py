@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,22 @@ def _plugins(_context: click.Context, _option: click.Parameter, value: str | Non
     return names
 
 
+def _stop_words(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in value:
+        raise click.BadParameter("an empty text would end every answer before it begins")
+    return value
+
+
+class _Within(click.FloatRange):
+    """A range of numbers: click's own takes nan for one in every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value} is no number.", param, ctx)
+        return number
+
+
 path = click.Path(path_type=Path)
 # How a model is put into memory: for every command that loads one.
 LOADING = (
@@ -42,12 +59,14 @@ ANSWERS = (
     click.option("--system-template", type=click.Choice(SYSTEM_TEXTS), help="A system text by XTuner's name for it."),
     click.option("--bot-name", metavar="NAME", help="What the model is called; default BOT."),
     click.option("--with-plugins", callback=_plugins, metavar="NAME,…", help=f"Tools that the model may call: {', '.join(PLUGINS)}."),
-    click.option("--stop-words", multiple=True, metavar="TEXT", help="One more text that ends an answer; may be repeated."),
+    click.option(
+        "--stop-words", multiple=True, callback=_stop_words, metavar="TEXT", help="One more text that ends an answer; may be repeated."
+    ),
     click.option("--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer."),
-    click.option("--temperature", type=click.FloatRange(min=0), metavar="T", help="0 always takes the likeliest token."),
+    click.option("--temperature", type=_Within(min=0, max=100), metavar="T", help="0 always takes the likeliest token."),
     click.option("--top-k", type=click.IntRange(min=0), metavar="K", help="Sample among the K likeliest tokens."),
-    click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), metavar="P", help="Sample among this probability."),
-    click.option("--repetition-penalty", type=click.FloatRange(min=0, min_open=True), metavar="R", help="Above 1 avoids repeating."),
+    click.option("--top-p", type=_Within(min=0, max=1, min_open=True), metavar="P", help="Sample among this probability."),
+    click.option("--repetition-penalty", type=_Within(min=0.1, max=10), metavar="R", help="Above 1 avoids repeating."),
     click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Seed of the sampling."),
 )
 # What only the terminal has.

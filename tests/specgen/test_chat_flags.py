@@ -21,7 +21,15 @@ REFUSED = {
     ("--profile", "small"): "model is a model's folder: --profile and --set belong to a spec",
     ("--with-plugins", "calculate,paint"): "'paint' is none of calculate, solve, search",
     ("--bits", "5"): "'5' is not one of '4', '8'",
-    ("--temperature", "-1"): "-1.0 is not in the range x>=0",
+    ("--temperature", "-1"): "Invalid value for '--temperature': -1.0 is not in the range 0<=x<=100",
+    ("--temperature", "nan"): "Invalid value for '--temperature': nan is no number.",
+    ("--temperature", "inf"): "Invalid value for '--temperature': inf is not in the range 0<=x<=100.",
+    ("--top-p", "nan"): "Invalid value for '--top-p': nan is no number.",
+    ("--top-p", "inf"): "Invalid value for '--top-p': inf is not in the range 0<x<=1.",
+    ("--repetition-penalty", "nan"): "Invalid value for '--repetition-penalty': nan is no number.",
+    ("--repetition-penalty", "inf"): "Invalid value for '--repetition-penalty': inf is not in the range 0.1<=x<=10.",
+    ("--repetition-penalty", "1e-300"): "Invalid value for '--repetition-penalty': 1e-300 is not in the range 0.1<=x<=10.",
+    ("--stop-words", "a", "--stop-words="): "Invalid value for '--stop-words': an empty text would end every answer before it begins",
 }
 
 

@@ -202,6 +202,28 @@ def test_the_oldest_turns_go_and_the_user_is_told(session):
     assert roles(session) == ["user", "assistant"] * 2
 
 
+def test_a_full_context_is_told_from_the_longest_answer(session):
+    session.take("word " * 20)
+    assert session.view.notes == ["cut after 4 tokens (--max-new-tokens)"]
+    session.take("/reset")
+    session.chat = replace(session.chat, max_new_tokens=2048)
+    session.take("word " * 400)
+    number = len(session.talker.form.prompt_ids(session.messages[:1]))
+    assert session.view.notes[-1] == (
+        f"cut after {512 - number} tokens: the model's context is full, it holds 512 with the question; "
+        "/reset begins anew, and a shorter question leaves more room"
+    )
+
+
+def test_a_temperature_that_is_almost_none_takes_the_likeliest(session):
+    session.chat = replace(session.chat, temperature=1e-300)
+    session.take("Hi")
+    likeliest = session.talker.answer(session.messages[:1], chat=replace(session.chat, temperature=0.0)).text
+    assert session.messages[-1]["content"] == likeliest
+    session.take("/regen")
+    assert "temperature is 1e-300: the likeliest answer is the same again" in session.view.notes
+
+
 def test_ctrl_c_ends_the_answer_and_not_the_chat(session):
     session.chat = replace(session.chat, max_new_tokens=200)
 
