@@ -20,7 +20,7 @@ from runtime.serve.asked import Asked
 from runtime.serve.conversation import Question, question_of
 from runtime.serve.desk import Desk, Job
 from runtime.serve.door import MOST_BYTES, Door, too_many_bytes
-from runtime.serve.faults import ApiError, ErrorBody, of_validation
+from runtime.serve.faults import ApiError, ErrorBody, ending, of_unreadable, of_validation
 from runtime.serve.told import DONE, WAITING, Completion, Models, ModelTold, Teller, event
 from runtime.tool_calls import ToolCallStream, names_of, parse
 
@@ -175,6 +175,10 @@ def _tell_errors(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return too_many_bytes().response()
+        if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            return ending().response()
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            return of_unreadable(error.__cause__).response()
         message = {
             404: f"there is nothing at {request.url.path}",
             405: f"{request.url.path} does not take {request.method}",

@@ -18,7 +18,7 @@ from conversations.row import Message
 from runtime.config import ChatConfig
 from runtime.faults import RunFault
 from runtime.generate import Answer
-from runtime.serve.faults import ApiError
+from runtime.serve.faults import ApiError, ending
 
 if TYPE_CHECKING:
     from runtime.talker import Talker
@@ -73,7 +73,7 @@ class Desk:
         """Raises ApiError where too many wait, or the server ends."""
         with self._changed:
             if self._closing:
-                raise _ending()
+                raise ending()
             if self.waiting >= self.most_waiting:
                 message = f"{self.most_waiting} requests wait already; ask again in a moment"
                 raise ApiError(429, message, code="rate_limit_exceeded", kind="rate_limit_error", headers={"Retry-After": "1"})
@@ -96,7 +96,7 @@ class Desk:
             self._closing = True
             for line in self._lines.values():
                 for job in line:
-                    job.tell(_ending())
+                    job.tell(ending())
             self._lines.clear()
             if self._now is not None:
                 self._now.stop.set()
@@ -130,12 +130,8 @@ class Desk:
         except Exception:
             traceback.print_exc(file=sys.stderr)
             return ApiError(500, "the answer could not be made; the server's output says why", kind="server_error")
-        return _ending() if answer.cancelled and self._closing else answer
+        return ending() if answer.cancelled and self._closing else answer
 
 
 def _keep(_piece: str) -> None:
     """An answer that is sent whole has all of its text in the end."""
-
-
-def _ending() -> ApiError:
-    return ApiError(503, "the server is ending", code="server_ending", kind="server_error")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from runtime.serve.faults import ApiError
+from starlette.exceptions import HTTPException
+
+from runtime.serve.faults import ApiError, ending
 from runtime.serve.key import is_loopback
 
 MOST_BYTES = 16 * 2**20
 OPEN = ("/health",)  # tells nothing, and load balancers have no key
 
 Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+App = Callable[[Scope, Receive, Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
 def too_many_bytes() -> ApiError:
@@ -25,17 +29,43 @@ class Door:
     """In front of the application. Compares keys in constant time, and tells nobody the right one.
 
     Without a key the Host header has to name this machine: a page of another name that was made to point here (DNS rebinding)
-    does not get in.
+    does not get in. Once it is closed nobody waits for the rest of a request.
     """
 
     def __init__(self, app: App, key: str | None) -> None:
         self.app, self.key = app, key.encode() if key else None
+        self._closed = asyncio.Event()
 
-    async def __call__(self, scope: Scope, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    def close(self) -> None:
+        """Refuses the requests that are not whole yet. Called in the event loop."""
+        self._closed.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN and (error := self._refusal(dict(scope["headers"]))):
             await error.response()(scope, receive, send)
         else:
-            await self.app(scope, receive, send)
+            await self.app(scope, self._until_closed(receive) if scope["type"] == "http" else receive, send)
+
+    def _until_closed(self, receive: Receive) -> Receive:
+        """Receives a request until it is whole, or the door is closed: that is an HTTPException, which the application tells."""
+        whole = False
+
+        async def received() -> Any:
+            nonlocal whole
+            if whole:
+                return await receive()
+            message, closed = asyncio.ensure_future(receive()), asyncio.ensure_future(self._closed.wait())
+            try:
+                await asyncio.wait((message, closed), return_when=asyncio.FIRST_COMPLETED)
+                if not message.done():
+                    raise HTTPException(ending().status)
+                whole = not message.result().get("more_body", False)
+                return message.result()
+            finally:
+                message.cancel()
+                closed.cancel()
+
+        return received
 
     def _refusal(self, headers: dict[bytes, bytes]) -> ApiError | None:
         length = headers.get(b"content-length", b"")

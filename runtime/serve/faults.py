@@ -26,6 +26,17 @@ REASONS = {
     "store": "nothing is kept here",
     "service_tier": "there is one tier",
 }
+# What a value has to be, by the type of pydantic's error.
+TYPES = {
+    "string_type": "a text",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
 BESIDE_TEXT = "this model reads text: only parts of the type 'text' can be in content"
 
 
@@ -56,6 +67,11 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, self.headers)
 
 
+def ending() -> ApiError:
+    """The refusal of whoever asks or waits while the server ends."""
+    return ApiError(503, "the server is ending", code="server_ending", kind="server_error")
+
+
 class ErrorDetail(BaseModel):
     message: str
     type: str
@@ -70,11 +86,16 @@ class ErrorBody(BaseModel):
 
 
 def of_validation(errors: Sequence[Mapping[str, Any]], body: object) -> ApiError:
-    """The first thing that is wrong with a request. `errors` are pydantic's."""
-    first = max(errors, key=lambda error: (error["type"] == "unsupported_part", len(error["loc"])))
+    """What is wrong with a request, one thing. `errors` are pydantic's: of a field with variants, those of every variant.
+
+    The variant that was meant is the one that led deepest into what was sent, or whose type is that of what was sent.
+    """
+    paths = [_path(error["loc"][1:], body, keep_last=error["type"] in ("missing", "extra_forbidden")) for error in errors]
+    first, path = max(
+        zip(errors, paths, strict=True), key=lambda one: (one[0]["type"] == "unsupported_part", len(one[1]), one[0]["type"] not in TYPES)
+    )
     if first["type"] == "json_invalid":
-        return ApiError(400, f"the request is not JSON: {first['ctx']['error']}", code="invalid_json")
-    path = _path(first["loc"][1:], body, keep_last=first["type"] in ("missing", "extra_forbidden"))
+        return _no_json(first["ctx"]["error"])
     param = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".") or None
     if not path:
         return ApiError(400, "the request has to be a JSON object, sent as application/json", code="invalid_json")
@@ -84,8 +105,32 @@ def of_validation(errors: Sequence[Mapping[str, Any]], body: object) -> ApiError
         return ApiError(400, f"{param} is not known here, and would have no effect", code="unknown_parameter", param=param)
     if path[0] in REASONS:
         return ApiError(400, f"{path[0]}: {REASONS[str(path[0])]}", code="unsupported_value", param=param)
-    message = first["msg"][:1].lower() + first["msg"][1:]
-    return ApiError(400, f"{param}: {message}", code="invalid_value", param=param)
+    types = [error["type"] for error, other in zip(errors, paths, strict=True) if other == path]
+    return ApiError(400, f"{param}{_wrong(first, types)}", code="invalid_value", param=param)
+
+
+def of_unreadable(cause: BaseException | None) -> ApiError:
+    """A request whose bytes could not be read as JSON. `cause` is what Python's reader raised."""
+    if isinstance(cause, RecursionError):
+        return _no_json("it is nested too deep")
+    if isinstance(cause, UnicodeDecodeError):
+        return _no_json("it is not UTF-8")
+    return _no_json("it cannot be read")
+
+
+def _no_json(why: str) -> ApiError:
+    return ApiError(400, f"the request is not JSON: {why}", code="invalid_json")
+
+
+def _wrong(error: Mapping[str, Any], types: Sequence[str]) -> str:
+    """What is wrong with a value, behind its name. `types` are those of all errors about it."""
+    if error["type"] in TYPES:
+        return f" has to be {' or '.join(dict.fromkeys(TYPES[name] for name in types if name in TYPES))}"
+    if error["type"] in ("too_short", "string_too_short"):
+        return " is empty"
+    if error["type"] == "too_long":
+        return f" takes {error['ctx']['max_length']} at most, not {error['ctx']['actual_length']}"
+    return f": {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
 def _sendable(text: str) -> str:
@@ -97,6 +142,8 @@ def _path(steps: Sequence[int | str], body: Any, *, keep_last: bool) -> list[int
     """The steps that lead through the request itself, without those that only name a variant."""
     path: list[int | str] = []
     for number, step in enumerate(steps):
+        if number == 2 and steps[0] == "messages":  # the role, which may be the name of a key, too
+            continue
         last = keep_last and number == len(steps) - 1
         inside = step in body if isinstance(body, dict) else isinstance(body, list) and isinstance(step, int) and step < len(body)
         if inside:

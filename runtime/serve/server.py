@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,20 +16,21 @@ if TYPE_CHECKING:
     from runtime.talker import Talker
 
 SECONDS_TO_END = 5
+SECONDS_TO_READ = 4  # those who do not read what they are told by then are hung up on
 
 
 class ModelServer(uvicorn.Server):
     """Calls `started` once it answers. Ends at SIGINT and SIGTERM: answers that are being made end after their next token, and
-    their clients are told."""
+    their clients are told; so are those whose request is not whole."""
 
     def __init__(
         self, talker: Talker, *, key: str | None, started: Callable[[], None] = lambda: None, most_waiting: int = MOST_WAITING
     ) -> None:
         self.desk = Desk(talker, most_waiting)
         self._tell_started = started
-        app = build(talker, self.desk, key)
+        self.door = build(talker, self.desk, key)
         super().__init__(
-            uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=SECONDS_TO_END)
+            uvicorn.Config(self.door, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=SECONDS_TO_END)
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -37,7 +39,14 @@ class ModelServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.desk.close()
+        self.door.close()
+        late = asyncio.get_running_loop().call_later(SECONDS_TO_READ, self._hang_up)
         await super().shutdown(sockets)
+        late.cancel()
+
+    def _hang_up(self) -> None:
+        for connection in self.server_state.connections:
+            connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         self.force_exit = self.should_exit  # the second time

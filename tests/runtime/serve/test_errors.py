@@ -34,14 +34,18 @@ REFUSED = {
     ),
     "functions": ({"functions": []}, "functions", "unsupported_value", "functions: write tools, which took its place"),
     "an unknown field": ({"tempreature": 1}, "tempreature", "unknown_parameter", "tempreature is not known here, and would have no effect"),
-    "a wrong type": ({"temperature": "hot"}, "temperature", "invalid_value", "temperature: input should be a valid number"),
+    "a wrong type": ({"temperature": "hot"}, "temperature", "invalid_value", "temperature has to be a number"),
     "too hot": ({"temperature": 3}, "temperature", "invalid_value", "temperature: input should be less than or equal to 2"),
     "no tokens": ({"max_tokens": 0}, "max_tokens", "invalid_value", "max_tokens: input should be greater than or equal to 1"),
     "two lengths": (
         {"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens", "invalid_value",
         "max_tokens is the older name of max_completion_tokens, and they say different things: give one of them",
     ),
-    "an empty stop": ({"stop": ""}, "stop", "invalid_value", "stop: string should have at least 1 character"),
+    "an empty stop": ({"stop": ""}, "stop", "invalid_value", "stop is empty"),
+    "an empty stop among others": ({"stop": ["END", ""]}, "stop[1]", "invalid_value", "stop[1] is empty"),
+    "five stops": ({"stop": ["a"] * 5}, "stop", "invalid_value", "stop takes 4 at most, not 5"),
+    "a stop of numbers": ({"stop": 5}, "stop", "invalid_value", "stop has to be a text or a list"),
+    "stops of numbers": ({"stop": ["END", 5]}, "stop[1]", "invalid_value", "stop[1] has to be a text"),
     "usage without a stream": (
         {"stream_options": {"include_usage": True}}, "stream_options", "invalid_value", "stream_options goes with stream: true",
     ),
@@ -50,8 +54,8 @@ REFUSED = {
         {"tools": [TOOL]}, "tools", "unsupported_value",
         "the chat template of this model leaves tools out, so it would never know of them",
     ),
-    "no messages": ({"messages": []}, "messages", "invalid_value", "messages: list should have at least 1 item after validation, not 0"),
-    "messages in words": ({"messages": "Hi"}, "messages", "invalid_value", "messages: input should be a valid list"),
+    "no messages": ({"messages": []}, "messages", "invalid_value", "messages is empty"),
+    "messages in words": ({"messages": "Hi"}, "messages", "invalid_value", "messages has to be a list"),
     "an unknown role": (
         {"messages": [{"role": "robot", "content": "Hi"}]}, "messages[0]", "invalid_value",
         "messages[0]: input tag 'robot' found using 'role' does not match any of the expected tags: "
@@ -62,7 +66,23 @@ REFUSED = {
     ),
     "content of numbers": (
         {"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_value",
-        "messages[0].content: input should be a valid string",
+        "messages[0].content has to be a text or a list",
+    ),
+    "content without parts": (
+        {"messages": [{"role": "user", "content": []}]}, "messages[0].content", "invalid_value", "messages[0].content is empty",
+    ),
+    "a part in words": (
+        {"messages": [{"role": "user", "content": ["Hi"]}]}, "messages[0].content[0]", "invalid_value",
+        "messages[0].content[0] has to be an object",
+    ),
+    "a part without its text": (
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text", "missing_required_parameter",
+        "messages[0].content[0].text is missing",
+    ),
+    "a message in words": ({"messages": ["Hi"]}, "messages[0]", "invalid_value", "messages[0] has to be an object"),
+    "a key that is called as a role": (
+        {"messages": [{**USER, "user": "me"}]}, "messages[0].user", "unknown_parameter",
+        "messages[0].user is not known here, and would have no effect",
     ),
     "an image": (
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "See:"}, IMAGE]}]}, "messages[0].content", "invalid_value",
@@ -150,8 +170,19 @@ def test_what_is_no_json_is_refused(server):
     content = f'{{"model": "tiny", "messages": [{{"role": "user", "content": "a"}}], "tools": {tools}}}'
     status, error = post(server, content=content, headers={"Content-Type": "application/json"})
     assert (status, error["message"]) == (400, "tools[0].function.parameters is nested deeper than 64")
-    deep = '{"model": "tiny", "messages": ' + "[" * 100_000
-    assert post(server, content=deep, headers={"Content-Type": "application/json"})[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('{"model": "tiny", "messages": ' + "[" * 100_000, "it is nested too deep"),
+        (b'{"model": "tiny\xff"}', "it is not UTF-8"),
+        ('{"seed": ' + "1" * 5000 + "}", "it cannot be read"),
+    ],
+)
+def test_json_that_cannot_be_read_is_told_as_such(server, content, why):
+    status, error = post(server, content=content, headers={"Content-Type": "application/json"})
+    assert (status, error["code"], error["message"]) == (400, "invalid_json", f"the request is not JSON: {why}")
 
 
 def test_a_page_in_a_browser_cannot_ask_without_leave(server):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import socket
 import time
 
 import httpx2
@@ -152,3 +154,41 @@ def test_an_end_tells_those_who_wait_and_those_who_are_answered(serve, spelled):
     assert not served.thread.is_alive() and time.monotonic() - begun < 5
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{served.address}/health")
+
+
+def begun(served, body=b"{", length=1000):
+    """A connection on which a request has begun."""
+    connection = socket.create_connection(served.server.servers[0].sockets[0].getsockname(), timeout=10)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def test_an_end_does_not_wait_for_the_rest_of_a_request(serve, spelled, capfd):
+    served = serve(spelled("word"))
+    with begun(served) as connection:
+        until(lambda: any(each.cycle for each in served.server.server_state.connections))
+        at = time.monotonic()
+        served.server.should_exit = True
+        served.thread.join(10)
+        assert not served.thread.is_alive() and time.monotonic() - at < 2
+        head, _, told = connection.makefile("rb").read().decode().partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 503 ")
+    error = {"message": "the server is ending", "type": "server_error", "param": None, "code": "server_ending"}
+    assert json.loads(told) == {"error": error}
+    assert capfd.readouterr().err == ""
+
+
+def test_an_end_does_not_wait_for_one_who_does_not_read(serve, talker, capfd, monkeypatch):
+    """An answer that is larger than what the network keeps for a client."""
+    monkeypatch.setattr("runtime.serve.server.SECONDS_TO_READ", 0.5)
+    monkeypatch.setattr("runtime.serve.told.Teller.whole", lambda *_: {"text": "x" * 2**26})
+    served = serve(talker)
+    body = json.dumps({"model": "tiny", "messages": question(0)}).encode()
+    with begun(served, body, len(body)):
+        until(lambda: any(each.cycle and each.cycle.response_started for each in served.server.server_state.connections))
+        at = time.monotonic()
+        served.server.should_exit = True
+        served.thread.join(10)
+        assert not served.thread.is_alive() and time.monotonic() - at < 3
+    assert capfd.readouterr().err == ""
