@@ -33,10 +33,11 @@ def test_an_empty_folder_is_taken_where_one_stands_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_left_of_one_that_was_not_finished(tmp_path, number):
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises((SystemExit, KeyboardInterrupt)), written_aside(tmp_path / "out"):
         signal.raise_signal(number)
     assert not list(tmp_path.iterdir())
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_where_nothing_can_be_written_is_told(tmp_path):

@@ -20,7 +20,7 @@ PATIENCE_S = 240.0  # on a busy machine
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     """Chromium: the system's, else Playwright's own."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright")
