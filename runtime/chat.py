@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from runtime.__main__ import in_utf8, quiet
-from runtime.faults import exit_code_of
+from runtime.faults import INTERRUPTED, exit_code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,10 @@ def main(words: list[str] | None = None) -> int:
     made.add_argument("--command-stop-word")
     made.add_argument("--answer-stop-word")
     flags = made.parse_args(words)
-    return exit_code_of(lambda: chat(flags))
+    code = exit_code_of(lambda: chat(flags))
+    if code == INTERRUPTED:
+        print()  # the shell's next line is its own
+    return code
 
 
 def chat(flags: argparse.Namespace) -> int:

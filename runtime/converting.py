@@ -116,13 +116,13 @@ def _of_xtuner(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Ma
 
 def _require_like(base: Path, found: dict[str, Kind], checkpoint: Path) -> None:
     """Raises RunFault where the weights are not those of a model like the base: one is missing, or has another shape."""
-    from runtime.shards import files_of, kinds
-    from runtime.streaming import LEFT_OUT, is_tied
+    from runtime.shards import COMPUTED, files_of, kinds
+    from runtime.streaming import is_tied
 
     of_base = kinds(files_of(base, "the base model's weights"))
     outputs = ("lm_head.weight", "output.weight") if is_tied(base) else ()
     for name, (shape, _) in of_base.items():
-        if name.endswith(LEFT_OUT) or (name in outputs and name not in found):
+        if name.endswith(COMPUTED) or (name in outputs and name not in found):
             continue
         if name not in found or found[name][0] != shape:
             what = f"{name} is {found[name][0]}, in {base} {shape}" if name in found else f"it has no {name}"

@@ -17,6 +17,7 @@ WEIGHTS = "model.safetensors"
 INDEX = WEIGHTS + ".index.json"
 OF_MODELS = (WEIGHTS, "pytorch_model.bin")
 OF_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+COMPUTED = ("rotary_emb.inv_freq", "masked_bias")  # by the model's code: old files have them, transformers writes them no more
 
 
 def files_of(folder: Path, what: str, names: Iterable[str] = OF_MODELS) -> dict[str, Path]:

@@ -21,12 +21,11 @@ from runtime import adapters as adapter_folders
 from runtime.adapters import Adapter
 from runtime.faults import WRONG, RunFault
 from runtime.lora import merged
-from runtime.shards import files_of, kinds, tensors
+from runtime.shards import COMPUTED, files_of, kinds, tensors
 from runtime.written import Kind, write_weights
 
 Prepare = Callable[[str, torch.Tensor], torch.Tensor]
 OUTPUT_OF = {"embed_tokens": "lm_head", "wte": "lm_head", "word_embeddings": "lm_head", "tok_embeddings": "output", "embed_in": "embed_out"}
-LEFT_OUT = ("rotary_emb.inv_freq", "masked_bias")  # computed by the model's code: old files have them, transformers writes them no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,7 @@ def merge_files(
     where = {
         name: file
         for name, file in files_of(base, "the base model's weights").items()
-        if not name.endswith(LEFT_OUT) and (keep is None or keep(name))
+        if not name.endswith(COMPUTED) and (keep is None or keep(name))
     }
     adapter_folders.require_no_conflict(adapters)
     own = kinds(where)

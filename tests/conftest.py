@@ -96,7 +96,7 @@ def process():
 
     def run(*arguments, cwd, **environment):
         command = [sys.executable, "-m", "specgen", *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, timeout=60)
+        done = subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, timeout=600)
         return Ran(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
 
     return run

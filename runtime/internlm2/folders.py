@@ -28,8 +28,6 @@ READ = (".json", ".model", ".jinja", ".safetensors", ".bin")
 OF_TOKENIZER = ("tokenizer.model", "special_tokens_map.json", "added_tokens.json", "tokenizer.json")
 KEPT = ("generation_config.json", "merged.json")  # settings, and which adapters are in it
 SHARD = "5GB"
-# computed by the model's code; old files hold it
-COMPUTED = ("rotary_emb.inv_freq",)
 
 
 def readable(folder: Path) -> Path:
@@ -138,7 +136,7 @@ def require_internlm2(folder: Path) -> None:
 
 def _weights(folder: Path, wanted: Shapes, *, of: Path) -> tuple[dict[str, Path], dict[str, torch.dtype]]:
     """Where a folder's tensors are, and their types. Raises RunFault where they are not those of `wanted`, the model in `of`."""
-    from runtime.shards import files_of, kinds
+    from runtime.shards import COMPUTED, files_of, kinds
 
     every = files_of(folder, "the base model's weights")
     where = {name: file for name, file in every.items() if not name.endswith(COMPUTED)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -215,6 +216,21 @@ def held_of():
         return [found[held] for held in held_out(found, number, config.train.seed)]
 
     return rows
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """What a command of the runtime ends with, and all it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(module, *words):
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
+        capsys.readouterr()
+        code = module.main()
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
 
 
 @pytest.fixture

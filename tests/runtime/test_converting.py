@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib
 import json
 import os
@@ -28,18 +29,9 @@ CFG = "llm_lora = dict(lora_alpha=6, r=2)\npretrained_model_name_or_path = 'inte
 
 
 @pytest.fixture
-def convert(tmp_path, monkeypatch, capsys):
+def convert(command):
     """What `python -m runtime.converting` ends with, and all it says."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["converting", *map(str, words)])
-        capsys.readouterr()
-        code = converting.main()
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return run
+    return functools.partial(command, converting)
 
 
 @pytest.fixture

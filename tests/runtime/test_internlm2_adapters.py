@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 
 import pytest
 import torch
@@ -91,21 +90,6 @@ def by_hand(tmp_path, original, factors):
         weights[f"{module}.weight"] += ALPHA / R * second @ first
     save_file(weights, folder / "model.safetensors")
     return load_file(readable(folder) / "model.safetensors")
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """What a command of the runtime ends with, and all it says."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(module, *words):
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
-        capsys.readouterr()
-        code = module.main()
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return run
 
 
 def require_close(found, wanted):

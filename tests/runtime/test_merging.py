@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
-import sys
 import warnings
 
 import pytest
@@ -20,18 +20,9 @@ MERGED = "out/model.safetensors"
 
 
 @pytest.fixture
-def merge(tmp_path, monkeypatch, capsys):
+def merge(command):
     """What `python -m runtime.merging` ends with, and all it says."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["merging", *words])
-        capsys.readouterr()
-        code = merging.main()
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    return run
+    return functools.partial(command, merging)
 
 
 @pytest.fixture
