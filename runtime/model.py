@@ -16,12 +16,14 @@ from runtime.tokenizer import begin_conversations
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Base = PackageBase | HubBase | LocalBase
 
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 WEIGHTS = "*.safetensors"
+KERNEL_ROWS = 32  # of bitsandbytes' kernel for 4 bits on a CPU
 
 
 def locate(base: Base, *, weights: bool = True) -> Path:
@@ -155,20 +157,23 @@ def load_model(model: ModelConfig, *, device: torch.device, attention: str | Non
         modules = [name for name, _ in loaded.named_modules()]
         message = "skip_modules names {name}, which matches 0 modules of the base model"
         require_modules("SG247", message, modules, model.quantization.skip_modules)
-        _keep_packing(loaded)
+        keep_packing(loaded)
     loaded.requires_grad_(False)
     return loaded if options else loaded.to(device)
 
 
-def _keep_packing(model: PreTrainedModel) -> None:
-    """Keeps 4-bit weights packed as they were loaded.
+def keep_packing(model: nn.Module, *, where_needed: bool = False) -> None:
+    """Keeps 4-bit weights packed as they were loaded; `where_needed` only those whose sizes another packing cannot hold.
 
     At the first pass in evaluation mode (a preview, a validation, the proof of packing) bitsandbytes (0.50) packs them anew on a CPU
     with AVX512-BF16, for a kernel without a gradient: nothing would flow back through them from then on (measured), and who expands
-    them finds other numbers: DoRA in every step, and the checks of LoftQ.
+    them finds other numbers: DoRA in every step, and the checks of LoftQ. That packing takes whole blocks: of weights that have others
+    it raises an error (its functional._convert_weight_packed_for_cpu).
     """
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
+        if not hasattr(module, "support_avx512bf16_for_cpu"):
+            continue
+        if not where_needed or module.in_features % module.weight.blocksize or module.out_features % KERNEL_ROWS:
             module.support_avx512bf16_for_cpu = False
 
 

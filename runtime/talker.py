@@ -19,7 +19,7 @@ from runtime.config import ChatConfig
 from runtime.faults import WRONG, RunFault
 from runtime.generate import Answer, Generator
 from runtime.internlm2.folders import readable
-from runtime.model import load_model, load_tokenizer, pick_device, require_bitsandbytes, torch_dtype
+from runtime.model import keep_packing, load_model, load_tokenizer, pick_device, require_bitsandbytes, torch_dtype
 from runtime.text_format import RowFormat, TextFormat, row_format
 from runtime.tokenizer import begin_conversations
 
@@ -255,6 +255,7 @@ def _loaded(folder: Path, loading: Loading, *, start: str = "auto") -> PreTraine
         message = f"the model in {folder} has no {missing[0]}" + (f", nor {len(missing) - 1:,} more" if len(missing) > 1 else "")
         raise RunFault("SG663", message, "give a folder with all weights of the model", exit_code=WRONG)
     model.requires_grad_(False)
+    keep_packing(model, where_needed=True)
     if "device_map" in options:
         return model.eval()
     model = model.to(device)

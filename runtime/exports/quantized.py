@@ -16,7 +16,7 @@ from runtime.config import Config, Int8Export, Nf4Export, TorchaoExport
 from runtime.expectations import unmet
 from runtime.faults import RunFault
 from runtime.generate import Answer, Generator
-from runtime.model import pick_device, require_bitsandbytes, torch_dtype
+from runtime.model import keep_packing, pick_device, require_bitsandbytes, torch_dtype
 from runtime.text_format import row_format
 from runtime.tokenizer import save_tokenizer
 
@@ -97,6 +97,7 @@ def answers_of(config: Config, folder: Path, device: torch.device) -> list[Answe
     except (RuntimeError, ValueError, NotImplementedError, ImportError, OSError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise RunFault("SG479", f"the quantized model cannot be loaded again: {console.one_line(str(error), 200)}") from None
+    keep_packing(model, where_needed=True)
     form = row_format(tokenizer, config, system=config.chat.system)
     generator = Generator(tokenizer, form, config.chat)
     return [generator.answer(model, [{"role": "user", "content": item.user}]) for item in config.smoke]
