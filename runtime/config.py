@@ -82,12 +82,27 @@ class Int8Quantization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisionConfig:
+    """What sees. `image_tokens` is how many tokens one image takes; null where the tower's config.json is not at hand."""
+
+    tower: PackageBase | HubBase | LocalBase
+    projector: Literal["mlp2x_gelu"]
+    select_layer: int
+    pad_to_square: bool
+    image_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
+    """`from_run` is the folder of an earlier run, whose merged weights take the place of the base's own."""
+
     base: PackageBase | HubBase | LocalBase
     dtype: Dtype
     attention: Literal["auto", "flash_attention_3", "flash_attention_2", "sdpa", "flex_attention", "eager"]
     quantization: Nf4Quantization | Int8Quantization | None
     trust_remote_code: bool
+    from_run: str | None
+    vision: VisionConfig | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +189,8 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """`rows` counts the rows of all files after `limit` and `weight` or `share`."""
+    """`rows` counts the rows of all files after `limit` and `weight` or `share`. `images` is the folder that relative paths of images
+    start at; null where the model sees nothing."""
 
     TAG: ClassVar[str] = "file"
     name: str | None
@@ -184,6 +200,7 @@ class FileSource:
     weight: float
     share: float | None
     limit: int | None
+    images: str | None
     files: tuple[DataFile, ...]
     rows: int | None
 
@@ -314,8 +331,16 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TowerLora:
+    """The adapter on the vision tower's linear layers; its dropout is the adapter's."""
+
+    r: int
+    alpha: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoraAdapter:
-    """`targets` are module names, or all-linear: every linear layer but the output."""
+    """`targets` are module names, or all-linear: every linear layer of the language model but the output."""
 
     TAG: ClassVar[str] = "lora"
     r: int
@@ -332,6 +357,7 @@ class LoraAdapter:
     layers_to_transform: tuple[int, ...] | None
     exclude_modules: tuple[str, ...]
     loraplus_lr_ratio: float | None
+    vision_tower: TowerLora | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -529,6 +555,7 @@ class TurnConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmokeConfig:
     user: str
+    image: str | None
     expect: ExpectConfig
     then: tuple[TurnConfig, ...]
 

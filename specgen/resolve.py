@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from specgen import plan as p
-from specgen.facts.gather import Facts, SourceFacts
+from specgen.facts.gather import Facts, SourceFacts, VisionFacts
 from specgen.schedule import schedule, world_size
 from specgen.schema import refusals
 from specgen.sizes import size_in_bytes
 from specgen.source import Node
+
+WHAT_SEES = ("model.vision_tower", "model.multi_modal_projector")
 
 
 def resolve(tree: Node, facts: Facts) -> p.Plan:
@@ -45,7 +47,7 @@ def _model(model: dict[str, Any], facts: Facts) -> p.ModelPlan:
     quantization: p.Nf4Quantization | p.Int8Quantization | None = None
     if model["quantization"]:
         kind, settings = next(iter(model["quantization"].items()))
-        settings = {**settings, "skip_modules": _skipped(settings["skip_modules"], facts)}
+        settings = {**settings, "skip_modules": _skipped(settings["skip_modules"], sees=model["vision"] is not None)}
         quantization = p.Nf4Quantization(**settings) if kind == "nf4" else p.Int8Quantization(**settings)
     return p.ModelPlan(
         base=facts.base,
@@ -53,12 +55,22 @@ def _model(model: dict[str, Any], facts: Facts) -> p.ModelPlan:
         attention=model["attention"],
         quantization=quantization,
         trust_remote_code=model["trust_remote_code"],
+        from_run=model["from_run"],
+        vision=_vision(model["vision"], facts.vision),
     )
 
 
-def _skipped(modules: list[str], facts: Facts) -> tuple[str, ...]:
-    """A list of one's own replaces the one that transformers makes, which keeps the output layer whole: it is named, too."""
-    return tuple(dict.fromkeys([*modules, "lm_head"]))
+def _vision(vision: dict[str, Any] | None, facts: VisionFacts | None) -> p.VisionPlan | None:
+    if vision is None or facts is None:
+        return None
+    image_tokens = facts.tower.image_tokens if facts.tower else None
+    return p.VisionPlan(**{**vision, "tower": facts.base}, image_tokens=image_tokens)
+
+
+def _skipped(modules: list[str], *, sees: bool) -> tuple[str, ...]:
+    """A list of one's own replaces the one that transformers makes, which keeps the output layer whole: it is named, too. What sees
+    stays whole, by the dotted paths that it has in transformers' LLaVA: their beginnings are what transformers matches."""
+    return tuple(dict.fromkeys([*modules, "lm_head", *(WHAT_SEES if sees else ())]))
 
 
 def adapter_plan(adapter: dict[str, Any] | None) -> p.LoraAdapter | None:
@@ -73,6 +85,7 @@ def adapter_plan(adapter: dict[str, Any] | None) -> p.LoraAdapter | None:
         "modules_to_save": tuple(lora["modules_to_save"]),
         "exclude_modules": tuple(lora["exclude_modules"]),
         "layers_to_transform": None if layers is None else tuple(layers),
+        "vision_tower": p.TowerLora(**lora["vision_tower"]) if lora["vision_tower"] else None,
     }
     return p.LoraAdapter(**{**lora, **lists})
 
@@ -125,7 +138,7 @@ def _source(kind: str, settings: dict[str, Any], facts: SourceFacts) -> p.Source
         return p.HubSource(**{**settings, "revision": revision, "row": _row(settings["row"])}, rows=facts.rows)
     if kind == "file":
         own = {name: value for name, value in settings.items() if name != "path"}
-        return p.FileSource(**{**own, "row": _row(settings["row"])}, files=facts.files, rows=facts.rows)
+        return p.FileSource(**{**own, "row": _row(settings["row"]), "images": facts.images}, files=facts.files, rows=facts.rows)
     variables = {name: _variable(name, value, facts) for name, value in settings["variables"].items()}
     if kind == "llm":
         judge = settings["judge"]
@@ -233,7 +246,9 @@ def _smoke(item: Node, objective: str) -> p.SmokePlan:
     turns = tuple(
         p.TurnPlan(user=turn.text("user"), expect=_expect(turn.children["expect"], objective)) for turn in item.children["then"].items
     )
-    return p.SmokePlan(user=item.text("user"), expect=_expect(item.children["expect"], objective), then=turns)
+    image = item.children["image"].value
+    assert image is None or isinstance(image, str), image
+    return p.SmokePlan(user=item.text("user"), image=image, expect=_expect(item.children["expect"], objective), then=turns)
 
 
 def _expect(node: Node, objective: str) -> p.ExpectPlan:

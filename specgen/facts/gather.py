@@ -21,6 +21,7 @@ from specgen.facts.rowtable import Look, RowTable
 from specgen.facts.survey import NOT_TESTED, Counted, Survey, Tested, survey, tested
 from specgen.facts.synthetic import Rules, file_variables
 from specgen.facts.template import in_use
+from specgen.facts.tower import NoTower, TowerFacts, read_tower_facts
 from specgen.limits import TooMuch, limited
 from specgen.plan import DataFile, FileVariable, HubBase, LocalBase, PackageBase, TemplatePlan
 from specgen.reading import regular
@@ -35,10 +36,11 @@ class SourceFacts:
 
     `own_rows` is how many rows it has before mixing, `rows` after; None where only the hub or another model can tell. Of a source on
     the hub a lock knows `own_rows` and `revision`; of one that another model writes only `requests` is known. `variables` are those
-    whose values are in files.
+    whose values are in files. `images` is the folder that relative paths of a file's images start at, where the model sees.
     """
 
     table: RowTable | None
+    images: str | None = None
     files: tuple[DataFile, ...] = ()
     own_rows: int | None = None
     revision: str | None = None
@@ -54,8 +56,16 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VisionFacts:
+    """`tower` is None for one on the hub that nobody knows."""
+
+    base: PackageBase | HubBase | LocalBase
+    tower: TowerFacts | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """`model` is None for a base on the hub that nobody knows. `survey` covers all rows at hand.
+    """`model` is None for a base on the hub that nobody knows, `vision` where it sees nothing. `survey` covers all rows at hand.
 
     `held_out_known` is false where rows are held out that are not at hand. `rows_are_examples` says whether each row is one
     training example: neither packed nor parted nor, maybe, dropped.
@@ -63,6 +73,7 @@ class Facts:
 
     base: PackageBase | HubBase | LocalBase
     model: ModelFacts | None
+    vision: VisionFacts | None
     template: TemplatePlan
     sources: tuple[SourceFacts, ...]
     validation_sources: tuple[SourceFacts, ...]
@@ -131,6 +142,7 @@ class _Gatherer:
     faults: list[Diagnostic] = field(default_factory=list)
     look: Look = field(default_factory=Look)
     drops: bool = False
+    sees: bool = False
 
     def facts(self, tree: Node) -> Facts:
         base, model = self.model(tree.children["model"].children["base"])
@@ -139,9 +151,11 @@ class _Gatherer:
         data = tree.children["data"].children
         validation = data["validation"].children.get("sources")
         self.drops = data["on_bad_row"].value == "drop"
+        self.sees = tree.children["model"].children["vision"].value is not None
         facts = Facts(
             base=base,
             model=model,
+            vision=self.vision(tree.children["model"].children["vision"]),
             template=template,
             sources=tuple(self.source(node) for node in data["sources"].items),
             validation_sources=tuple(self.source(node) for node in validation.items) if validation else (),
@@ -167,6 +181,26 @@ class _Gatherer:
         except (ValueError, OSError, KeyError, TypeError) as error:
             self.fault("SG212", node, f"the base model cannot be read: {error}")
         return base, None
+
+    def vision(self, node: Node) -> VisionFacts | None:
+        if node.value is None:
+            return None
+        tower = node.children["tower"]
+        try:
+            base = parse_base(str(tower.value))
+        except ValueError as error:
+            self.fault("SG213", tower, f"model.vision.tower is {tower.value}: {error}")
+            return VisionFacts(base=LocalBase(path=str(tower.value)), tower=None)
+        try:
+            return VisionFacts(base=base, tower=read_tower_facts(base))
+        except MissingBase as error:
+            self.fault("SG211", tower, str(error), error.install)
+        except NoTower as error:
+            hint = "give a CLIP or SigLIP model, such as hf:openai/clip-vit-large-patch14-336 or hf:google/siglip-so400m-patch14-384"
+            self.fault("SG624", tower, f"model.vision.tower is no CLIP or SigLIP vision tower: {error}", hint)
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            self.fault("SG212", tower, f"the vision tower cannot be read: {error}")
+        return VisionFacts(base=base, tower=None)
 
     def template(self, node: Node) -> TemplatePlan:
         if isinstance(node.value, str):
@@ -223,6 +257,7 @@ class _Gatherer:
             what = "no file matches" if any(c in str(pattern.value) for c in "*?[") else "there is no file"
             self.fault("SG205", pattern, f"{what} {pattern.value}", _looked_in())
         table = RowTable(self.look)
+        images = self.images(node, paths)
         files: list[DataFile] = []
         for path in paths:
             try:
@@ -233,7 +268,20 @@ class _Gatherer:
             self.faults += found.faults
             files.append(found.file)
             table.extend(found.table)
-        return SourceFacts(table=table, files=tuple(files), own_rows=len(table))
+        return SourceFacts(table=table, images=images, files=tuple(files), own_rows=len(table))
+
+    def images(self, node: Node, paths: list[str]) -> str | None:
+        """The folder that a source's relative paths of images start at; None where the model sees nothing."""
+        own = node.children["images"]
+        if not self.sees:
+            return None
+        if own.value is not None:
+            return str(own.value)
+        folders = sorted({Path(path).parent.as_posix() for path in paths})
+        if len(folders) > 1:
+            message = f"the files of {node.text('path')} lie in {len(folders)} folders, {folders[0]} and {folders[1]} among them"
+            self.fault("SG625", node.children["path"], message, "say with images: FOLDER where the paths of their images start")
+        return folders[0] if folders else "."
 
     def fault(self, code: str, node: Node, message: str, hint: str | None = None) -> None:
         self.faults.append(Diagnostic(code=code, message=message, place=node.place or node.key, hint=hint))

@@ -123,7 +123,9 @@ def test_a_conversion_that_was_begun_in_another_process_is_waited_for(gguf_file,
 
 def test_the_tokenizer_is_the_same_before_and_after_conversion(gguf_file):
     base = LocalBase(path=str(gguf_file))
-    model = ModelConfig(base=base, dtype="float32", attention="auto", quantization=None, trust_remote_code=False)
+    model = ModelConfig(
+        base=base, dtype="float32", attention="auto", quantization=None, trust_remote_code=False, from_run=None, vision=None
+    )
     template = TemplateConfig(name="inline", jinja="{{ messages }}", stop=())
     assert not has_tokenizer(base)
     before = load_tokenizer(model, template)

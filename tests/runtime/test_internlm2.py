@@ -99,9 +99,8 @@ def logits(model, ids, number):
 
 
 def model_config(folder, quantization=None):
-    return ModelConfig(
-        base=LocalBase(path=str(folder)), dtype="float32", attention="auto", quantization=quantization, trust_remote_code=False
-    )
+    other = {"attention": "auto", "trust_remote_code": False, "from_run": None, "vision": None}
+    return ModelConfig(base=LocalBase(path=str(folder)), dtype="float32", quantization=quantization, **other)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -31,7 +31,7 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has 
 
 
 def model_of(base, **changed):
-    fixed = {"dtype": "float32", "attention": "auto", "quantization": None, "trust_remote_code": False}
+    fixed = {"dtype": "float32", "attention": "auto", "quantization": None, "trust_remote_code": False, "from_run": None, "vision": None}
     return ModelConfig(base=base, **{**fixed, **changed})
 
 

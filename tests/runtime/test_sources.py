@@ -39,7 +39,7 @@ def data_of(*sources, validation=None):
 def file_source(path, rows, *, weight=1.0):
     file = DataFile(path=str(path), rows=rows, bad_rows=0, sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest())
     mixing = {"weight": weight, "share": None, "limit": None}
-    return FileSource(name=None, format="openai", fields={}, row=None, **mixing, files=(file,), rows=None)
+    return FileSource(name=None, format="openai", fields={}, row=None, **mixing, images=None, files=(file,), rows=None)
 
 
 def synthetic(variables, *messages, repeat=1, **more):

@@ -39,7 +39,15 @@ def loaded():
     """The tokenizer of a folder with a template of the library, of a text, or its own."""
 
     def load(folder, name):
-        model = ModelConfig(base=LocalBase(path=str(folder)), dtype="float32", attention="auto", quantization=None, trust_remote_code=False)
+        model = ModelConfig(
+            base=LocalBase(path=str(folder)),
+            dtype="float32",
+            attention="auto",
+            quantization=None,
+            trust_remote_code=False,
+            from_run=None,
+            vision=None,
+        )
         found = library().get(name)
         jinja, stop = (found.jinja, found.stop) if found else (None if name == "tokenizer" else name, ())
         tokenizer = load_tokenizer(model, TemplateConfig(name=name, jinja=jinja, stop=stop))

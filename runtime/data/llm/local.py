@@ -146,7 +146,7 @@ def _noisy(scores_V: torch.Tensor, request: Request, generator: torch.Generator)
 def _load(base: Base) -> tuple[Any, Any]:
     device = pick_device()
     dtype = "bfloat16" if device.type == "cuda" else "float32"
-    settings = ModelConfig(base=base, dtype=dtype, attention="auto", quantization=None, trust_remote_code=False)  # type: ignore[arg-type]
+    settings = ModelConfig(base=base, dtype=dtype, attention="auto", quantization=None, trust_remote_code=False, from_run=None, vision=None)  # type: ignore[arg-type]
     tokenizer = load_tokenizer(settings, TemplateConfig(name="tokenizer", jinja=None, stop=()))
     if not tokenizer.chat_template:
         hint = "take the chat model that was made of it, or serve it with a template and give its base_url"
