@@ -27,6 +27,7 @@ def openai(reading: Reading) -> None:
     reading.tools = tools_of(reading.get("tools"), reading.name("tools"), reading.faults)
     if not reading.tools:
         reading.tools = tools_of(reading.get("functions"), "functions", reading.faults)
+    reading.see()
 
 
 def openai_message(reading: Reading, message: object, path: str) -> None:
@@ -39,7 +40,7 @@ def openai_message(reading: Reading, message: object, path: str) -> None:
         known = ", ".join(ROLES)
         what = json.dumps(said, ensure_ascii=False, default=str) if "role" in message else "missing"
         reading.faults.add("an unknown role", f"{path}.role", f"{path}.role is {what}; it has to be one of {known}")
-    reading.messages.append(message_of(message, path, role or "user", "content", reading.faults))
+    reading.messages.append(message_of(message, path, role or "user", "content", reading.faults, images=reading.images))
 
 
 def sharegpt(reading: Reading) -> None:
@@ -48,6 +49,7 @@ def sharegpt(reading: Reading) -> None:
     for index, turn in enumerate(reading.turns(column)):
         _sharegpt_turn(reading, turn, f"{reading.name(column)}[{index}]")
     reading.tools = tools_of(reading.get("tools"), reading.name("tools"), reading.faults)
+    reading.see()
 
 
 def _sharegpt_turn(reading: Reading, turn: object, path: str) -> None:
@@ -63,7 +65,7 @@ def _sharegpt_turn(reading: Reading, turn: object, path: str) -> None:
     if role == "function_call":
         calls = _calls(turn.get(what, MISSING), f"{path}.{what}", reading.faults)
         turn, role = {**turn, what: "", "tool_calls": calls}, "assistant"
-    reading.messages.append(message_of(turn, path, role or "user", what, reading.faults, role_key=who))
+    reading.messages.append(message_of(turn, path, role or "user", what, reading.faults, role_key=who, images=reading.images))
 
 
 def _calls(value: object, path: str, faults: Faults) -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from conversations.images import COLUMNS, Images
 from conversations.problems import in_words
 from conversations.row import Message
 from conversations.turns import Faults, listed, text_of
@@ -20,6 +21,7 @@ class Reading:
     faults: Faults = field(default_factory=Faults)
     messages: list[Message] = field(default_factory=list)
     tools: list[Any] = field(default_factory=list)
+    images: Images = field(default_factory=Images)
     text: str | None = None
 
     def name(self, column: str) -> str:
@@ -58,6 +60,10 @@ class Reading:
             else:
                 texts.append(text_of(value, name, self.faults))
         self.messages.append({"role": "user", "content": "\n".join(texts)})
+
+    def see(self) -> None:
+        """The images of the row's own columns."""
+        self.images.of_columns({self.name(column): listed(self.get(column)) for column in COLUMNS}, self.faults)
 
     def turns(self, column: str) -> list[Any]:
         """A column that is a list of at least one turn, or JSON text of one."""

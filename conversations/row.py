@@ -1,7 +1,8 @@
 """A row: one conversation, or one text, as canonical JSON. Equal rows are equal texts.
 
-A conversation is `{"messages": […]}`, with `"tools"` behind them where there are any. A message has role (system, user, assistant,
-tool) and content, and maybe more of KEYS. A row of plain text is `{"text": …}`.
+A conversation is `{"messages": […]}`, with `"tools"` and `"images"` behind them where there are any. A message has role (system, user,
+assistant, tool) and content, and maybe more of KEYS. Images are paths, from the working folder or absolute, or data: URLs; each stands
+where a content says IMAGE, in their order. A row of plain text is `{"text": …}`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ Message = dict[str, Any]
 Conversation = dict[str, Any]
 
 KEYS = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name", "train", "weight")
+IMAGE = "<image>"
 ANSWER = '{"role":"assistant",'
 
 
@@ -23,12 +25,12 @@ def canonical(conversation: Mapping[str, Any]) -> Row:
     """A conversation as text. Keys of messages come in one order, so that the same conversation is the same text."""
     if "messages" not in conversation:
         return _dumps({"text": conversation["text"]})
-    tools = conversation.get("tools")
-    if not tools and all(len(message) == 2 for message in conversation["messages"]):  # role and content: a third of the time
+    tools, images = conversation.get("tools"), conversation.get("images")
+    if not tools and not images and all(len(message) == 2 for message in conversation["messages"]):  # role and content: a third of the time
         turns = [f'{{"role":{_text(message["role"])},"content":{_text(message["content"])}}}' for message in conversation["messages"]]
         return f'{{"messages":[{",".join(turns)}]}}'
     messages = [{key: message[key] for key in KEYS if key in message} for message in conversation["messages"]]
-    return _dumps({"messages": messages, "tools": tools} if tools else {"messages": messages})
+    return _dumps({"messages": messages, **({"tools": tools} if tools else {}), **({"images": images} if images else {})})
 
 
 def conversation_of(row: Row) -> Conversation:

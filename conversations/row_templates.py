@@ -13,10 +13,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from conversations.images import COLUMNS, Images, count_faults
 from conversations.json_values import DECODER
 from conversations.problems import Problem, in_words
 from conversations.row import Conversation
-from conversations.turns import Faults, text_of
+from conversations.turns import Faults, listed, text_of
 
 Found = tuple[Conversation, list[Problem]]
 Render = Callable[[Mapping[str, Any]], str]
@@ -27,13 +28,14 @@ class _NoText(Exception):
     pass
 
 
-def reader(row: tuple[tuple[str, str], ...] | str, of_format: Callable[[object], Found]) -> Callable[[object], Found]:
-    """Reads rows by a template. Raises TemplateSyntaxError where it is none."""
+def reader(row: tuple[tuple[str, str], ...] | str, of_format: Callable[[object], Found], folder: str | None) -> Callable[[object], Found]:
+    """Reads rows by a template; `folder` is where relative paths of images start, None where there may be none. What a template says
+    of the turns, the columns images and image say of the images. Raises TemplateSyntaxError where it is none."""
     if isinstance(row, str):
         render = _compiled(row)
         return lambda columns: _by_json(columns, render, of_format)
     turns = [(role, _compiled(text)) for role, text in row]
-    return lambda columns: _by_turns(columns, turns)
+    return lambda columns: _by_turns(columns, turns, folder)
 
 
 def syntax_fault(row: tuple[tuple[str, str], ...] | str) -> tuple[int | None, str] | None:
@@ -47,7 +49,7 @@ def syntax_fault(row: tuple[tuple[str, str], ...] | str) -> tuple[int | None, st
     return None
 
 
-def _by_turns(columns: object, turns: list[tuple[str, Render]]) -> Found:
+def _by_turns(columns: object, turns: list[tuple[str, Render]], folder: str | None) -> Found:
     if problem := _no_columns(columns):
         return {}, [problem]
     assert isinstance(columns, dict)
@@ -63,7 +65,13 @@ def _by_turns(columns: object, turns: list[tuple[str, Render]]) -> Found:
             messages.append({"role": role, "content": text_of(rendered, path, faults)})
     if not faults and not any(message["role"] == "assistant" for message in messages):
         faults.add("no answer", "", "no message is from the assistant, so there is nothing to learn")
-    return {"messages": messages}, faults
+    if faults or folder is None:
+        return {"messages": messages}, faults
+    images = Images(folder)
+    images.of_columns({name: listed(columns.get(name)) for name in COLUMNS}, faults)
+    if not faults:
+        faults += count_faults(messages, [], images.found)
+    return {"messages": messages, **({"images": images.found} if images.found else {})}, faults
 
 
 def _by_json(columns: object, render: Render, of_format: Callable[[object], Found]) -> Found:

@@ -35,10 +35,10 @@ def first_rows(path: str) -> list[object]:
     return [row for row in found if not isinstance(row, Problem)]
 
 
-def fitting_format(rows: list[object], form: str) -> str | None:
-    """Another format, that all of these rows have without a fault; None where there is no such one."""
-    others = [other for other in FORMATS if other != form]
-    return next((other for other in others if rows and not any(reader(Shape(other))(row)[1] for row in rows)), None)
+def fitting_format(rows: list[object], form: str, images: str | None = None) -> str | None:
+    """Another format, that all of these rows have without a fault; None where there is no such one. `images` is as in a Shape."""
+    shapes = [Shape(other, images=images) for other in FORMATS if other != form]
+    return next((shape.format for shape in shapes if rows and not any(reader(shape)(row)[1] for row in rows)), None)
 
 
 def missing_column(rows: list[object], shape: Shape) -> tuple[str, list[str], str | None] | None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from conversations.images import SOURCES, Images, with_break
 from conversations.json_values import DECODER
 from conversations.problems import Problem, in_words, kind_of
 from conversations.row import KEYS, Message
@@ -31,14 +32,16 @@ class Faults(list[Problem]):
         self.add(f"{name} is {kind_of(value)}", path, f"{path} is {in_words(value)}; it has to be {wanted}")
 
 
-def message_of(turn: Mapping[str, Any], path: str, role: str, text_key: str, faults: Faults, *, role_key: str = "role") -> Message:
-    """A turn of a known role as a message. `path` is where the turn is in its row."""
+def message_of(
+    turn: Mapping[str, Any], path: str, role: str, text_key: str, faults: Faults, *, role_key: str = "role", images: Images | None = None
+) -> Message:
+    """A turn of a known role as a message. `path` is where the turn is in its row. `images` takes those of its parts."""
     message: Message = {"role": role, "content": ""}
     calls = _calls_of(turn, path, faults)
     reasoning = _only(turn, REASONING, path, faults)
     content = turn.get(text_key, MISSING)
     if not (calls and (content is None or content is MISSING)):
-        message["content"] = text_of(content, f"{path}.{text_key}", faults)
+        message["content"] = text_of(content, f"{path}.{text_key}", faults, images)
         if role == "assistant" and not calls and not reasoning and isinstance(content, str) and not content.strip():
             faults.add("an empty answer", f"{path}.{text_key}", f"{path}.{text_key} is empty, so there is nothing to learn")
     for key, value in (("reasoning_content", reasoning), ("tool_call_id", turn.get("tool_call_id")), ("name", turn.get("name"))):
@@ -56,13 +59,14 @@ def message_of(turn: Mapping[str, Any], path: str, role: str, text_key: str, fau
     return {key: message[key] for key in KEYS if key in message}
 
 
-def text_of(content: object, path: str, faults: Faults) -> str:
-    """A text, or the texts of a list of parts, joined without anything between them."""
+def text_of(content: object, path: str, faults: Faults, images: Images | None = None) -> str:
+    """A text, or the texts of a list of parts, joined without anything between them. A part that is an image, where there may be some,
+    is <image>, with a line break between it and a text."""
     if content is MISSING:
         faults.add(f"{path.rpartition('.')[2]} is missing", path, f"{path} is missing")
         return ""
     if isinstance(content, list) and content:
-        return "".join(_part(part, f"{path}[{index}]", faults) for index, part in enumerate(content))
+        return _joined_parts(content, path, faults, images)
     if not isinstance(content, str):
         faults.wrong("content", path, content, "text")
         return ""
@@ -72,6 +76,16 @@ def text_of(content: object, path: str, faults: Faults) -> str:
         except UnicodeEncodeError:
             faults.add("half a surrogate pair", path, f"{path} holds half a surrogate pair")
     return content
+
+
+def _joined_parts(parts: list[Any], path: str, faults: Faults, images: Images | None) -> str:
+    text = ""
+    for index, part in enumerate(parts):
+        if images is not None and isinstance(part, dict) and part.get("type") in SOURCES:
+            text = with_break(text, images.of_part(part, f"{path}[{index}]", faults), image=True)
+        else:
+            text = with_break(text, _part(part, f"{path}[{index}]", faults), image=False)
+    return text
 
 
 def _part(part: object, path: str, faults: Faults) -> str:

@@ -17,7 +17,7 @@ from runtime.faults import WRONG, RunFault
 Dtype = Literal["float32", "float16", "bfloat16"]
 Role = Literal["system", "user", "assistant"]
 Format = Literal[
-    "openai", "sharegpt", "alpaca", "completion", "text", "conversation", "alpaca_zh", "arxiv", "code_alpaca", "colors",
+    "openai", "sharegpt", "alpaca", "completion", "imagefolder", "text", "conversation", "alpaca_zh", "arxiv", "code_alpaca", "colors",
     "crime_kg_assitan", "default", "law_reference", "medical", "moss", "msagent_react", "oasst1", "openorca", "pretrain", "sql",
     "stack_exchange", "tiny_codes", "wizardlm",
 ]  # fmt: skip

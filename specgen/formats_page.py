@@ -48,9 +48,25 @@ a task. Write a response that appropriately completes the request."
 """
 ROW = """\
 
-Content is text, or a list of parts of the type text, which are joined without anything between them. Other parts, null, numbers and
-booleans are faults; an assistant that calls tools may have no content. Roles come from what a row says, never from the place of a turn:
-a role may follow itself, a system text may come later, and an assistant may begin.
+Content is text, or a list of parts of the type text, which are joined without anything between them, or images (below). Other parts,
+null, numbers and booleans are faults; an assistant that calls tools may have no content. Roles come from what a row says, never from the
+place of a turn: a role may follow itself, a system text may come later, and an assistant may begin.
+
+## Images
+
+With `model.vision`, rows of files may have images: each is a path, or a `data:image/…;base64,…` URL. Relative paths start at the source's
+`images`, by default the folder of the data file. Where an image stands, a message's content says `<image>`, as often as the row has images.
+
+| images | as |
+|---|---|
+| a column `image` or `images` | a path, or a list of them, beside texts that say `<image>`: LLaVA's data, LLaMA-Factory's |
+| a part `image_url` | `{"type": "image_url", "image_url": {"url": PATH}}`, or the path alone: OpenAI's |
+| a part `image` | `{"type": "image", "image": PATH}`, or `path`, or `url`; without any, the next one of the column |
+| the format imagefolder | `file_name` and `text`, as metadata.jsonl of an image folder; the question is `<image>` |
+
+A part that is an image becomes `<image>`, with a line break between it and a text. Rows without images mix in. Another number of images
+than of `<image>`, an address on the web, images of a data set on the hub, and any image without `model.vision` are faults; without it,
+`<image>` is text as any other.
 
 ## Any other shape
 

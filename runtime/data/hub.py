@@ -14,6 +14,7 @@ from typing import Any
 
 from conversations.files import without_nulls
 from conversations.formats import Shape, reader, shape_of
+from conversations.images import ON_HUB
 from conversations.problems import Problem
 from conversations.row import Conversation
 from conversations.rows import FIRST, fitting_format, missing_column
@@ -59,7 +60,9 @@ def shape_of_source(source: FileSource | HubSource) -> Shape:
     """How the rows of a source are read."""
     row: str | list[dict[str, str]] | None
     row = source.row if source.row is None or isinstance(source.row, str) else [{str(turn.role): turn.content} for turn in source.row]
-    return shape_of(source.format, source.fields, row)
+    if isinstance(source, FileSource):
+        return shape_of(source.format, source.fields, row, images=source.images)
+    return shape_of(source.format, source.fields, row, no_images=ON_HUB)
 
 
 def name_of(source: HubSource) -> str:

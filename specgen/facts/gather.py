@@ -16,7 +16,7 @@ from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.figures import DataFigures
 from specgen.facts.llm import llm_facts
 from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_facts
-from specgen.facts.rows import matching_files, read_rows, shape_faults
+from specgen.facts.rows import matching_files, missing_pictures, read_rows, shape_faults
 from specgen.facts.rowtable import Look, RowTable
 from specgen.facts.survey import NOT_TESTED, Counted, Survey, Tested, survey, tested
 from specgen.facts.synthetic import Rules, file_variables
@@ -261,11 +261,13 @@ class _Gatherer:
         files: list[DataFile] = []
         for path in paths:
             try:
-                found = read_rows(path, node, self.look, drop=self.drops)
+                found = read_rows(path, node, self.look, drop=self.drops, images=images)
             except OSError as error:
                 self.fault("SG205", pattern, f"{path} cannot be read: {error.strerror}")
                 continue
             self.faults += found.faults
+            if images is not None:
+                self.faults += missing_pictures(path, node, found.table, images=images, drop=self.drops)
             files.append(found.file)
             table.extend(found.table)
         return SourceFacts(table=table, images=images, files=tuple(files), own_rows=len(table))

@@ -12,6 +12,7 @@ from conversations.files import matching_files
 from conversations.formats import FORMATS, Shape, shape_of, wrong_fields
 from conversations.kinds import describe
 from conversations.problems import BadFile, Problem
+from conversations.row import conversation_of
 from conversations.row_templates import syntax_fault
 from conversations.rows import first_rows, fitting_format, missing_column, rows_of
 from specgen.diagnostics import Diagnostic, Place, printable
@@ -20,9 +21,10 @@ from specgen.facts.rowtable import Look, RowTable
 from specgen.plan import DataFile
 from specgen.source import Node
 
-__all__ = ["FileRows", "matching_files", "read_rows", "shape_faults", "shape_in"]
+__all__ = ["FileRows", "is_file", "matching_files", "missing_pictures", "read_rows", "shape_faults", "shape_in"]
 
 MOST_FAULTS = 20  # of each kind
+MOST_MISSING = 3
 MOST_COLUMNS = 12
 BAD_FILES = {"syntax": "SG207", "damaged": "SG570", "encoding": "SG571", "library": "SG572", "shape": "SG573"}
 
@@ -36,11 +38,12 @@ class FileRows:
     faults: tuple[Diagnostic, ...]
 
 
-def shape_in(node: Node) -> Shape:
-    """How the rows of a source of files or of the hub are read, as the spec says it."""
+def shape_in(node: Node, images: str | None = None) -> Shape:
+    """How the rows of a source of files or of the hub are read, as the spec says it. `images` is the folder that relative paths of
+    images start at; None where there may be none."""
     settings = node.plain()
     assert isinstance(settings, dict), settings
-    return shape_of(settings["format"], settings["fields"], settings["row"])
+    return shape_of(settings["format"], settings["fields"], settings["row"], images=images)
 
 
 def shape_faults(node: Node) -> Iterator[Diagnostic]:
@@ -63,21 +66,23 @@ def shape_faults(node: Node) -> Iterator[Diagnostic]:
         yield _told("SG575", row if index is None else row.items[index], f"row is no Jinja template: {reason}")
 
 
-def read_rows(path: str, node: Node, look: Look, *, drop: bool) -> FileRows:
-    """Reads a file of the source `node`, or takes what is kept of it. With `drop`, rows with faults are only counted.
+def read_rows(path: str, node: Node, look: Look, *, drop: bool, images: str | None = None) -> FileRows:
+    """Reads a file of the source `node`, or takes what is kept of it. With `drop`, rows with faults are only counted. `images` is as in
+    `shape_in`.
 
     Raises OSError where the file cannot be read.
     """
     with Path(path).open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
-    key = tablecache.key_of(sha256, shape_in(node), look) if size >= tablecache.LEAST_BYTES else None
+    shape = shape_in(node, images)
+    key = tablecache.key_of(sha256, shape, look) if size >= tablecache.LEAST_BYTES else None
     table = tablecache.kept(key, look) if key else None
     if table is not None:
         return FileRows(file=DataFile(path=path, rows=len(table), bad_rows=0, sha256=sha256), table=table, faults=())
     table, faults = RowTable(look), _Faults(path)
     try:
-        for line, found in rows_of(path, shape_in(node)):
+        for line, found in rows_of(path, shape):
             if isinstance(found, list):
                 faults.add(line, found)
             else:
@@ -86,11 +91,37 @@ def read_rows(path: str, node: Node, look: Look, *, drop: bool) -> FileRows:
         told = [_of_bad_file(path, error)]
     else:
         rows = len(table)
-        told = list(faults.left_out(rows) if drop else faults.diagnostics()) if rows else _of_whole_file(path, node, faults)
+        told = list(faults.left_out(rows) if drop else faults.diagnostics()) if rows else _of_whole_file(path, node, shape, faults)
     if key and not told:
         tablecache.keep(key, table)
     bad_rows = faults.rows if drop else 0
     return FileRows(file=DataFile(path=path, rows=len(table), bad_rows=bad_rows, sha256=sha256), table=table, faults=tuple(told))
+
+
+def missing_pictures(path: str, node: Node, table: RowTable, *, images: str, drop: bool) -> Iterator[Diagnostic]:
+    """What is said where pictures are not there that the first rows of a file name: the run looks at all of them, and into them."""
+    named = dict.fromkeys(picture for row in table.texts if '"images":[' in row for picture in conversation_of(row).get("images", ()))
+    pictures = [picture for picture in named if not picture.startswith("data:")]
+    missing = [picture for picture in pictures if not is_file(picture)]
+    if not missing:
+        return
+    shown = ", ".join(missing[:MOST_MISSING]) + (", …" if len(missing) > MOST_MISSING else "")
+    are, first = "is" if len(missing) == 1 else "are", "first " if len(table) > len(table.texts) else ""
+    yield Diagnostic(
+        code="SG626",
+        severity="warning" if drop and len(missing) < len(pictures) else "error",
+        message=printable(f"{len(missing):,} of the {first}{len(pictures):,} pictures that {path} names {are} not there: {shown}"),
+        place=node.children["images"].place or node.children["path"].place,
+        hint=printable(f"relative paths of images start at {images}, and that at {Path.cwd()}; images: FOLDER says another"),
+    )
+
+
+def is_file(path: str) -> bool:
+    """Whether a file is there; a path that can be none is not."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 @dataclass(slots=True)
@@ -137,12 +168,12 @@ def _of_bad_file(path: str, error: BadFile) -> Diagnostic:
     return Diagnostic(code=BAD_FILES[error.what], message=printable(message), place=place, hint=error.hint)
 
 
-def _of_whole_file(path: str, node: Node, faults: _Faults) -> list[Diagnostic]:
+def _of_whole_file(path: str, node: Node, shape: Shape, faults: _Faults) -> list[Diagnostic]:
     """One fault instead of one for each row, where no row has the format of the spec for one and the same reason."""
     if not faults.rows:
         return [Diagnostic(code="SG206", message=f"{path} holds no rows")]
-    shape, rows = shape_in(node), first_rows(path)
-    if shape.row is None and (other := fitting_format(rows, shape.format)):
+    rows = first_rows(path)
+    if shape.row is None and (other := fitting_format(rows, shape.format, shape.images)):
         message = f"the rows of {path} have the format {other}, not {shape.format}"
         return [_told("SG517", _format_node(node), message, f"write format: {other}")]
     if lacking := missing_column(rows, shape):

@@ -17,7 +17,7 @@ from specgen.secrets import holds_secret
 
 MOST_TEXTS = 20_000
 MOST_DIALOGUES = 100
-COLUMNS = ("digests", "prompts", "answers", "traits", "messages", "sizes")
+COLUMNS = ("digests", "prompts", "answers", "traits", "messages", "sizes", "images")
 
 # what an editor or a wrong encoding leaves behind: marks, halves of line ends, control and replacement characters
 ODD = re.compile("[\ufeff\ufffd\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]|\r(?!\n)")
@@ -54,7 +54,7 @@ class Look:
 @dataclass(slots=True)
 class RowTable:
     """One line for each row of a source, in its order: digests of the row, its prompt and its last answer, its traits as bits,
-    its messages, and the bytes of their contents."""
+    its messages, the bytes of their contents, and its images."""
 
     look: Look
     digests: array[int] = field(default_factory=lambda: array("Q"))
@@ -63,6 +63,7 @@ class RowTable:
     traits: array[int] = field(default_factory=lambda: array("H"))
     messages: array[int] = field(default_factory=lambda: array("I"))
     sizes: array[int] = field(default_factory=lambda: array("I"))
+    images: array[int] = field(default_factory=lambda: array("I"))
     texts: list[Row] = field(default_factory=list)
     examples: dict[str, Row] = field(default_factory=dict)
     dialogues: list[Row] = field(default_factory=list)
@@ -93,6 +94,7 @@ class RowTable:
         self.messages.append(len(roles))
         contents = [message["content"] or "" for message in messages] or [conversation["text"]]
         self.sizes.append(sum(len(content.encode("utf-8", "surrogatepass")) for content in contents))
+        self.images.append(len(conversation.get("images", ())))
         if len(self.texts) < MOST_TEXTS:
             self.texts.append(row)
         if roles.count("assistant") > 1 and len(self.dialogues) < MOST_DIALOGUES:

@@ -96,7 +96,7 @@ def test_o06_parts_of_text_are_joined_and_other_parts_are_refused_with_their_typ
     assert found[1]["messages"] == [{"role": "user", "content": "Name a planet."}, {"role": "assistant", "content": "Mars."}]
     ((problem),) = found[2]
     assert problem.path == "messages[0].content[0]"
-    assert problem.text == "messages[0].content[0] has the type image_url; only parts of the type text can be trained on"
+    assert problem.text == "messages[0].content[0] names an image, and model.vision is null, so that the model sees none"
 
 
 def test_o07_roles_are_what_the_rows_say():
