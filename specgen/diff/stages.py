@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from specgen.plan import BudgetPlan, DataPlan, EvalPlan, LlmSource, Plan, Source, TrainPlan
+from specgen.trainable import adapter_in
 
 NEEDS = {
     "data": (),
@@ -21,13 +22,13 @@ NEEDS = {
 
 def parts(plan: Plan) -> dict[str, object]:
     """Stage → what of the plan its output depends on, beside the stages that it needs."""
-    data = (plan.model.base, plan.template, _without_counts(plan.data), plan.train.seed, plan.train.objective)
+    data = (plan.model.base, plan.model.vision, plan.template, _without_counts(plan.data), plan.train.seed, plan.train.objective)
     train = (plan.model, plan.adapter, _what_changes_weights(plan.train), plan.distributed)
     asked = plan.smoke if plan.export.quantized else ()
     return {
         "data": data,
         "train": train,
-        "convert": plan.export.merged if plan.adapter is None else plan.export.adapter,
+        "convert": plan.export.merged if adapter_in(plan) is None else plan.export.adapter,
         "merge": (plan.export.merged, plan.template),
         "smoke": (plan.chat, plan.smoke),
         "eval": (plan.chat, _evaluation(plan)),

@@ -64,6 +64,7 @@ def data_key(plan: Plan) -> str:
     data = {name: value for name, value in to_plain(plan.data).items() if name not in ("rows", "train_rows", "examples", "limits")}
     part = {
         "base": to_plain(plan.model.base),
+        **({"vision": to_plain(plan.model.vision)} if plan.model.vision else {}),
         "template": to_plain(plan.template),
         "data": data,
         "objective": plan.train.objective,

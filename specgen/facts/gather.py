@@ -21,7 +21,7 @@ from specgen.facts.rowtable import Look, RowTable
 from specgen.facts.survey import NOT_TESTED, Counted, Survey, Tested, survey, tested
 from specgen.facts.synthetic import Rules, file_variables
 from specgen.facts.template import in_use
-from specgen.facts.tower import NoTower, TowerFacts, read_tower_facts
+from specgen.facts.tower import NoTower, TowerFacts, read_tower_facts, seeing
 from specgen.limits import TooMuch, limited
 from specgen.plan import DataFile, FileVariable, HubBase, LocalBase, PackageBase, TemplatePlan
 from specgen.reading import regular
@@ -146,6 +146,9 @@ class _Gatherer:
 
     def facts(self, tree: Node) -> Facts:
         base, model = self.model(tree.children["model"].children["base"])
+        vision = self.vision(tree.children["model"].children["vision"])
+        if model is not None and vision is not None:
+            model = seeing(model, vision.tower)
         self.look = Look(controls=tuple(model.tokenizer.controls) if model and model.tokenizer else (), asked=tuple(_asked(tree)))
         template = self.template(tree.children["template"])
         data = tree.children["data"].children
@@ -155,7 +158,7 @@ class _Gatherer:
         facts = Facts(
             base=base,
             model=model,
-            vision=self.vision(tree.children["model"].children["vision"]),
+            vision=vision,
             template=template,
             sources=tuple(self.source(node) for node in data["sources"].items),
             validation_sources=tuple(self.source(node) for node in validation.items) if validation else (),
@@ -192,7 +195,7 @@ class _Gatherer:
             self.fault("SG213", tower, f"model.vision.tower is {tower.value}: {error}")
             return VisionFacts(base=LocalBase(path=str(tower.value)), tower=None)
         try:
-            return VisionFacts(base=base, tower=read_tower_facts(base))
+            return VisionFacts(base=base, tower=read_tower_facts(base, select_layer=node.number("select_layer")))
         except MissingBase as error:
             self.fault("SG211", tower, str(error), error.install)
         except NoTower as error:
@@ -365,10 +368,10 @@ def _rows_are_examples(data: Mapping[str, Node]) -> bool:
 
 
 def _asked(tree: Node) -> list[str]:
-    """The questions of the smoke test, those that begin a conversation, and the previews."""
+    """The questions of the smoke test, those that begin a conversation and are about no image, and the previews."""
     prompts = tree.at("train", "preview", "prompts")
     previews = [str(node.value) for node in prompts.items] if prompts else []
-    return [*(item.text("user") for item in tree.children["smoke"].items), *previews]
+    return [*(item.text("user") for item in tree.children["smoke"].items if item.children["image"].value is None), *previews]
 
 
 def _eval_sources(tree: Node) -> list[Node]:

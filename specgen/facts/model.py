@@ -8,7 +8,7 @@ import math
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from specgen.facts.architectures import INTERNLM2, Tensors, loaded_as, stored_tensors
 from specgen.facts.gguf import GgufHeader, read_gguf_header
@@ -17,6 +17,9 @@ from specgen.facts.published import published_config
 from specgen.facts.tokenizer import TokenizerFacts, tokenizer_in_folder, tokenizer_in_gguf
 from specgen.plan import HubBase, LocalBase, PackageBase
 from specgen.reading import regular
+
+if TYPE_CHECKING:
+    from specgen.facts.tower import TowerFacts
 
 Origin = Literal["header", "config.json", "hub cache", "lock", "published"]
 
@@ -45,6 +48,7 @@ GGUF_CONFIG = {
 }
 NOT_LINEAR = ("embed", "wte", "wpe", "norm")
 OUTPUT_LAYERS = ("lm_head", "output", "embed_out")
+LANGUAGE, TOWER, PROJECTOR = "model.language_model", "model.vision_tower", "model.multi_modal_projector"  # in transformers' LLaVA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,9 @@ class ModelFacts:
     `config` is config.json, or what a GGUF header says in its words.
     `chat_template` None means that the model has none where `template_known`, and that nobody knows where not. `tokenizer` is
     None where its files are not at hand. `origin` says what the facts were read from.
+
+    A model that `sees` is all of LLaVA (tower.py), of which `linear` has the language model's modules; its `tower` is None where that is
+    not known, and the sizes then lack it.
     """
 
     model_type: str | None
@@ -67,6 +74,8 @@ class ModelFacts:
     tokenizer: TokenizerFacts | None
     config: dict[str, Any]
     origin: Origin
+    sees: bool = False
+    tower: TowerFacts | None = None
 
     @property
     def tie_word_embeddings(self) -> bool:
@@ -78,7 +87,18 @@ class ModelFacts:
     def modules(self) -> set[str]:
         """The dotted names of all modules that have weights, the output layer among them, tied or not."""
         names = {name.rpartition(".")[0] for name in self.tensors}
+        names |= {part for part in (PROJECTOR, TOWER) if any(name.startswith(f"{part}.") for name in names)}
         return names | ({"lm_head"} if self.tie_word_embeddings else set())
+
+    @property
+    def sizes_known(self) -> bool:
+        """Whether every part's sizes are: a tower on the hub may be unknown."""
+        return self.tower is not None or not self.sees
+
+    @property
+    def embedding(self) -> tuple[int, ...] | None:
+        """The shape of the embedding matrix."""
+        return self.tensors.get(f"{LANGUAGE if self.sees else 'model'}.embed_tokens.weight")
 
     @property
     def quantized(self) -> str | None:

@@ -107,13 +107,13 @@ def missing_pictures(path: str, node: Node, table: RowTable, *, images: str, dro
         return
     shown = ", ".join(missing[:MOST_MISSING]) + (", …" if len(missing) > MOST_MISSING else "")
     are, first = "is" if len(missing) == 1 else "are", "first " if len(table) > len(table.texts) else ""
-    yield Diagnostic(
+    found = Diagnostic(
         code="SG626",
-        severity="warning" if drop and len(missing) < len(pictures) else "error",
         message=printable(f"{len(missing):,} of the {first}{len(pictures):,} pictures that {path} names {are} not there: {shown}"),
         place=node.children["images"].place or node.children["path"].place,
         hint=printable(f"relative paths of images start at {images}, and that at {Path.cwd()}; images: FOLDER says another"),
     )
+    yield replace(found, severity="warning") if drop and len(missing) < len(pictures) else found
 
 
 def is_file(path: str) -> bool:

@@ -17,6 +17,7 @@ from specgen.secrets import holds_secret
 
 MOST_TEXTS = 20_000
 MOST_DIALOGUES = 100
+LONG = 100_000  # characters: a row may hold whole images
 COLUMNS = ("digests", "prompts", "answers", "traits", "messages", "sizes", "images")
 
 # what an editor or a wrong encoding leaves behind: marks, halves of line ends, control and replacement characters
@@ -88,15 +89,16 @@ class RowTable:
         roles = [message["role"] for message in messages] or ["text"]
         self.digests.append(digest(row))
         prompt, answer = parted(row)
-        self.prompts.append(digest(prompt))
-        self.answers.append(digest(answer))
+        images = "".join(conversation.get("images", ()))  # the same question about another one is another question
+        self.prompts.append(digest(prompt + images))
+        self.answers.append(digest(answer.rpartition(',"images":[')[0] + "}" if images else answer))
         self.traits.append(self._bits(row, roles))
         self.messages.append(len(roles))
         contents = [message["content"] or "" for message in messages] or [conversation["text"]]
         self.sizes.append(sum(len(content.encode("utf-8", "surrogatepass")) for content in contents))
         self.images.append(len(conversation.get("images", ())))
         if len(self.texts) < MOST_TEXTS:
-            self.texts.append(row)
+            self.texts.append(row if len(row) < LONG else _without_pixels(conversation))
         if roles.count("assistant") > 1 and len(self.dialogues) < MOST_DIALOGUES:
             self.dialogues.append(row)
         if self._plain:
@@ -143,6 +145,12 @@ class RowTable:
         if kind in self.examples:
             bit = 1 << list(self._kinds).index(kind)
             yield from (index for index, bits in enumerate(self.traits) if bits & bit)
+
+
+def _without_pixels(conversation: Conversation) -> Row:
+    """A row without what its data: URLs hold."""
+    images = [image.partition(",")[0] if image.startswith("data:") else image for image in conversation.get("images", ())]
+    return canonical({**conversation, "images": images})
 
 
 def _has(row: Row, parts: tuple[str, ...]) -> bool:

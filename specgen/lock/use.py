@@ -11,6 +11,7 @@ from specgen.diagnostics import Diagnostic, Severity, SpecError
 from specgen.facts.figures import DataFigures, data_key, figures_of
 from specgen.facts.gather import Facts, SourceFacts, mixed
 from specgen.facts.model import ModelFacts, facts_from_config
+from specgen.facts.tower import seeing
 from specgen.lock.contents import Lock, LockedHubData, Part
 from specgen.lock.drift import drifts
 from specgen.lock.file import read, section
@@ -81,7 +82,10 @@ def pinned(tree: Node, facts: Facts, lock: Lock) -> Facts:
     ) if same else facts.sources  # fmt: skip
     if isinstance(facts.base, HubBase) and tree.text("model", "base") == lock.base.source:
         base = replace(facts.base, revision=lock.base.revision)
-        facts = replace(facts, base=base, model=_model(lock) or facts.model)
+        locked_model = _model(lock)
+        if locked_model is not None and facts.vision is not None:
+            locked_model = seeing(locked_model, facts.vision.tower)
+        facts = replace(facts, base=base, model=locked_model or facts.model)
     return mixed(tree, replace(facts, sources=sources)) if sources != facts.sources else facts
 
 

@@ -110,5 +110,5 @@ def _layer(facts: ModelFacts) -> tuple[Linear, ...] | None:
 
 def _vocabulary(facts: ModelFacts) -> int:
     """The rows of the embedding: as stored, which may be more than the tokenizer has words."""
-    stored = facts.tensors.get("model.embed_tokens.weight")
+    stored = facts.embedding
     return stored[0] if stored else int(facts.config.get("vocab_size") or 0)

@@ -10,7 +10,7 @@ from specgen.modules import is_projected
 from specgen.optimizers import OPTIMIZERS, SCALES
 from specgen.plan import Int8Quantization, Nf4Quantization, Plan
 from specgen.sizes import BYTES
-from specgen.trainable import adapted_modules, rank_of, trainable_parameters, trained_tensors
+from specgen.trainable import linear_of, ranks_of, trainable_parameters, trained_tensors
 
 BLOCK, OUTER_BLOCK = 64, 256  # bitsandbytes' nf4: values to a scale, and scales to a scale of their own
 DEFAULT_RANK = 128  # of GaLore and APOLLO in transformers
@@ -89,4 +89,4 @@ def _sides(plan: Plan, facts: ModelFacts) -> int:
         return sum(sum(shape) for shape in trained_tensors(plan.train.trainable_modules, facts).values())
 
     adapter = plan.adapter
-    return sum(sum(facts.linear[name]) + 2 * rank_of(adapter, name) for name in adapted_modules(adapter, facts))
+    return sum(sum(linear_of(facts)[name]) + 2 * rank for name, rank in ranks_of(adapter, facts).items())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.facts.model import PROJECTOR, TOWER
 from specgen.modules import matched, near
 from specgen.source import Node
 from specgen.validate import place_of
@@ -27,6 +28,10 @@ def targets_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             hint = near(name, modules)
             if name.rpartition(".")[2] in EMBEDDINGS:
                 hint = f"embeddings and the output layer are trained whole: modules_to_save: [{name}]"
+            elif facts.model.sees and is_part(name, PROJECTOR):
+                hint = "the projector is trained whole: modules_to_save: [multi_modal_projector]"
+            elif facts.model.sees and is_part(name, TOWER):
+                hint = "the vision tower's adapter has a rank of its own: vision_tower: {r: 64, alpha: 16}"
             yield Diagnostic(code="SG241", message=f"the target {name} matches 0 modules of the base model", place=node.place, hint=hint)
 
 
@@ -57,7 +62,9 @@ def saved_modules_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     adapted = {module for target in targets.items for module in matched(str(target.value), facts.model.linear)}
     for node in saved.items:
         found = matched(str(node.value), facts.model.modules)
-        if not found:
+        if is_part(str(node.value), TOWER) and facts.model.sees:
+            yield from _tower_is_trained_once(tree, node)
+        elif not found:
             yield Diagnostic(
                 code="SG244",
                 message=f"modules_to_save names {node.value}, which matches 0 modules of the base model",
@@ -74,6 +81,23 @@ def saved_modules_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             )
 
 
+def _tower_is_trained_once(tree: Node, node: Node) -> Iterator[Diagnostic]:
+    own = tree.children["adapter"].children["lora"].children["vision_tower"]
+    if own.value is not None:
+        yield Diagnostic(
+            code="SG246",
+            message=f"{node.value} is trained whole and gets an adapter, too (vision_tower)",
+            place=node.place,
+            related=((own.place, "the vision tower's adapter"),) if own.place else (),
+            hint="name it in one of the two",
+        )
+
+
+def is_part(name: str, part: str) -> bool:
+    """Whether a name is that of a part of LLaVA, or of something in it."""
+    return f".{part.rpartition('.')[2]}." in f".{name}."
+
+
 def tied_weights_are_not_parted(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Embedding and output layer of a tied model are one matrix; trained as two, the exported model has to hold both."""
     saved = tree.at("adapter", "lora", "modules_to_save")
@@ -81,7 +105,7 @@ def tied_weights_are_not_parted(tree: Node, facts: Facts) -> Iterator[Diagnostic
         return
     named = [node for node in saved.items if str(node.value).rpartition(".")[2] in EMBEDDINGS]
     if named:
-        words, width = facts.model.tensors.get("model.embed_tokens.weight", (0, 0))
+        words, width = facts.model.embedding or (0, 0)
         larger = f"the exported model is {words * width:,} parameters larger" if words else "the exported model is larger"
         yield Diagnostic(
             code="SG245",

@@ -146,10 +146,10 @@ def expressions_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def questions_are_asked_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """With the same seed the same question has the same answer."""
-    first: dict[str, Node] = {}
+    first: dict[tuple[str, object], Node] = {}
     for item in tree.children["smoke"].items:
         node = item.children["user"]
-        before = first.setdefault(str(node.value), node)
+        before = first.setdefault((str(node.value), item.children["image"].value), node)
         if before is not node:
             yield Diagnostic(
                 code="SG507",
@@ -166,7 +166,7 @@ def questions_of_the_smoke_test_are_trained(tree: Node, facts: Facts) -> Iterato
     if not facts.rows_at_hand or facts.survey.rows > MOST_TEXTS:
         return
     known = {message["content"] for row in facts.first_rows(MOST_TEXTS) for message in messages_of(row) if message["role"] == "user"}
-    nodes = [item.children["user"] for item in tree.children["smoke"].items]
+    nodes = [item.children["user"] for item in tree.children["smoke"].items if item.children["image"].value is None]
     beyond = [node for node in nodes if node.value not in known]
     if beyond and known:
         yield Diagnostic(

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.gather import Facts
-from specgen.facts.model import ModelFacts
+from specgen.facts.model import TOWER, ModelFacts
 from specgen.modules import layer_of, matched, near
 from specgen.resolve import adapter_plan
+from specgen.rules.adapter import is_part
 from specgen.source import Node
 from specgen.trainable import adapted_modules, rank_of, trained_tensors
 from specgen.validate import place_of
@@ -113,6 +114,8 @@ def trainable_modules_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         yield _fault("SG607", message, names.key, hint, related=place_of(tree, "adapter", "lora"))
         return
     for node in names.items:
+        if facts.model is not None and not facts.model.sizes_known and is_part(str(node.value), TOWER):
+            continue
         if facts.model is not None and facts.model.tensors and not trained_tensors((str(node.value),), facts.model):
             message = f"trainable_modules names {node.value}, which matches 0 modules of the base model"
             yield _fault("SG607", message, node.place, near(str(node.value), facts.model.modules))

@@ -12,6 +12,7 @@ from specgen.diagnostics import Diagnostic, Severity
 from specgen.facts.gather import Facts
 from specgen.places import data_folder
 from specgen.source import Node
+from specgen.trainable import names_projector_alone
 from specgen.validate import place_of
 
 Value = str | int | bool
@@ -106,12 +107,24 @@ def combination_of(tree: Node) -> Combination:
         "dtype": tree.text("model", "dtype"),
         "compute_dtype": compute_dtype.value if compute_dtype and isinstance(compute_dtype.value, str) else "none",
         "quantization": quantization,
-        "adapter": "full" if "lora" not in adapter else "dora" if adapter["lora"].children["use_dora"].value else "lora",
+        "adapter": _whole(tree) if "lora" not in adapter else "dora" if adapter["lora"].children["use_dora"].value else "lora",
         "remote_code": bool(tree.children["model"].children["trust_remote_code"].value),
         "merge_device": tree.text("export", "merged", "device"),
         "device": tree.text("hardware", "device"),
         "gpu": gpu_of(capability.value if capability and isinstance(capability.value, int | float) else None),
     }
+
+
+def _whole(tree: Node) -> str:
+    """Without an adapter all is trained; but where that is the projector alone, the base stays frozen, as beside LoRA."""
+    return "lora" if trains_projector_alone(tree) else "full"
+
+
+def trains_projector_alone(tree: Node) -> bool:
+    """Whether no adapter is trained, and of a model that sees the projector only: LLaVA's first stage."""
+    names = tree.children["train"].children["trainable_modules"].items
+    sees = tree.children["model"].children["vision"].value is not None
+    return sees and tree.children["adapter"].value is None and names_projector_alone([str(node.value) for node in names])
 
 
 def gpu_of(compute_capability: float | None) -> str:

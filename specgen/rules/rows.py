@@ -164,12 +164,13 @@ def packing_leaves_steps(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     data, frame = tree.children["data"], _frame_bytes(tree, facts)
     if not data.children["packing"].value or facts.examples is not None or not facts.rows_at_hand or frame is None:
         return
-    most_bytes = sum(
-        (size + frame * messages) * count
-        for source in facts.sources
-        if source.table and source.counts
-        for size, messages, count in zip(source.table.sizes, source.table.messages, source.counts, strict=True)
-    )
+    most_bytes = 0
+    image_tokens = facts.vision.tower.image_tokens if facts.vision and facts.vision.tower else None
+    for table, counts in ((source.table, source.counts) for source in facts.sources):
+        if table is None or counts is None or (image_tokens is None and any(table.images)):
+            return
+        lines = zip(table.sizes, table.messages, table.images, counts, strict=True)
+        most_bytes += sum((size + frame * messages + (image_tokens or 0) * images) * count for size, messages, images, count in lines)
     length = data.number("max_length")
     most_rows = min(facts.survey.rows, math.ceil(2 * most_bytes / length))  # best fit leaves no two rows half empty
     if not most_rows or not divides(tree):

@@ -21,6 +21,8 @@ def paths_stay_inside(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     nodes: list[tuple[Node | None, Sequence[DataFile | FileVariable]]] = [(tree.at("template", "file"), ())]
     for source, found in zip(sources, facts.sources, strict=True):
         nodes.append((source.at("file", "path"), found.files))
+        if (images := source.at("file", "images")) is not None and images.value is not None:
+            nodes.append((images, ()))
         nodes += [(settings_of(source).at("variables", name, "file", "path"), (file,)) for name, file in found.variables.items()]
     for node, files in nodes:
         if node is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.gather import Facts
+from specgen.rules.matrix import trains_projector_alone
 from specgen.schedule import divides, schedule, world_size
 from specgen.source import Node
 from specgen.validate import place_of
@@ -136,8 +137,10 @@ def checkpoints_fall_into_the_run(tree: Node, facts: Facts) -> Iterator[Diagnost
         )
 
 
-# Published recipes take 1e-4 to 1e-3 for LoRA; for all weights 1e-6 to 1e-4, and up to 1e-3 for models of 0.1 to 0.4 billion
-USUAL_RATES = {"an adapter": (5e-6, 5e-3), "all weights": (1e-7, 2e-3)}
+# Published recipes take 1e-4 to 1e-3 for LoRA; for all weights 1e-6 to 1e-4, and up to 1e-3 for models of 0.1 to 0.4 billion; LLaVA's
+# projector is trained at 1e-3
+USUAL_RATES = {"an adapter": (5e-6, 5e-3), "all weights": (1e-7, 2e-3), "the projector": (1e-5, 1e-2)}
+RECIPES = {"an adapter": "2e-4", "all weights": "1e-5", "the projector": "1e-3"}
 
 
 NOT_ADAM = ("sgd", "schedule_free_sgd", "lomo", "adalomo", "adagrad")  # their rates are of another kind
@@ -147,6 +150,7 @@ def learning_rate_is_usual(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Full fine-tuning with an adapter's rate forgets everything; an adapter with a full run's rate learns nothing."""
     rate = tree.real("train", "learning_rate")
     trained = "all weights" if tree.children["adapter"].value is None else "an adapter"
+    trained = "the projector" if trains_projector_alone(tree) else trained
     least, most = USUAL_RATES[trained]
     is_default = not tree.children["train"].children["learning_rate"].place
     if tree.text("train", "optimizer") in NOT_ADAM or (least <= rate <= most and not (is_default and trained == "all weights")):
@@ -157,7 +161,7 @@ def learning_rate_is_usual(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         severity="warning",
         message=f"train.learning_rate {rate:g} is {how} for training {trained}",
         place=place_of(tree, "adapter") if is_default else place_of(tree, "train", "learning_rate"),
-        hint=f"recipes take about {'1e-5' if trained == 'all weights' else '2e-4'}",
+        hint=f"recipes take about {RECIPES[trained]}",
     )
 
 
