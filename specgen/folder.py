@@ -69,13 +69,14 @@ def _lines(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
 
 
-def write_whole(file: Path, text: str) -> None:
+def write_whole(file: Path, content: str | bytes) -> None:
     """Writes a file, whole or not at all; one that says the same already is left alone. Raises OSError."""
-    if file.is_file() and file.read_bytes() == text.encode():
+    data = content.encode() if isinstance(content, str) else content
+    if file.is_file() and file.read_bytes() == data:
         return
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_bytes(data)
         if file.suffix in (".sh", ".sbatch"):
             partial.chmod(0o755)
         partial.replace(file)

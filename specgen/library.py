@@ -10,11 +10,12 @@ from specgen.defaults import complete
 from specgen.extend import load
 from specgen.lock.paths import SUFFIX
 from specgen.places import data_folder
+from specgen.rules.matrix import trains_projector_alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One spec of the library. `method` is lora, qlora or full; `objective` chat or text."""
+    """One spec of the library. `method` is lora, qlora, full or projector; `objective` chat or text."""
 
     name: str
     path: Path
@@ -50,7 +51,7 @@ def _entry(file: Path) -> Entry:
         name=tree.text("name"),
         path=file,
         base=tree.text("model", "base"),
-        method="full" if lora is None else "qlora" if quantized else "lora",
+        method="projector" if trains_projector_alone(tree) else "full" if lora is None else "qlora" if quantized else "lora",
         objective=tree.text("train", "objective"),
         profiles=tuple(tree.children["profiles"].children),
         description=tree.text("description"),

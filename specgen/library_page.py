@@ -9,6 +9,7 @@ from pathlib import Path
 from specgen.compiler import checked
 from specgen.extend import load
 from specgen.library import entries
+from specgen.rules.matrix import trains_projector_alone
 from specgen.source import Node, read
 
 SOURCE = re.compile(r"^# Source: (.+)$", re.MULTILINE)
@@ -54,10 +55,15 @@ def _row(path: Path) -> str:
 
 
 def method(tree: Node) -> str:
-    """How the model of a complete tree is trained: full, LoRA, QLoRA; `text` where it goes on with its pretraining."""
+    """How the model of a complete tree is trained: full, LoRA, QLoRA, its projector alone; `text` where it goes on with its pretraining,
+    `vision` where it sees."""
     quantization = next(iter(tree.children["model"].children["quantization"].children), None)
     adapted = QUANTIZED[quantization] if quantization else "LoRA"
+    if trains_projector_alone(tree):
+        return "projector, vision"
     way = "full" if tree.children["adapter"].value is None else adapted
+    if tree.children["model"].children["vision"].value is not None:
+        return f"{way}, vision"
     return f"{way}, text" if tree.text("train", "objective") == "text" else way
 
 

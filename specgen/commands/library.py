@@ -68,7 +68,7 @@ def init(name: str, source: str, output: Path | None) -> list[Path]:
             Diagnostic(code="SG301", message=f"{target} is there already; nothing was touched", hint="choose another with --output")
         )
     text = re.sub(r"(?m)^name: .*$", f"name: {name}", entry.path.read_text(encoding="utf-8"), count=1)
-    files = {target: _with_modeline(text, target)} | _data(entry)
+    files: dict[Path, str | bytes] = {target: _with_modeline(text, target), **_data(entry)}
     for file, content in files.items():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -78,12 +78,15 @@ def init(name: str, source: str, output: Path | None) -> list[Path]:
     return list(files)
 
 
-def _data(entry: Entry) -> dict[Path, str]:
-    """The example data of a spec that are not there yet; its paths start at the working folder, and at that of the library."""
-    sources = load(entry.path).children["data"].children["sources"].items
-    paths = [Path(source.children["file"].text("path")) for source in sources if "file" in source.children]
+def _data(entry: Entry) -> dict[Path, bytes]:
+    """The example data of a spec that are not there yet, and the pictures that they name; its paths start at the working folder, and at
+    that of the library."""
+    files = [node for source in load(entry.path).children["data"].children["sources"].items if (node := source.at("file"))]
     home = data_folder("specs").parent
-    return {path: (home / path).read_text(encoding="utf-8") for path in paths if not path.exists()}
+    paths = [Path(node.text("path")) for node in files]
+    for folder in (node.text("images") for node in files if node.at("images")):
+        paths += [path.relative_to(home) for path in sorted((home / folder).iterdir())]
+    return {path: (home / path).read_bytes() for path in dict.fromkeys(paths) if not path.exists()}
 
 
 def _with_modeline(text: str, target: Path) -> str:
