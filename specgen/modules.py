@@ -21,6 +21,11 @@ def is_named(pattern: str, parameter: str) -> bool:
     return any(fnmatchcase(path, pattern) or fnmatchcase(path, f"*.{pattern}") for path in paths)
 
 
+def is_part(name: str, part: str) -> bool:
+    """Whether a name is that of a part of LLaVA, such as its projector, or of something in it."""
+    return f".{part.rpartition('.')[2]}." in f".{name}."
+
+
 def layer_of(module: str) -> int | None:
     """The number of a module's layer, where peft looks for it."""
     found = re.match(r".*?\.[^.]*\.(\d+)\.", f".{module}")

@@ -13,7 +13,7 @@ from specgen.plan import HubBase, PackageBase, Plan
 from specgen.rules.tokens import proven_stop
 from specgen.sizes import BYTES, size
 from specgen.sources import source_lines
-from specgen.trainable import adapted_modules, exported_parameters, trainable_parameters
+from specgen.trainable import exported_parameters, ranks_of, trainable_parameters
 
 MOST_SAMPLES = 4
 LONGEST_SAMPLE = 2000  # characters
@@ -37,6 +37,13 @@ def summarise(plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> d
     targets = plan.adapter.targets if plan.adapter else ()
     return {
         "base": _base(plan, facts),
+        "sees": _sees(plan, facts),
+        "images": sum(
+            count * images
+            for source in facts.sources
+            if source.table and source.counts
+            for images, count in zip(source.table.images, source.counts, strict=True)
+        ),
         "stop": proven_stop(facts) if plan.train.objective == "chat" else None,
         "distinct": facts.survey.distinct,
         "data": facts.figures,
@@ -63,6 +70,18 @@ def _base(plan: Plan, facts: Facts) -> str:
     return f"package {base.package}, {base.path}" if isinstance(base, PackageBase) else base.path
 
 
+def _sees(plan: Plan, facts: Facts) -> str | None:
+    """The vision tower, and what an image is to the language model."""
+    vision = plan.model.vision
+    if vision is None:
+        return None
+    tower = vision.tower
+    named = f"{tower.repo} at {tower.revision or 'main'}" if isinstance(tower, HubBase) else tower.path
+    tokens = "an unknown number of" if vision.image_tokens is None else f"{vision.image_tokens:,}"
+    how = "padded to a square" if vision.pad_to_square else "cropped to a square"
+    return f"{named}, layer {vision.select_layer}, {vision.projector}; an image is {tokens} tokens, {how}"
+
+
 _ORIGINS = {
     "header": "its files",
     "config.json": "its config.json",
@@ -73,10 +92,10 @@ _ORIGINS = {
 
 
 def _figures(plan: Plan, facts: Facts) -> Figures | None:
-    if facts.model is None or not facts.model.parameters:
+    if facts.model is None or not facts.model.parameters or not facts.model.sizes_known:
         return None
     base = facts.model.parameters
-    modules = adapted_modules(plan.adapter, facts.model)
+    modules = ranks_of(plan.adapter, facts.model) if plan.adapter else {}
     trainable = trainable_parameters(plan, facts.model)
     return Figures(
         modules=len(modules),

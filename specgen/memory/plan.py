@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from specgen.facts.figures import DataFigures
-from specgen.facts.model import ModelFacts
-from specgen.memory import activations, state, zero
+from specgen.facts.model import PROJECTOR, TOWER, ModelFacts
+from specgen.memory import activations, sight, state, zero
 from specgen.memory.shape import Shape, shape_of
+from specgen.memory.sight import Seeing, seeing_of
 from specgen.memory.step import Step, chunk_rows, step_of
+from specgen.modules import is_part
 from specgen.plan import Plan
 from specgen.sizes import BYTES
-from specgen.trainable import exported_parameters
+from specgen.trainable import adapter_in, exported_parameters, trained_tensors
 
 PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "buffers")
 
@@ -53,14 +55,30 @@ class MemoryPlan:
 
 def memory_plan(plan: Plan, facts: ModelFacts | None, figures: DataFigures | None) -> MemoryPlan | None:
     """The memory of a training step; None where the model's sizes are not known."""
-    shape = shape_of(facts) if facts else None
+    plan = replace(plan, adapter=adapter_in(plan))
+    shape = shape_of(facts) if facts and facts.sizes_known else None
     if facts is None or shape is None or (plan.model.quantization is not None and plan.adapter is None):
         return None
     step = step_of(plan, shape, facts, figures)
     held = _state(plan, facts, shape)
-    moments = (_loss(plan, shape, step, held), _layer(plan, shape, step, held), _update(plan, shape, step, held))
+    seeing = _seeing(plan, facts, step)
+    moments = [_loss(plan, shape, step, held, seeing), _layer(plan, shape, step, held, seeing), _update(plan, facts, shape, step, held)]
+    if seeing is not None:
+        moments.append(_look(plan, step, held, seeing))
     peak = max(moments, key=lambda moment: moment.total)
     return replace(peak, disk=disk_needed(plan, facts))
+
+
+def _seeing(plan: Plan, facts: ModelFacts, step: Step) -> Seeing | None:
+    """What sees, and what of it is trained."""
+    if facts.tower is None:
+        return None
+    if plan.adapter is None:
+        names = trained_tensors(plan.train.trainable_modules, facts)
+        whole = [part for part in (TOWER, PROJECTOR) if any(name.startswith(f"{part}.") for name in names)]
+    else:
+        whole = [part for part in (TOWER, PROJECTOR) if any(is_part(name, part) for name in plan.adapter.modules_to_save)]
+    return seeing_of(plan, facts.tower, step, trains_tower=TOWER in whole, trains_projector=PROJECTOR in whole)
 
 
 def _state(plan: Plan, facts: ModelFacts, shape: Shape) -> zero.State:
@@ -71,7 +89,14 @@ def _state(plan: Plan, facts: ModelFacts, shape: Shape) -> zero.State:
     return zero.shared_out(plan, weights=weights, parameters=shape.parameters, trained=trained, optimizer=optimizer)
 
 
-def _loss(plan: Plan, shape: Shape, step: Step, held: zero.State) -> MemoryPlan:
+def _look(plan: Plan, step: Step, held: zero.State, seeing: Seeing) -> MemoryPlan:
+    """The forward pass is in the vision tower; the language model has kept nothing yet."""
+    gradients = held.gradients if plan.train.gradient_accumulation_steps > 1 else 0
+    needed = sight.pixels(seeing, step) + sight.needed_looking(seeing, step)
+    return _moment(plan, step, held, gradients=gradients, activations=needed, logits=0, buffers=0)
+
+
+def _loss(plan: Plan, shape: Shape, step: Step, held: zero.State, seeing: Seeing | None) -> MemoryPlan:
     """The forward pass ends: all activations are there, and of a chunk of trained positions the logits three times in float32
     (log-probabilities, their gradient, and that of the logits). The loss's gradient is worked out ahead: of the hidden states
     that go in, and of a trained output layer, whole and of the chunk."""
@@ -83,13 +108,13 @@ def _loss(plan: Plan, shape: Shape, step: Step, held: zero.State) -> MemoryPlan:
         step,
         held,
         gradients=held.gradients if plan.train.gradient_accumulation_steps > 1 else 0,
-        activations=_saved(shape, step),
+        activations=_saved(shape, step, seeing),
         logits=(12 + softcap) * min(step.trained, chunk_rows(shape, step)) * shape.vocabulary,
         buffers=head + ahead + _copies(plan, shape, step, held),
     )
 
 
-def _layer(plan: Plan, shape: Shape, step: Step, held: zero.State) -> MemoryPlan:
+def _layer(plan: Plan, shape: Shape, step: Step, held: zero.State, seeing: Seeing | None) -> MemoryPlan:
     """The backward pass is in the last layer; with gradient checkpointing that layer's activations are there again."""
     again = activations.saved_by_layer(shape, step) if step.checkpointing else 0
     gradients = held.gradients if plan.train.gradient_accumulation_steps > 1 else 4 * shape.embedding if step.full else 0
@@ -98,16 +123,18 @@ def _layer(plan: Plan, shape: Shape, step: Step, held: zero.State) -> MemoryPlan
         step,
         held,
         gradients=min(gradients, held.gradients),
-        activations=_saved(shape, step) + again + activations.needed_backward(shape, step),
+        activations=_saved(shape, step, seeing) + again + activations.needed_backward(shape, step),
         logits=0,
         buffers=_copies(plan, shape, step, held) + _expanded(plan, shape, step),
     )
 
 
-def _update(plan: Plan, shape: Shape, step: Step, held: zero.State) -> MemoryPlan:
+def _update(plan: Plan, facts: ModelFacts, shape: Shape, step: Step, held: zero.State) -> MemoryPlan:
     """All gradients are there; the optimizer's step needs room for the largest matrix, or for all where it takes them at once."""
     trained = held.gradients // 4
     largest = shape.embedding if step.full else max((step.rank * module.outputs for module in shape.linear), default=0)
+    if facts.tower is not None and not step.full:
+        largest = max(largest, shape.hidden * max(shape.hidden, facts.tower.hidden))  # the projector's
     together = plan.train.optimizer == "adamw_torch" and not step.on_cpu
     room = 0 if plan.distributed.zero_stage else 4 * trained if together else 8 * largest
     return _moment(plan, step, held, gradients=held.gradients, activations=0, logits=0, buffers=room)
@@ -129,9 +156,10 @@ def _moment(plan: Plan, step: Step, held: zero.State, *, gradients: int, activat
     )
 
 
-def _saved(shape: Shape, step: Step) -> int:
+def _saved(shape: Shape, step: Step, seeing: Seeing | None) -> int:
+    seen = sight.pixels(seeing, step) + sight.saved(seeing, step, shape.hidden) if seeing else 0
     layers = activations.saved_between_layers if step.checkpointing else activations.saved_by_layers
-    return layers(shape, step) + activations.saved_by_last_norm(shape, step)
+    return layers(shape, step) + activations.saved_by_last_norm(shape, step) + seen
 
 
 def _copies(plan: Plan, shape: Shape, step: Step, held: zero.State) -> int:
@@ -150,11 +178,19 @@ def _expanded(plan: Plan, shape: Shape, step: Step) -> int:
 
 
 def disk_needed(plan: Plan, facts: ModelFacts) -> int:
-    """Checkpoints while one more is written, the trained weights, both exports, and a .gguf file as a folder."""
+    """Checkpoints while one more is written, the trained weights, both exports, and a .gguf file as a folder, or the one folder that
+    language model and tower become."""
+    plan = replace(plan, adapter=adapter_in(plan))
     trained = state.trained(plan, facts)
     exported = exported_parameters(plan, facts)
     saved = trained if plan.adapter else facts.parameters  # frozen parts of a whole model are in a checkpoint, too
     checkpoint = 4 * saved + state.optimizer_state(plan, facts) + (4 * trained if plan.distributed.zero_stage else 0)
     exports = BYTES[plan.export.merged.dtype] * facts.parameters + (BYTES[plan.export.adapter.dtype] * exported if plan.adapter else 0)
-    cached = 4 * facts.parameters if facts.origin == "header" and plan.model.base.TAG != "hub" else 0
+    cached = (
+        BYTES[plan.model.dtype] * facts.parameters
+        if facts.sees
+        else 4 * facts.parameters
+        if facts.origin == "header" and plan.model.base.TAG != "hub"
+        else 0
+    )
     return (plan.train.save_total_limit + 1) * checkpoint + 4 * saved + exports + cached

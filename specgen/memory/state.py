@@ -89,4 +89,5 @@ def _sides(plan: Plan, facts: ModelFacts) -> int:
         return sum(sum(shape) for shape in trained_tensors(plan.train.trainable_modules, facts).values())
 
     adapter = plan.adapter
-    return sum(sum(linear_of(facts)[name]) + 2 * rank for name, rank in ranks_of(adapter, facts).items())
+    sizes = linear_of(facts)
+    return sum(sum(sizes[name]) + 2 * rank for name, rank in ranks_of(adapter, facts).items())

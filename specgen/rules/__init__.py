@@ -70,6 +70,7 @@ RULES: tuple[Rule, ...] = (
     vision.the_projector_is_trained,
     vision.images_leave_room,
     vision.it_is_exported_in_a_form_that_sees,
+    vision.a_frozen_language_model_stays_whole,
     vision.something_is_seen,
     vision.questions_have_their_images,
     vision.marks_stand_where_images_are,

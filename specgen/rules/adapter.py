@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
 from specgen.facts.model import PROJECTOR, TOWER
-from specgen.modules import matched, near
+from specgen.modules import is_part, matched, near
 from specgen.source import Node
 from specgen.validate import place_of
 
@@ -91,11 +91,6 @@ def _tower_is_trained_once(tree: Node, node: Node) -> Iterator[Diagnostic]:
             related=((own.place, "the vision tower's adapter"),) if own.place else (),
             hint="name it in one of the two",
         )
-
-
-def is_part(name: str, part: str) -> bool:
-    """Whether a name is that of a part of LLaVA, or of something in it."""
-    return f".{part.rpartition('.')[2]}." in f".{name}."
 
 
 def tied_weights_are_not_parted(tree: Node, facts: Facts) -> Iterator[Diagnostic]:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.gather import Facts
 from specgen.facts.model import TOWER, ModelFacts
-from specgen.modules import layer_of, matched, near
+from specgen.modules import is_part, layer_of, matched, near
 from specgen.resolve import adapter_plan
-from specgen.rules.adapter import is_part
 from specgen.source import Node
 from specgen.trainable import adapted_modules, rank_of, trained_tensors
 from specgen.validate import place_of

@@ -12,6 +12,7 @@ from specgen.facts.model import PROJECTOR
 from specgen.facts.rows import is_file
 from specgen.facts.template import NAMES, render_chat
 from specgen.modules import is_named, matched
+from specgen.rules.matrix import trains_projector_alone
 from specgen.rules.template import ANSWER, learns_text, template_place
 from specgen.source import Node
 from specgen.validate import place_of
@@ -93,10 +94,18 @@ def it_is_exported_in_a_form_that_sees(tree: Node, facts: Facts) -> Iterator[Dia
     if tree.text("export", "merged", "layout") == "original":
         message = "the original layout is that of InternLM2's language models, and this model sees"
         yield _fault("SG641", message, place_of(tree, "export", "merged", "layout"), "leave out layout: the folder is LLaVA's")
-    if export["quantized"].children and "torchao" in export["quantized"].children:
-        message = "export.quantized: torchao is written for language models, and this model sees"
-        yield _fault(
-            "SG641", message, place_of(tree, "export", "quantized"), "write quantized: {nf4: {}}, which leaves tower and projector whole"
+
+
+def a_frozen_language_model_stays_whole(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """The projector alone is trained, with the language model in 4 or 8 bits to save memory: there is no reason to export it so."""
+    quantized = next(iter(tree.children["model"].children["quantization"].children), None)
+    if quantized and trains_projector_alone(tree) and tree.text("export", "merged", "base") == "dequantized":
+        yield Diagnostic(
+            code="SG618",
+            severity="note",
+            message=f"only the projector is trained, and the language model is exported as {quantized} has rounded it",
+            place=place_of(tree, "model", "quantization"),
+            hint="write export.merged.base: full, which exports it as it was: a second stage then begins with it",
         )
 
 
