@@ -15,7 +15,7 @@ from specgen.lock.contents import Lock, Part
 from specgen.lock.drift import drifts
 from specgen.lock.file import read, write
 from specgen.lock.paths import lock_beside, lock_path
-from specgen.lock.take import take, take_data, take_libraries, take_model, take_template
+from specgen.lock.take import take, take_data, take_libraries, take_model, take_template, take_tower
 from specgen.lock.use import LockInUse, held, lock_command, missing, pinned
 from specgen.plan import HubBase
 from specgen.source import Node
@@ -60,6 +60,7 @@ def _renewed(old: Lock, tree: Node, facts: Facts, parts: set[Part]) -> Lock:
             base=model.base if "base" in parts else old.base,
             tokenizer=model.tokenizer if "tokenizer" in parts else old.tokenizer,
             template=template if "template" in parts else old.template,
+            tower=take_tower(tree, facts) if "base" in parts else old.tower,
         )
     if "data" in parts:
         new = replace(new, data=take_data(tree, facts))

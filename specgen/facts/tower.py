@@ -93,8 +93,10 @@ class TowerFacts:
 
 def seeing(model: ModelFacts, tower: TowerFacts | None) -> ModelFacts:
     """The facts of a language model that sees: its tensors under the names of transformers' LLaVA, the projector's and, where it is
-    known, the tower's with them."""
-    language = {_in_llava(name): shape for name, shape in model.tensors.items()}
+    known, the tower's with them. Of one that sees already only the tower is exchanged."""
+    seen = {name: shape for name, shape in model.tensors.items() if name.startswith((f"{PROJECTOR}.", f"{TOWER}."))}
+    language = {name if model.sees else _in_llava(name): shape for name, shape in model.tensors.items() if name not in seen}
+    before = sum(map(math.prod, seen.values()))
     hidden = model.config.get("hidden_size")
     projector: Tensors = {}
     if isinstance(hidden, int):
@@ -104,9 +106,9 @@ def seeing(model: ModelFacts, tower: TowerFacts | None) -> ModelFacts:
     eyes = {f"{TOWER}.{name}": shape for name, shape in tower.tensors.items()} if tower else {}
     return replace(
         model,
-        parameters=model.parameters + sum(math.prod(shape) for shape in {**projector, **eyes}.values()),
+        parameters=model.parameters - before + sum(math.prod(shape) for shape in {**projector, **eyes}.values()),
         tensors={**language, **projector, **eyes} if language else {},
-        linear={_in_llava(name): sizes for name, sizes in model.linear.items()},
+        linear={name if model.sees else _in_llava(name): sizes for name, sizes in model.linear.items()},
         sees=True,
         tower=tower,
     )

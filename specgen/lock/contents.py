@@ -87,7 +87,8 @@ LockedSource = LockedDataFiles | LockedRows | LockedHubData
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """`libraries` are those of a run that were installed. `figures` are the data stage's, where they have been measured."""
+    """`libraries` are those of a run that were installed. `figures` are the data stage's, where they have been measured. `tower` is
+    model.vision.tower, and not in the file where there is none."""
 
     lock: Literal[1]
     name: str
@@ -97,3 +98,4 @@ class Lock:
     data: tuple[LockedSource, ...]
     libraries: dict[str, str]
     figures: dict[str, Any] | None
+    tower: LockedBase | None = None

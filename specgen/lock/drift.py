@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from specgen.facts.gather import Facts
 from specgen.lock.contents import Lock, LockedDataFiles, LockedFile, LockedHubData, LockedRows, LockedSource, Part
-from specgen.lock.take import asked_hub_data, take_libraries, take_model, take_source
+from specgen.lock.take import asked_hub_data, take_libraries, take_model, take_source, take_tower
 from specgen.plan import DataFile, HubBase
 from specgen.source import Node
 
@@ -17,6 +17,7 @@ SHORT = 12  # characters of a hash that people compare
 def drifts(lock: Lock, tree: Node, facts: Facts, *, weights: bool) -> dict[Part, list[str]]:
     """The changes of each part that has any. Without `weights` no file of the base model is read. Raises SpecError."""
     found: dict[Part, list[str]] = {**_model(lock, tree, facts, weights=weights)}
+    found["base"] = [*found.get("base", []), *_tower(lock, tree, facts, weights=weights)]
     others: dict[Part, Callable[[], Iterator[str]]] = {
         "template": lambda: _template(lock, facts),
         "data": lambda: _data(lock, tree, facts),
@@ -40,6 +41,20 @@ def _model(lock: Lock, tree: Node, facts: Facts, *, weights: bool) -> dict[Part,
     if not tokenizer and lock.tokenizer.sha256 != now.tokenizer.sha256:
         tokenizer = [f"{_short(lock.tokenizer.sha256)} → {_short(now.tokenizer.sha256)}"]
     return {"base": base, "tokenizer": tokenizer}
+
+
+def _tower(lock: Lock, tree: Node, facts: Facts, *, weights: bool) -> Iterator[str]:
+    node, old = tree.at("model", "vision", "tower"), lock.tower
+    source = None if node is None else str(node.value)
+    before = None if old is None else old.source
+    if source != before:
+        yield f"model.vision.tower {before or 'none'} → {source or 'none'}"
+    elif old is not None and facts.vision is not None and not isinstance(facts.vision.base, HubBase) and weights:
+        now = take_tower(tree, facts)
+        assert now is not None
+        if old.revision != now.revision:
+            yield f"version {old.revision} → {now.revision}"
+        yield from _files(old.files, now.files)
 
 
 def _files(old: tuple[LockedFile, ...] | tuple[DataFile, ...], new: tuple[LockedFile, ...] | tuple[DataFile, ...]) -> Iterator[str]:

@@ -60,7 +60,7 @@ def write(lock: Lock, path: Path) -> None:
 
 def text_of(lock: Lock) -> str:
     """The lock as YAML. The same lock is the same text everywhere."""
-    plain = to_plain(lock)
+    plain = {name: value for name, value in to_plain(lock).items() if name != "tower" or value is not None}
     head = (
         f"# What '{comment(lock.name)}' is made from, down to the byte. Written by specgen lock; do not edit.\n"
         "# specgen run and specgen compile --locked refuse anything else. What is meant to change is renewed with\n"

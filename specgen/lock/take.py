@@ -14,6 +14,7 @@ from specgen.diagnostics import Diagnostic, SpecError
 from specgen.facts.gather import Facts, SourceFacts
 from specgen.facts.gguf import tokenizer_hash
 from specgen.facts.model import facts_from_config, locate, read_chat_template, read_object
+from specgen.facts.tower import NoTower, tower_in_config
 from specgen.lock.contents import (
     Lock,
     LockedBase,
@@ -38,6 +39,9 @@ CONFIG_KEYS = (
     "num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window", "tie_word_embeddings", "attention_bias",
     "mlp_bias", "bias", "qkv_bias", "torch_dtype", "dtype", "bos_token_id", "eos_token_id", "pad_token_id", "quantization_config",
 )  # fmt: skip
+TOWER_KEYS = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels", "image_size", "patch_size",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,7 @@ def take(tree: Node, facts: Facts) -> Lock:
         data=take_data(tree, facts),
         libraries=take_libraries(),
         figures=None,
+        tower=take_tower(tree, facts),
     )
 
 
@@ -71,6 +76,35 @@ def take_model(tree: Node, facts: Facts) -> Model:
     except (OSError, ValueError) as error:
         node = tree.children["model"].children["base"]
         raise SpecError(Diagnostic(code="SG212", message=f"the base model cannot be read: {error}", place=node.place)) from None
+
+
+def take_tower(tree: Node, facts: Facts) -> LockedBase | None:
+    """The vision tower, every file hashed; None where there is none. Raises SpecError."""
+    if facts.vision is None:
+        return None
+    node, tower = tree.at("model", "vision", "tower"), facts.vision.base
+    assert node is not None
+    try:
+        if isinstance(tower, HubBase):
+            found = ask_model(tower.repo, tower.revision)
+            config = read_object(found.folder / "config.json")
+            tower_in_config(config, origin="lock")
+            return LockedBase(source=str(node.value), revision=found.commit, files=found.files, config=_sizes_of_tower(config))
+        path = locate(tower)
+        assert path is not None, tower
+        files = tuple(hashed(file, file.name) for file in sorted(path.iterdir()) if _is_read(file))
+        revision = _package_version(tower.package) if isinstance(tower, PackageBase) else None
+        config = _sizes_of_tower(read_object(path / "config.json"))
+        return LockedBase(source=str(node.value), revision=revision, files=files, config=config)
+    except (OSError, ValueError, NoTower) as error:
+        raise SpecError(Diagnostic(code="SG212", message=f"the vision tower cannot be read: {error}", place=node.place)) from None
+
+
+def _sizes_of_tower(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a tower's config.json what says how large it is, of one half of a model, too."""
+    half = config.get("vision_config")
+    sizes = {key: config[key] for key in ("model_type", *TOWER_KEYS) if key in config}
+    return {**sizes, "vision_config": _sizes_of_tower(half)} if isinstance(half, Mapping) else sizes
 
 
 def _model(tree: Node, facts: Facts) -> Model:

@@ -1,4 +1,4 @@
-"""Plain values as dataclasses, strictly: no key more or less, no number for text."""
+"""Plain values as dataclasses, strictly: no key more or less but those with a default, no number for text."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ def _build_class(kind: Any, value: Any, path: str) -> Any:
     _require(isinstance(value, dict), path or "the file", "a mapping")
     hints = typing.get_type_hints(kind)
     start = f"{path}." if path else ""
-    for name in sorted(hints.keys() - {"TAG"} - value.keys()):
+    given = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+    for name in sorted(hints.keys() - {"TAG"} - value.keys() - given):
         raise ValueError(f"{start}{name} is missing")
     for name in sorted(value.keys() - hints.keys()):
         raise ValueError(f"{start}{name} is not known")
-    names = [field.name for field in dataclasses.fields(kind)]
+    names = [field.name for field in dataclasses.fields(kind) if field.name in value]
     return kind(**{name: build(hints[name], value[name], f"{start}{name}") for name in names})
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 from specgen.diagnostics import Diagnostic, Severity, SpecError
 from specgen.facts.figures import DataFigures, data_key, figures_of
-from specgen.facts.gather import Facts, SourceFacts, mixed
+from specgen.facts.gather import Facts, SourceFacts, VisionFacts, mixed
 from specgen.facts.model import ModelFacts, facts_from_config
-from specgen.facts.tower import seeing
+from specgen.facts.tower import seeing, tower_in_config
 from specgen.lock.contents import Lock, LockedHubData, Part
 from specgen.lock.drift import drifts
 from specgen.lock.file import read, section
@@ -80,6 +80,7 @@ def pinned(tree: Node, facts: Facts, lock: Lock) -> Facts:
     sources = tuple(
         _pinned_source(node, found, locked) for node, found, locked in zip(nodes, facts.sources, lock.data, strict=True)
     ) if same else facts.sources  # fmt: skip
+    facts = _with_tower(tree, facts, lock)
     if isinstance(facts.base, HubBase) and tree.text("model", "base") == lock.base.source:
         base = replace(facts.base, revision=lock.base.revision)
         locked_model = _model(lock)
@@ -87,6 +88,18 @@ def pinned(tree: Node, facts: Facts, lock: Lock) -> Facts:
             locked_model = seeing(locked_model, facts.vision.tower)
         facts = replace(facts, base=base, model=locked_model or facts.model)
     return mixed(tree, replace(facts, sources=sources)) if sources != facts.sources else facts
+
+
+def _with_tower(tree: Node, facts: Facts, lock: Lock) -> Facts:
+    """The facts with the locked commit and sizes of a vision tower on the hub."""
+    vision, node, layer = facts.vision, tree.at("model", "vision", "tower"), tree.at("model", "vision", "select_layer")
+    if vision is None or node is None or layer is None or lock.tower is None or not isinstance(vision.base, HubBase):
+        return facts
+    if str(node.value) != lock.tower.source or not isinstance(layer.value, int):
+        return facts
+    tower = tower_in_config(lock.tower.config, select_layer=layer.value, origin="lock")
+    pinned_tower = VisionFacts(base=replace(vision.base, revision=lock.tower.revision), tower=tower)
+    return replace(facts, vision=pinned_tower, model=None if facts.model is None else seeing(facts.model, tower))
 
 
 def _model(lock: Lock) -> ModelFacts | None:

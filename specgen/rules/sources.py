@@ -99,6 +99,8 @@ def the_hub_is_pinned(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A branch on the hub is something else on another day. A lock beside the spec pins what has no revision."""
     if isinstance(facts.base, HubBase) and facts.base.revision in (None, "main"):
         yield _unpinned(facts.base.repo, tree, "model", "base")
+    if facts.vision and isinstance(facts.vision.base, HubBase) and facts.vision.base.revision in (None, "main"):
+        yield _unpinned(facts.vision.base.repo, tree, "model", "vision", "tower")
     for index, source in enumerate(tree.children["data"].children["sources"].items):
         hub = source.children.get("hub")
         if hub and hub.children["revision"].value in (None, "main") and not facts.sources[index].revision:

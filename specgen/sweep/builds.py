@@ -135,5 +135,6 @@ def _write_spec(tree: Node, path: Path, head: str) -> bool:
 
 def _key(files: Files, lock: Lock | None) -> str:
     made_from = [files["config.yaml"], files.get("deepspeed.json")]
-    locked = None if lock is None else [to_plain(part) for part in (lock.base, lock.tokenizer, lock.template, lock.data)]
+    parts = () if lock is None else (lock.base, lock.tokenizer, lock.template, lock.data, *([lock.tower] if lock.tower else []))
+    locked = None if lock is None else [to_plain(part) for part in parts]
     return hashlib.sha256(json.dumps([made_from, locked], sort_keys=True).encode()).hexdigest()

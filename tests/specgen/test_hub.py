@@ -28,6 +28,7 @@ FILES = {
     "tokenizer.json": b'{"version": "1.0"}',
     "tokenizer_config.json": json.dumps({"chat_template": TEMPLATE}).encode(),
 }
+TOWER = {"model_type": "siglip", "vision_config": {"image_size": 28, "patch_size": 14, "hidden_size": 32, "num_attention_heads": 2}}
 CARD = {"dataset_info": [{"config_name": "default", "splits": [{"name": "train", "num_examples": 1000}]}]}
 SPEC = """\
 specgen: 1
@@ -50,6 +51,9 @@ def hub(monkeypatch, tmp_path):
         {
             "models/team/tiny": Repo(FILES, large=("model.safetensors",), tags={"v1": COMMIT}),
             "models/team/gated": Repo(FILES, large=("model.safetensors",), gated=True),
+            "models/team/tower": Repo(
+                {"config.json": json.dumps(TOWER).encode(), "model.safetensors": b"eyes"}, large=("model.safetensors",)
+            ),
             "models/team/notes": Repo({"README.md": b"# Notes"}),
             "datasets/team/rows": Repo({"train.jsonl": b"{}"}, card=CARD),
         }
@@ -311,3 +315,16 @@ def test_without_huggingface_hub_it_is_said_what_to_install(locking, monkeypatch
         "  hint: pip install huggingface_hub, or pip install 'specgen[train]'\n"
         "1 error. Explanation: specgen explain SG297\n",
     )
+
+
+def test_a_vision_tower_on_the_hub_is_pinned_with_what_it_says(locking, cli, tmp_path, hub):
+    sees = 'model: {base: "hf:team/tiny", vision: {tower: "hf:team/tower"}}\nadapter: {lora: {modules_to_save: [multi_modal_projector]}}\n'
+    assert locking(('model: {base: "hf:team/tiny"}\n', sees)).code == 0
+    hub.shutdown()
+    ran = cli("compile", "spec.yaml", "--locked")
+    assert ran.code == 0, ran.err
+    assert "SG521" not in ran.out + ran.err
+    vision = yaml.safe_load((tmp_path / "build/hubbed/config.yaml").read_text())["model"]["vision"]
+    assert vision["tower"] == {"hub": {"repo": "team/tower", "revision": COMMIT}}
+    assert vision["image_tokens"] == 4
+    assert "Unknown: the base model's sizes are not at hand." not in (tmp_path / "build/hubbed/plan.md").read_text()

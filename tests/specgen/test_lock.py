@@ -429,3 +429,50 @@ def test_a_folder_that_may_not_be_written_is_told(locked):
     path = Path(locked.parent, "absent", "spec.lock.yaml")
     with pytest.raises(SpecError, match=r"spec\.lock\.yaml cannot be written: No such file or directory"):
         lock.write(lock.read(locked.with_name("spec.lock.yaml")), path)
+
+
+TOWER = {
+    "model_type": "clip",
+    "vision_config": {"hidden_size": 32, "num_attention_heads": 2, "patch_size": 14, "image_size": 28, "dropout": 0.0},
+}
+SEEING = {
+    "model": {"base": "models/tiny", "vision": {"tower": "models/tower"}},
+    "adapter": {"lora": {"modules_to_save": ["multi_modal_projector"]}},
+}
+
+
+@pytest.fixture
+def seeing(spec):
+    """The same spec of a model that sees."""
+    tower = spec.parent / "models/tower"
+    tower.mkdir()
+    (tower / "config.json").write_text(json.dumps(TOWER))
+    spec.write_text(yaml.safe_dump({**yaml.safe_load(SPEC), **SEEING}))
+    return spec
+
+
+def test_a_vision_tower_is_locked_with_its_sizes(seeing, cli):
+    ran = cli("lock", "spec.yaml")
+    assert ran.code == 0, ran.err
+    found = lock.read(seeing.with_name("spec.lock.yaml"))
+    assert (found.tower.source, found.tower.revision, [file.path for file in found.tower.files]) == ("models/tower", None, ["config.json"])
+    sizes = {key: value for key, value in TOWER["vision_config"].items() if key != "dropout"}
+    assert found.tower.config == {"model_type": "clip", "vision_config": sizes}
+
+
+def test_another_tower_is_told_and_renewed_with_the_base(seeing, cli):
+    assert cli("lock", "spec.yaml").code == 0
+    (seeing.parent / "models/tower/config.json").write_text(json.dumps({**TOWER, "more": 1}))
+    ran = cli("lock", "spec.yaml", "--check")
+    assert ran.code != 0
+    (told,) = faults(ran)
+    assert told.startswith("spec.lock.yaml:6:1: error SG292: the base model is not the locked one: config.json ")
+    assert cli("lock", "spec.yaml", "--update", "base").code == 0
+    assert cli("lock", "spec.yaml", "--check").code == 0
+    seeing.write_text(SPEC)
+    (told,) = faults(cli("lock", "spec.yaml", "--check"))
+    assert told == "spec.lock.yaml:6:1: error SG292: the base model is not the locked one: model.vision.tower models/tower → none"
+
+
+def test_a_lock_of_before_there_were_towers_is_read(locked):
+    assert lock.read(locked.with_name("spec.lock.yaml")).tower is None
