@@ -137,6 +137,7 @@ data.sources[1].file.fields  {}       default
 data.sources[1].file.row     null     default
 data.sources[1].file.share   null     default
 data.sources[1].file.limit   null     default
+data.sources[1].file.images  null     default
 """
     )
 
