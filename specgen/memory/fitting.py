@@ -9,6 +9,7 @@ from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
 from specgen.memory.plan import MemoryPlan, memory_plan
 from specgen.plan import Dtype, Nf4Quantization, Plan
+from specgen.trainable import adapter_in
 
 SHORTEST = 128  # tokens: rows are not advised to be shorter
 
@@ -75,7 +76,7 @@ def _micro_batch(plan: Plan, figures: DataFigures | None) -> Candidates:
 
 
 def _four_bits(plan: Plan, figures: DataFigures | None) -> Candidates:
-    if plan.adapter is None or plan.model.quantization is not None or plan.distributed.zero_stage == 3:
+    if adapter_in(plan) is None or plan.model.quantization is not None or plan.distributed.zero_stage == 3:
         return
     nf4 = Nf4Quantization(double_quant=True, compute_dtype=plan.model.dtype, skip_modules=("lm_head",))
     yield "model.quantization: {nf4: {}}", replace(plan, model=replace(plan.model, quantization=nf4))

@@ -76,11 +76,10 @@ def _has_gradients(seeing: Seeing) -> bool:
 
 
 def _layer(seeing: Seeing, step: Step) -> int:
-    """One layer of the tower: two norms, queries, keys, values, the attention's output, and the feed-forward layer before and after its
-    activation; of an adapter the inputs of its six linear layers at its rank."""
-    tower = seeing.tower
-    attention = 6 * tower.hidden + 4 * tower.heads // step.compute
-    scores = tower.heads * tower.positions * 2 if step.attention == "eager" else 0
-    inputs = (2 * tower.hidden if seeing.trains_tower else 0) + 6 * seeing.rank
-    dropout = (5 * tower.hidden + tower.intermediate) if step.dropout and seeing.rank else 0
-    return _positions(seeing) * step.compute * (attention + 3 * tower.intermediate + scores + inputs + dropout)
+    """One layer of the tower: what goes into two norms, queries, keys and values, the attention's output; the feed-forward layer before its
+    activation, the gate of that, and what it gives; inputs of linear layers, which an adapter's dropout makes one each, with a mask."""
+    tower, drops = seeing.tower, step.dropout and seeing.rank > 0
+    numbers = (6 + (5 if drops else 2)) * tower.hidden + 3 * tower.intermediate + 6 * seeing.rank
+    scores = 2 * tower.heads * tower.positions if step.attention == "eager" else 0
+    masks = (5 * tower.hidden + tower.intermediate) * (step.compute if step.on_cpu else 1) if drops else 0
+    return _positions(seeing) * (step.compute * (numbers + scores) + 4 * tower.heads + masks)
