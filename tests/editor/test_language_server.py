@@ -89,7 +89,7 @@ def test_the_variants_of_a_source_are_offered(server, opened):
         ("adapter:\n  l", 4, ["lora"]),
         ("distributed:\n  ", 3, list(spec_schema()["properties"]["distributed"]["properties"])),
         ("hardware:\n  ", 3, ["device", "devices", "device_memory", "compute_capability"]),
-        ("smoke:\n  - user: Hi\n    ", 5, ["expect", "then"]),
+        ("smoke:\n  - user: Hi\n    ", 5, ["image", "expect", "then"]),
     ],
 )
 def test_the_keys_of_other_sections_are_offered(server, opened, behind, column, expected):
