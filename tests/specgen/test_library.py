@@ -11,13 +11,15 @@ from specgen.extend import load
 from specgen.fmt import formatted
 from specgen.library import entries
 from specgen.library_page import method, page, sources
+from specgen.plan import HubBase, Nf4Quantization
 from specgen.source import Node, read
 
 LIBRARY = [entry.path for entry in entries()]
 PROFILES = [(path, profile) for path in LIBRARY for profile in load(path).children.get("profiles", Node(value={})).children]
 # the template adds a system text of the model's makers, as in the recipe; smoke questions beyond the data; a lock pins what is on the
-# hub; a few rows stand in for one's own; lessons in which one answer is learned, or one row; the run of a first stage comes first
-ALLOWED = {"SG222", "SG508", "SG516", "SG521", "SG518", "SG540", "SG648", "SG660"}
+# hub; a few rows stand in for one's own; lessons in which one answer is learned, or one row; a lesson's ZeRO-2 on its one card; the
+# run of a first stage comes first
+ALLOWED = {"SG222", "SG263", "SG508", "SG516", "SG521", "SG518", "SG540", "SG648", "SG660"}
 FAMILIES = (
     "internlm2", "internlm2_5", "internlm3", "qwen2_5", "qwen3", "llama3_1", "llama3_2", "mistral", "gemma2", "gemma3",
     "phi3_5", "phi4", "smollm2", "deepseek_r1", "llava",
@@ -124,6 +126,22 @@ def test_llavas_two_stages_have_xtuners_values(base, root):
     lora = second.adapter
     assert (lora.r, lora.alpha, lora.dropout, lora.modules_to_save) == (512, 256.0, 0.05, ("multi_modal_projector",))
     assert (lora.vision_tower.r, lora.vision_tower.alpha) == (64, 16.0)
+
+
+def test_the_lessons_values_are_unchanged(root):
+    """Expected from the lesson's edits (xtuner/personal_assistant_document.md) of XTuner's internlm2_1_8b_qlora_alpaca_e3."""
+    plan = compile_spec(root / "specs/internlm2_chat_1_8b_assistant.yaml").plan
+    assert plan.model.base == HubBase(repo="internlm/internlm2-chat-1_8b", revision=None)
+    assert (plan.model.dtype, plan.template.name) == ("float16", "internlm2_chat")
+    assert plan.model.quantization == Nf4Quantization(double_quant=True, compute_dtype="float16", skip_modules=("lm_head",))
+    assert (plan.adapter.r, plan.adapter.alpha, plan.adapter.dropout, plan.adapter.targets) == (64, 16.0, 0.1, "all-linear")
+    assert (plan.data.max_length, plan.data.packing, plan.data.rows) == (1024, True, 10_001)
+    train = plan.train
+    assert (train.epochs, train.micro_batch_size, train.gradient_accumulation_steps, train.learning_rate) == (2.0, 1, 16, 2e-4)
+    assert (train.optimizer, train.adam_beta1, train.adam_beta2, train.weight_decay) == ("adamw_torch", 0.9, 0.999, 0.0)
+    assert (train.schedule, train.warmup_ratio, train.max_grad_norm) == ("cosine", 0.03, 1.0)
+    assert (train.save_steps, train.preview.every, train.save_total_limit) == (round(300 / 16), round(300 / 16), 3)
+    assert (len(train.preview.prompts), plan.distributed.zero_stage, plan.hardware.device_memory) == (3, 2, 8 * 2**30)
 
 
 def test_the_page_of_the_library_is_fresh(root):
