@@ -110,6 +110,8 @@ def quiet() -> None:
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # Trainer counts the steps of accumulation itself, and tells accelerate 1
+    logging.getLogger("accelerate.accelerator").addFilter(lambda record: "accumulation steps mismatch" not in str(record.msg))
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.simplefilter("ignore", FutureWarning)

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import builtins
 import json
-import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from runtime import config as configs
 from runtime.config import Config
 from runtime.internlm2.folders import readable
-from runtime.internlm2.layout import own_shapes
 from runtime.internlm2.merged import require_layout
-from runtime.internlm2.settings import sizes_of
 from runtime.measure import base_config
 from runtime.model import has_tokenizer
 from runtime.stages import read_stage
 from runtime.talker import Loading, of_folder, of_run
+from specgen import folder as compiled_folder
+from specgen.compiler import compile_spec
 from tests.runtime.conftest import laid_over
+from tests.support.internlm2 import QUESTION, SENTENCE, write_internlm2, write_twin
 
-SIZES = {"vocab_size": 92_544, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 LORA = {"lora": {"r": 4, "alpha": 8, "targets": ["q_proj", "v_proj", "down_proj"]}}
 ORIGINAL = {"merged": {"dtype": "float32", "layout": "original"}}
 
@@ -38,26 +37,9 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def internlm2(tmp_path_factory, root):
-    """The folder of a random InternLM2 of one layer, with its own code beside it, which must never run."""
-    fixtures, folder = root / "tests/internlm2", tmp_path_factory.mktemp("base") / "internlm2-tiny"
-    folder.mkdir()
-    settings = json.loads((fixtures / "rope_dynamic/config.json").read_text()) | SIZES
-    (folder / "config.json").write_text(json.dumps(settings))
-    generator = torch.Generator().manual_seed(0)
-    shapes = own_shapes(sizes_of(settings, folder))
-    weights = {name: torch.randn(shape, generator=generator) / 4 for name, shape in shapes.items()}
-    save_file({name: weight.abs() + 0.5 if "norm" in name else weight for name, weight in weights.items()}, folder / "model.safetensors")
-    shutil.copyfile(fixtures / "tokenizer/tokenizer.model", folder / "tokenizer.model")
-    special = json.loads((fixtures / "tokenizer/special_tokens.json").read_text(encoding="utf-8"))
-    named = {str(token["id"]): {"content": token["content"], "special": True} for token in special["control_tokens"]}
-    named |= {str(number): {"content": text, "special": True} for number, text in enumerate(("<unk>", "<s>", "</s>"))}
-    own = {"added_tokens_decoder": named, "tokenizer_class": "InternLM2Tokenizer", "chat_template": special["chat_template"]}
-    own |= {name: special[name] for name in ("bos_token", "eos_token", "unk_token", "pad_token", "add_bos_token")}
-    (folder / "tokenizer_config.json").write_text(json.dumps(own))
-    for name in ("modeling_internlm2.py", "configuration_internlm2.py", "tokenization_internlm2.py"):
-        (folder / name).write_text("raise SystemExit('it is run')\n")
-    return folder
+def internlm2(tmp_path_factory):
+    """The folder of a random InternLM2 of one layer."""
+    return write_internlm2(tmp_path_factory.mktemp("base") / "internlm2-tiny", hidden_size=16, intermediate_size=32, num_hidden_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +140,16 @@ def test_another_base_has_no_original_layout(tiny_base, configured, tmp_path, fa
     hint = "  hint: leave out layout: every other model is written in its own"
     message = f"error SG644: the original layout is InternLM2's, and the base model in {tiny_base} is another\n{hint}"
     assert fault_of(require_layout, "original", config.model.base) == message
+
+
+@pytest.mark.parametrize("quantization", [{"nf4": {"double_quant": True, "compute_dtype": "float32"}}, {"int8": {}}], ids=["nf4", "int8"])
+def test_the_lesson_in_4_and_8_bits_is_merged_into_the_weights_that_were_trained_on(tmp_path, carried_out, quantization):
+    """The lesson's spec; a random model is not as it was once it is rounded, so that the base of the merge has to be the rounded one."""
+    spec = write_twin(tmp_path, model={"dtype": "float32", "quantization": quantization})
+    compiled_folder.write(compile_spec(spec).files, tmp_path / "build")
+    run = carried_out(tmp_path / "build", tmp_path / "runs")
+    figures = read_stage(run, "merge")["summary"]
+    assert (figures["base"], figures["distance"] <= figures["limit"] < 1e-3) == ("dequantized", True)
+    assert figures["distance_to_trained"] < 0.1
+    (asked,) = read_stage(run, "smoke")["summary"]["transcript"]
+    assert (asked["user"], asked["answer"], asked["stopped"]) == (QUESTION, SENTENCE, True)
