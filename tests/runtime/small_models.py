@@ -1,4 +1,4 @@
-"""Random models of two layers, one for each model type that is written as GGUF."""
+"""Random models of two layers, one for each model type that is written as GGUF, and of the other families that are known."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from transformers import (
     Gemma2Config,
     Gemma3TextConfig,
     GemmaConfig,
+    InternLM3Config,
     LlamaConfig,
     MistralConfig,
+    Phi3Config,
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
@@ -41,12 +43,13 @@ SIZES: dict[str, tuple[type, dict[str, Any]]] = {
     "qwen2": (Qwen2Config, {}),
     "qwen3": (Qwen3Config, {}),
 }
+OTHERS: dict[str, tuple[type, dict[str, Any]]] = {"internlm3": (InternLM3Config, {}), "phi3": (Phi3Config, {})}
 
 
 def small_model(kind: str, **changed: Any) -> PreTrainedModel:
     """A random model whose every tensor counts: norms and biases are not what they begin as."""
     torch.manual_seed(0)
-    settings, own = SIZES[kind]
+    settings, own = {**SIZES, **OTHERS}[kind]
     model = AutoModelForCausalLM.from_config(settings(**{**COMMON, **own, **changed}), attn_implementation="eager").eval()
     for name, tensor in model.named_parameters():
         if tensor.dim() == 1:

@@ -35,18 +35,21 @@ SPLITS = {  # as in the tokenizer.json of GPT-2, SmolLM2, Qwen2.5 and Llama 3
 CONTROLS = ("<|im_start|>", "<|im_end|>")
 
 
-def small_tokenizer(split: str, *, begins: bool = False) -> PreTrainedTokenizerFast:
-    """A tokenizer that splits so; `llama` is one of pieces. With `begins` it puts <s> before a text."""
+def small_tokenizer(
+    split: str, *, begins: bool = False, begin: str = "<s>", end: str = "<|im_end|>", controls: tuple[str, ...] = CONTROLS
+) -> PreTrainedTokenizerFast:
+    """A tokenizer that splits so; `llama` is one of pieces. With `begins` it puts `begin` before a text."""
     backend = _pieces() if split == "llama" else _bytes(split)
-    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in ("<s>", *CONTROLS)])
+    special = dict.fromkeys((begin, *controls, end))
+    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
     if begins:
-        backend.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))])
+        backend.post_processor = processors.TemplateProcessing(f"{begin} $A", special_tokens=[(begin, backend.token_to_id(begin))])
     unknown = {"unk_token": "<unk>"} if split == "llama" else {}
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        bos_token="<s>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
+        bos_token=begin,
+        eos_token=end,
+        pad_token=end,
         chat_template="{{ bos_token }}" + CHATML if begins else CHATML,
         **unknown,
     )
