@@ -163,7 +163,11 @@ def _phi3(sizes: _Sizes) -> Tensors:
 
 
 def _internlm3(sizes: _Sizes) -> Tensors:
-    return _usual(sizes, inner_bias=sizes.flag("qkv_bias"), outer_bias=sizes.flag("bias"), mlp_bias=sizes.flag("bias"))
+    inner, outer = sizes.flag("qkv_bias"), sizes.flag("bias")
+    if inner != outer:
+        said = f"qkv_bias {str(inner).lower()} and bias {str(outer).lower()}"
+        raise ValueError(f"its config.json has {said}; transformers' Llama, which InternLM3 is there, has both or neither")
+    return _usual(sizes, inner_bias=inner, outer_bias=outer, mlp_bias=outer)
 
 
 _LAYERS: dict[str, Callable[[_Sizes], Tensors]] = {

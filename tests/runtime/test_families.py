@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import json
+import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +35,8 @@ NF4 = {"nf4": {"double_quant": True, "compute_dtype": "float32"}}
 class Family:
     """A model type with what is its own: tokenizer, chat template, what ends an answer (the end of turn first), linear modules.
 
-    `sizes` are values of its config; `rope` stands in config.json in the older form that the published ones have.
+    `sizes` are values of its config; `published` stands in config.json as there, where it is older than transformers' form. With
+    `has_code` the folder brings code of its own along, as published, which must never run.
     """
 
     kind: str
@@ -46,7 +49,8 @@ class Family:
     begins: bool = False
     split: str = "llama-bpe"
     sizes: dict[str, Any] = field(default_factory=dict)
-    rope: dict[str, Any] = field(default_factory=dict)
+    published: dict[str, Any] = field(default_factory=dict)
+    has_code: bool = False
     modules: tuple[str, ...] = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
     said: str = ANSWER
 
@@ -70,11 +74,14 @@ LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], 
 FAMILIES = {
     "internlm3": Family(
         kind="internlm3", cls="LlamaForCausalLM", template="internlm3", **INTERNLM, sizes={"head_dim": 24},
-        rope={"rope_theta": 50_000_000, "rope_scaling": {"rope_type": "dynamic", "factor": 6.0}},
+        published={
+            "rope_theta": 50_000_000, "rope_scaling": {"rope_type": "dynamic", "factor": 6.0}, "bias": False, "qkv_bias": False,
+        },
+        has_code=True,
     ),
     "llama": Family(
         kind="llama", cls="LlamaForCausalLM", template="llama3", **LLAMA3, stops=("<|eot_id|>", "<|end_of_text|>"),
-        rope={"rope_theta": 500_000.0, "rope_scaling": LLAMA3_ROPE},
+        published={"rope_theta": 500_000.0, "rope_scaling": LLAMA3_ROPE},
     ),
     "qwen2": Family(kind="qwen2", cls="Qwen2ForCausalLM", template="chatml", **QWEN, stops=IM_END),
     "qwen3": Family(
@@ -93,12 +100,12 @@ FAMILIES = {
     "gemma3": Family(kind="gemma3_text", cls="Gemma3ForCausalLM", template="gemma3", **GEMMA, sizes={"sliding_window": WINDOW}),
     "phi3": Family(
         kind="phi3", cls="Phi3ForCausalLM", template="phi3", **PHI, controls=("<|user|>", "<|assistant|>", "<|end|>"),
-        stops=("<|end|>", "<|endoftext|>"), split="llama", sizes={"sliding_window": WINDOW},
+        stops=("<|end|>", "<|endoftext|>"), split="llama", sizes={"sliding_window": WINDOW}, has_code=True,
     ),
     "phi4": Family(
         kind="phi3", cls="Phi3ForCausalLM", template="phi4", **PHI, controls=("<|im_start|>", "<|im_sep|>", "<|im_end|>"),
         stops=("<|im_end|>", "<|endoftext|>"), sizes={"tie_word_embeddings": True, "original_max_position_embeddings": 128},
-        rope={"rope_theta": 10_000.0, "partial_rotary_factor": 0.75, "rope_scaling": LONGROPE},
+        published={"rope_theta": 10_000.0, "partial_rotary_factor": 0.75, "rope_scaling": LONGROPE},
     ),
 }  # fmt: skip
 
@@ -129,11 +136,22 @@ def write_base(family: Family, folder: Path) -> Path:
     sizes = {"vocab_size": len(tokenizer), "initializer_range": 0.2, **family.sizes}
     small_model(family.kind, **ids, **sizes).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    if family.rope:
-        settings = json.loads((folder / "config.json").read_text())
-        del settings["rope_parameters"]
-        (folder / "config.json").write_text(json.dumps({**settings, **family.rope}))
+    settings = json.loads((folder / "config.json").read_text())
+    for key in ("rope_parameters", "attention_bias", "mlp_bias") if family.published else ():
+        settings.pop(key, None)
+    if family.has_code:
+        settings["auto_map"] = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+        for name in ("configuration_own.py", "modeling_own.py"):
+            (folder / name).write_text("raise SystemExit('it is run')\n")
+    (folder / "config.json").write_text(json.dumps({**settings, **family.published}))
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_is_asked():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(builtins, "input", lambda *_: pytest.fail("it asks whether to run code"))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +252,7 @@ def test_the_merged_folder_is_the_familys_own_with_its_settings_and_tensors(made
     known = {"_name_or_path", "dtype", "transformers_version"}
     before, after = ({key: value for key, value in found.to_dict().items() if key not in known} for found in (config, model.config))
     assert after == before
+    assert ("auto_map" in json.loads((one.run / "merge/config.json").read_text())) == one.family.has_code
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert tied == config.tie_word_embeddings
 
@@ -255,6 +274,30 @@ def test_chat_and_plain_transformers_answer_as_was_learned_and_stop(made, name):
     assert (answer.text, answer.stopped) == (one.family.said, True)
     text, end = generated(one.run / "merge")
     assert (text, end) == (one.family.said, one.family.stops[0])
+
+
+def test_internlm3_as_published_has_a_sentencepiece_model_and_code_which_is_not_run(tmp_path, root, compiled, carried_out):
+    """Its tokenizer.model is InternLM2's here: what counts is that control tokens stand behind its pieces, and no tokenizer.json."""
+    base = write_base(FAMILIES["internlm3"], tmp_path / "base")
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (base / file).unlink()
+    shutil.copyfile(root / "tests/internlm2/tokenizer/tokenizer.model", base / "tokenizer.model")
+    controls = {92544: "<|im_start|>", 92545: "<|im_end|>"}
+    own = {"auto_map": {"AutoTokenizer": ["tokenization_own.OwnTokenizer", None]}, "tokenizer_class": "InternLM3Tokenizer"}
+    own |= {"added_tokens_decoder": {str(number): {"content": text, "special": True} for number, text in controls.items()}}
+    own |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>", "add_bos_token": True}
+    (base / "tokenizer_config.json").write_text(json.dumps(own))
+    (base / "tokenization_own.py").write_text("raise SystemExit('it is run')\n")
+    settings = {**json.loads((base / "config.json").read_text()), "vocab_size": 92_546, "hidden_size": 16, "eos_token_id": 2}
+    (base / "config.json").write_text(json.dumps(settings))
+    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base)).save_pretrained(tmp_path / "weights")
+    shutil.copyfile(tmp_path / "weights/model.safetensors", base / "model.safetensors")
+    build = compiled(tmp_path, model={"base": str(base)}, template="internlm3", train={"max_steps": 1, "batch_size": 4}, smoke=[])
+    run = carried_out(build, tmp_path / "runs", "data", "train", "convert", "merge")
+    wanted = [1, 92544, 1008, 364, 70447, 61297, 92545, 364, 92544, 525, 11353, 364]  # those of SentencePiece between the controls
+    for tokenizer in (of_run(build, run.parent, "spec.yaml", Loading()).tokenizer, AutoTokenizer.from_pretrained(run / "merge")):
+        asked = [{"role": "user", "content": "你是谁"}]
+        assert tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == wanted
 
 
 @pytest.mark.parametrize("name", QUANTIZED)

@@ -111,12 +111,19 @@ def test_internlm2_with_biases_is_no_llama():
         ({"model_type": "llama", "attention_bias": True}, 12 + 6 + 6 + 8),
         ({"model_type": "llama", "mlp_bias": True}, 16 + 16 + 8),
         ({"model_type": "qwen2"}, 12 + 6 + 6),
-        ({"model_type": "internlm3", "qkv_bias": True, "bias": False}, 12 + 6 + 6),
+        ({"model_type": "internlm3", "qkv_bias": False, "bias": False}, 0),
+        ({"model_type": "internlm3", "qkv_bias": True, "bias": True}, 12 + 6 + 6 + 8 + 16 + 16 + 8),
     ],
 )
 def test_biases_count(config, biases):
     tensors = stored_tensors({**SMALL, **config})
     assert sum(math.prod(shape) for name, shape in tensors.items() if name.endswith(".bias")) == biases
+
+
+def test_internlm3_with_some_biases_is_no_llama():
+    words = r"its config\.json has qkv_bias true and bias false; transformers' Llama, which InternLM3 is there, has both or neither"
+    with pytest.raises(ValueError, match=words):
+        stored_tensors({**SMALL, "model_type": "internlm3", "qkv_bias": True, "bias": False})
 
 
 def test_gemma_is_tied_unless_its_config_says_otherwise():
