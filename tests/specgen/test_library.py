@@ -103,8 +103,9 @@ def test_xtuners_values_are_unchanged(name, root):
     train = plan.train
     assert (train.epochs, train.micro_batch_size, train.gradient_accumulation_steps, train.learning_rate) == (3.0, 1, 16, 2e-4)
     assert (train.adam_beta1, train.adam_beta2, train.weight_decay, train.max_grad_norm) == (0.9, 0.999, 0.0, 1.0)
-    assert (train.schedule, train.warmup_ratio, train.save_steps, train.save_total_limit) == ("cosine", 0.03, 500, 2)
-    assert (plan.data.max_length, plan.data.packing, train.preview.every) == (2048, True, 500)
+    assert (train.schedule, train.warmup_ratio, train.save_total_limit) == ("cosine", 0.03, 2)
+    assert train.save_steps == train.preview.every == round(500 / 16), "it counts batches before accumulation"
+    assert (plan.data.max_length, plan.data.packing) == (2048, True)
 
 
 @pytest.mark.parametrize("base", ["internlm2_chat_1_8b", "vicuna_7b_v15"])
