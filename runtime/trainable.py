@@ -83,7 +83,11 @@ def _adapted(config: Config, lora: LoraAdapter, model: PreTrainedModel, *, initi
     elif config.train.gradient_checkpointing:
         model.enable_input_require_grads()
     adapted = get_peft_model(model, lora_settings(lora, model, initial=initial))
-    adapted.peft_config[ADAPTER].init_lora_weights = True  # or who loads the folder takes it out of the base once more
+    settings = adapted.peft_config[ADAPTER]
+    settings.init_lora_weights = True  # or who loads the folder takes it out of the base once more
+    if settings.target_parameters:  # peft makes them of all-linear where experts lie in one tensor
+        message = f"targets: {lora.targets} adapts experts ({', '.join(sorted(settings.target_parameters))}), which no merge knows"
+        raise RunFault("SG467", message, "write adapter.lora.targets: [q_proj, k_proj, v_proj, o_proj]", exit_code=WRONG)
     return adapted
 
 

@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 
 VOCABULARY = 512
@@ -43,7 +44,11 @@ SIZES: dict[str, tuple[type, dict[str, Any]]] = {
     "qwen2": (Qwen2Config, {}),
     "qwen3": (Qwen3Config, {}),
 }
-OTHERS: dict[str, tuple[type, dict[str, Any]]] = {"internlm3": (InternLM3Config, {}), "phi3": (Phi3Config, {})}
+OTHERS: dict[str, tuple[type, dict[str, Any]]] = {
+    "internlm3": (InternLM3Config, {}),
+    "phi3": (Phi3Config, {}),
+    "qwen3_moe": (Qwen3MoeConfig, {}),
+}
 
 
 def small_model(kind: str, **changed: Any) -> PreTrainedModel:

@@ -6,7 +6,7 @@ import builtins
 import json
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +319,21 @@ def test_all_its_weights_may_be_trained(made, name):
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert stored(one.run / "merge") == stored(one.base)
     assert generated(one.run / "merge") == (one.family.said, one.family.stops[0])
+
+
+def test_experts_are_told_before_they_are_trained_and_attention_alone_is_merged(tmp_path, compiled, carried_out, fault_of):
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    qwen = replace(FAMILIES["qwen3"], kind="qwen3_moe", sizes=experts)
+    base = {"base": str(write_base(qwen, tmp_path / "base"))}
+    build = compiled(tmp_path / "all", model=base, template="qwen3", train={"max_steps": 2}, smoke=[])
+    text = fault_of(carried_out, build, tmp_path / "runs", "data", "train")
+    assert text == (
+        "error SG467: targets: all-linear adapts experts (down_proj, gate.weight, gate_up_proj), which no merge knows\n"
+        "  hint: write adapter.lora.targets: [q_proj, k_proj, v_proj, o_proj]"
+    )
+    lora = {"lora": {"targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}}
+    build = compiled(tmp_path / "attention", model=base, template="qwen3", adapter=lora, train={"max_steps": 2}, smoke=[])
+    run = carried_out(build, tmp_path / "runs", "data", "train", "convert", "merge")
+    figures = read_stage(run, "merge")["summary"]
+    assert figures["distance"] <= figures["limit"] < 1e-3
+    assert type(plainly(run / "merge")).__name__ == "Qwen3MoeForCausalLM"
