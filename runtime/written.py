@@ -95,7 +95,7 @@ def _write_safetensors(file: Path, kinds: dict[str, Kind], value: Callable[[str]
 
 
 def _sound(name: str, tensor: torch.Tensor, hint: str | None) -> torch.Tensor:
-    if tensor.numel() == 0 or (tensor.is_floating_point() and not tensor.isfinite().all()):
+    if tensor.numel() == 0 or (tensor.is_floating_point() and not all(end.isfinite() for end in tensor.aminmax())):  # NaN is both ends
         of = str(tensor.dtype).removeprefix("torch.")
         raise RunFault("SG443", f"{name} is empty or not finite in {of}", hint if tensor.numel() and of == "float16" else None)
     return tensor
