@@ -87,7 +87,8 @@ def _adapted(config: Config, lora: LoraAdapter, model: PreTrainedModel, *, initi
     settings.init_lora_weights = True  # or who loads the folder takes it out of the base once more
     if settings.target_parameters:  # peft makes them of all-linear where experts lie in one tensor
         message = f"targets: {lora.targets} adapts experts ({', '.join(sorted(settings.target_parameters))}), which no merge knows"
-        raise RunFault("SG467", message, "write adapter.lora.targets: [q_proj, k_proj, v_proj, o_proj]", exit_code=WRONG)
+        others = sorted({name.rpartition(".")[2] for name in settings.target_modules})
+        raise RunFault("SG467", message, f"write adapter.lora.targets: [{', '.join(others)}]", exit_code=WRONG)
     return adapted
 
 

@@ -329,7 +329,7 @@ def test_experts_are_told_before_they_are_trained_and_attention_alone_is_merged(
     text = fault_of(carried_out, build, tmp_path / "runs", "data", "train")
     assert text == (
         "error SG467: targets: all-linear adapts experts (down_proj, gate.weight, gate_up_proj), which no merge knows\n"
-        "  hint: write adapter.lora.targets: [q_proj, k_proj, v_proj, o_proj]"
+        "  hint: write adapter.lora.targets: [k_proj, o_proj, q_proj, v_proj]"
     )
     lora = {"lora": {"targets": ["q_proj", "k_proj", "v_proj", "o_proj"]}}
     build = compiled(tmp_path / "attention", model=base, template="qwen3", adapter=lora, train={"max_steps": 2}, smoke=[])
