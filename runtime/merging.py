@@ -65,17 +65,18 @@ def merge(arguments: argparse.Namespace) -> int:
 
 
 def _write(arguments: argparse.Namespace, base: Path, added: Sequence[Any], out: Path) -> str:
-    from runtime import clip, merge_record
+    from runtime import merge_record
     from runtime.model import pick_device, torch_dtype
     from runtime.shards import files_of
     from runtime.streaming import merge_files, write_config
+    from runtime.vision import tower
 
     device = pick_device(arguments.device, setting="--device")
     dtype = None if arguments.dtype == "auto" else torch_dtype(arguments.dtype)
     settings = None
     if arguments.is_clip:
-        settings = clip.settings_of(base)
-        added = [clip.fitted(adapter, files_of(base, "the base model's weights")) for adapter in added]
+        settings = tower.settings_of(base)
+        added = [tower.fitted(adapter, files_of(base, "the base model's weights")) for adapter in added]
     into, prepare = rounding(arguments.into, base, added, device)
     written = merge_files(
         base,
@@ -86,7 +87,7 @@ def _write(arguments: argparse.Namespace, base: Path, added: Sequence[Any], out:
         form=arguments.form,
         device=device,
         prepare=prepare,
-        keep=clip.is_of_tower if settings is not None else None,
+        keep=tower.is_of_tower if settings is not None else None,
         hint="write --dtype float32",
     )
     if settings is None:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from runtime import gguf
 from runtime.config import HubBase, LocalBase, ModelConfig, Nf4Quantization, PackageBase, TemplateConfig
 from runtime.faults import WRONG, RunFault
+from runtime.from_run import identity_of_run, result_of
 from runtime.internlm2.folders import readable, readable_tokenizer
 from runtime.tokenizer import begin_conversations
+from runtime.vision.folders import assembled, is_llava
+from runtime.vision.tokens import add_image_token
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +26,8 @@ Base = PackageBase | HubBase | LocalBase
 
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 WEIGHTS = "*.safetensors"
+OLD_WEIGHTS = "pytorch_model*.bin"
+SEEING = ("vision_tower", "multi_modal_projector", "lm_head")  # of a model that sees: never quantized
 KERNEL_ROWS = 32  # of bitsandbytes' kernel for 4 bits on a CPU
 
 
@@ -69,6 +74,38 @@ def folder_of(base: Base) -> Path:
     """The base model as a Hugging Face folder; a .gguf file is converted once, and so is a folder of InternLM2."""
     path = locate(base)
     return readable(path) if path.is_dir() else gguf.converted(path)
+
+
+def folder_of_model(model: ModelConfig) -> Path:
+    """What training begins with as a Hugging Face folder: the base model; what an earlier run made of it; with a vision tower, both as
+    one LLaVA folder, put together once. Raises RunFault."""
+    if model.from_run is not None:
+        return readable(result_of(model))
+    if model.vision is None:
+        return folder_of(model.base)
+    return assembled(folder_of(model.base), locate_tower(model.vision.tower), model.vision)
+
+
+def identity_of_model(model: ModelConfig) -> dict[str, object]:
+    """What tells one state of what training begins with from another, without reading weights."""
+    found = identity_of_parts(model)
+    return found if model.from_run is None else {**found, "from_run": identity_of_run(model)}
+
+
+def identity_of_parts(model: ModelConfig) -> dict[str, object]:
+    """The same of base model and vision tower, whatever an earlier run made of them; part of stages' keys."""
+    found = identity(model.base)
+    return found if model.vision is None else {**found, "tower": identity(model.vision.tower)}
+
+
+def locate_tower(tower: Base) -> Path:
+    """The folder of a vision tower with its weights, which on the hub may be a .bin file alone. Raises RunFault."""
+    path = locate(tower)
+    if isinstance(tower, HubBase) and not any(path.glob(WEIGHTS)):
+        path = _download(tower, [*SMALL_FILES, OLD_WEIGHTS])
+    if not path.is_dir():
+        raise RunFault("SG408", f"the vision tower {path} is no folder", "give the folder of a CLIP or SigLIP model", exit_code=WRONG)
+    return path
 
 
 def begin_conversion(base: Base) -> None:
@@ -123,6 +160,8 @@ def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTo
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     if template.jinja is not None:
         tokenizer.chat_template = template.jinja
+    if model.vision is not None:
+        add_image_token(tokenizer)
     begin_conversations(tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked by position, never by this id
@@ -130,10 +169,10 @@ def load_tokenizer(model: ModelConfig, template: TemplateConfig) -> PreTrainedTo
 
 
 def load_config(model: ModelConfig) -> PreTrainedConfig:
-    """The base model's config.json, as transformers reads it."""
+    """The model's config.json, as transformers reads it."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder_of(model.base), trust_remote_code=model.trust_remote_code)
+    return AutoConfig.from_pretrained(folder_of_model(model), trust_remote_code=model.trust_remote_code)
 
 
 def load_model(model: ModelConfig, *, device: torch.device, attention: str | None = None, dtype: str | None = None) -> PreTrainedModel:
@@ -141,13 +180,12 @@ def load_model(model: ModelConfig, *, device: torch.device, attention: str | Non
 
     `attention` is by its name in transformers, which chooses where it is None. Raises RunFault where skip_modules names no module.
     """
-    from transformers import AutoModelForCausalLM
-
     options: dict[str, Any] = {}
     if model.quantization is not None:
         options = {"quantization_config": quantization_settings(model), "device_map": {"": device}}
-    loaded = AutoModelForCausalLM.from_pretrained(
-        folder_of(model.base),
+    folder = folder_of_model(model)
+    loaded: PreTrainedModel = auto_class(folder).from_pretrained(
+        folder,
         dtype=torch_dtype(dtype or model.dtype),
         attn_implementation=attention,
         trust_remote_code=model.trust_remote_code,
@@ -160,6 +198,19 @@ def load_model(model: ModelConfig, *, device: torch.device, attention: str | Non
         keep_packing(loaded)
     loaded.requires_grad_(False)
     return loaded if options else loaded.to(device)
+
+
+def auto_class(folder: Path) -> Any:
+    """transformers' class that makes the model of a folder: one that sees, or one that only reads."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText if is_llava(folder) else AutoModelForCausalLM
+
+
+def skipped_modules(model: ModelConfig) -> list[str]:
+    """What is not quantized, as the spec says; and what sees, with the output layer, where the model has that."""
+    assert model.quantization is not None
+    return [*model.quantization.skip_modules, *(SEEING if model.vision is not None else ())]
 
 
 def keep_packing(model: nn.Module, *, where_needed: bool = False) -> None:
@@ -183,7 +234,7 @@ def quantization_settings(model: ModelConfig) -> Any:
 
     assert model.quantization is not None
     require_bitsandbytes("quantization")
-    skipped = list(model.quantization.skip_modules)
+    skipped = skipped_modules(model)
     if isinstance(model.quantization, Nf4Quantization):
         return BitsAndBytesConfig(
             load_in_4bit=True,

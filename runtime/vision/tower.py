@@ -1,4 +1,4 @@
-"""The vision tower of a CLIP model: its weights, its config, and adapters for it by whichever name they call it."""
+"""The vision tower of a CLIP or SigLIP model: its weights, and adapters for it by whichever name they call it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from typing import Any
 
 from runtime.adapters import Adapter
 from runtime.faults import WRONG, RunFault
+from runtime.vision.sizes import tower_in
 
 TOWER = "vision_model."  # transformers 4 and published files have it in front of the tower's names, transformers 5 has not
-WHOLE, ALONE = "clip", "clip_vision_model"
+OF_TEXTS = ("text_model.", "text_projection.", "visual_projection.")
+SCALES = ("logit_scale", "logit_bias")
 
 
 def settings_of(base: Path) -> dict[str, Any]:
-    """The tower's config. Raises RunFault where the folder is no CLIP model."""
+    """The tower's config, for specgen merge --is-clip. Raises RunFault where the folder is no CLIP model."""
     settings: dict[str, Any] = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    kind = settings.get("model_type")
-    if kind not in (WHOLE, ALONE):
-        message = f"--is-clip: {base} is a model of type {kind}, no CLIP model"
+    tower = tower_in(settings)
+    if tower is None:
+        message = f"--is-clip: {base} is a model of type {settings.get('model_type')}, no CLIP model"
         raise RunFault("SG469", message, "leave out --is-clip for a chat model", exit_code=WRONG)
-    if kind == WHOLE:
-        shared: dict[str, Any] = {name: settings[name] for name in ("dtype", "torch_dtype") if name in settings}
-        settings = {**shared, **settings["vision_config"]}
-    return {**settings, "model_type": ALONE, "architectures": ["CLIPVisionModel"]}
+    return tower
 
 
 def is_of_tower(name: str) -> bool:
-    """Whether a tensor of a CLIP model belongs to the vision tower."""
-    return not name.startswith(("text_model.", "text_projection.", "visual_projection.")) and name != "logit_scale"
+    """Whether a tensor of a CLIP or SigLIP model belongs to the vision tower."""
+    return not name.startswith(OF_TEXTS) and name not in SCALES
 
 
 def fitted(adapter: Adapter, names: Iterable[str]) -> Adapter:
