@@ -29,14 +29,23 @@ PROBE = "\u2014"
 THOUGHT = "</think>"  # templates look for it in what was said before
 
 
+class Seen(NamedTuple):
+    """An image in a row: its tokens [start, end), and its path or data: URL."""
+
+    start: int
+    end: int
+    source: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
     """Token ids of a row, and for each whether it is trained. `weights` say how much its loss counts where that is not the
-    same for all trained tokens."""
+    same for all trained tokens; `images` where in it images stand."""
 
     input_ids: list[int]
     trained: list[bool]
     weights: list[float] | None = None
+    images: tuple[Seen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,19 +71,21 @@ class Answer(NamedTuple):
 
 class Rendered(NamedTuple):
     """A conversation as text, with its answers in characters. `cut` is a character at which the text is tokenized apart;
-    `plain`: each answer follows the usual generation prompt, and nothing needs cutting."""
+    `plain`: each answer follows the usual generation prompt, and nothing needs cutting. `images` are those that stand in it."""
 
     text: str
     answers: list[Answer]
     plain: bool
     cut: str | None
+    images: tuple[str, ...] = ()
 
 
 class Tokens(NamedTuple):
-    """Ids, with the answers in tokens."""
+    """Ids, with the answers in tokens, and the images."""
 
     ids: list[int]
     answers: list[Answer]
+    images: tuple[Seen, ...] = ()
 
 
 class ChatFormat:
@@ -399,7 +410,7 @@ def as_encoded(tokens: Tokens) -> Encoded:
         weights[start:end] = [weight] * (end - start)
     trained = [weight != 0 for weight in weights]
     is_even = all(weight == 1 for weight in compress(weights, trained))
-    return Encoded(input_ids=tokens.ids, trained=trained, weights=None if is_even else weights)
+    return Encoded(input_ids=tokens.ids, trained=trained, weights=None if is_even else weights, images=tokens.images)
 
 
 def as_tokens(encoded: Encoded) -> Tokens:
@@ -411,7 +422,7 @@ def as_tokens(encoded: Encoded) -> Tokens:
         if weight:
             answers.append(Answer(start, end, weight))
         start = end
-    return Tokens(encoded.input_ids, answers)
+    return Tokens(encoded.input_ids, answers, encoded.images)
 
 
 def _token_at(encoding: Encoding, place: int) -> int | None:

@@ -9,6 +9,8 @@ from conversations.row import Conversation, Message
 from runtime.chat_template import Answer, ChatFormat, Encoded, Masks, Rendered, Tokens, as_encoded
 from runtime.controls import Controls
 from runtime.faults import WRONG, RunFault
+from runtime.vision.form import SeeingFormat
+from runtime.vision.sizes import image_tokens
 from runtime.vocabulary import Vocabulary, vocabulary_of
 
 if TYPE_CHECKING:
@@ -87,4 +89,6 @@ def row_format(tokenizer: PreTrainedTokenizerBase | Vocabulary, config: Config, 
         return TextFormat(tokenizer)
     data = config.data
     masks = Masks(train_on=data.train_on, end_of_turn=data.train_end_of_turn, unroll=data.unroll, stop=config.template.stop)
+    if config.model.vision is not None:
+        return SeeingFormat(tokenizer, system=system, masks=masks, image_tokens=image_tokens(config.model.vision))
     return ChatFormat(tokenizer, system=system, masks=masks)

@@ -8,12 +8,13 @@ says which places of that order go together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from runtime.data.joining import Joined
 from runtime.data.packing import Packing
+from runtime.vision.pictures import Picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 # Little-endian, without a header. `bounds` are E + 1 places in the first three, for E examples; `weights` are there only where
 # a trained token counts another weight than 1. `train` and `validation` are numbers of examples, repeated as they count;
 # `packs` are places in `train`, and `pack_bounds` places in `packs`. Of texts that are joined there are `pieces` instead of `packs`:
-# [P, 2], each the tokens from here up to there (joining.py).
+# [P, 2], each the tokens from here up to there (joining.py). Of a model that sees, `image_bounds` are E + 1 places in its images,
+# and of I images `reference_bounds` I + 1 places in `references`, which are the SHA-256 of a picture's bytes in hex and its path in
+# UTF-8, one behind the other; without a path it is a file of that name in the folder `pictures`.
 FILES = {
     "input_ids": "<i4",
     "trained": "u1",
@@ -35,7 +38,12 @@ FILES = {
     "packs": "<i8",
     "pieces": "<i8",
     "pack_bounds": "<i8",
+    "image_bounds": "<i8",
+    "reference_bounds": "<i8",
+    "references": "u1",
 }
+PICTURES = "pictures"
+SHA256 = 64  # letters
 IGNORED = -100  # the label that cross entropy leaves out
 BLOCK = 1 << 20
 
@@ -44,7 +52,7 @@ class Writer:
     """Writes examples into a folder as they come."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.tokens = folder, 0
+        self.folder, self.tokens, self.images, self.letters = folder, 0, 0, 0
         self._files: dict[str, IO[bytes]] = {name: _file(folder, name).open("wb") for name in ("input_ids", "trained", "bounds")}
         self._write("bounds", [0])
 
@@ -60,6 +68,27 @@ class Writer:
             self._write("weights", trained if weights is None else weights)
         self._write("bounds", self.tokens + np.cumsum(lengths, dtype=np.int64))
         self.tokens += len(input_ids)
+
+    def show(self, pictures: Sequence[Picture], seen: Array) -> None:
+        """The pictures of the examples that were added last, `seen` [E] of them in each."""
+        import numpy as np
+
+        if "references" not in self._files:
+            for name in ("image_bounds", "reference_bounds", "references"):
+                self._files[name] = _file(self.folder, name).open("wb")
+            self._write("image_bounds", [0])
+            self._write("reference_bounds", [0])
+        references = [(picture.sha256 + picture.path).encode("utf-8", "surrogateescape") for picture in pictures]
+        for picture in pictures:
+            if picture.content is not None:
+                (self.folder / PICTURES).mkdir(exist_ok=True)
+                (self.folder / PICTURES / picture.sha256).write_bytes(picture.content)
+        self._files["references"].write(b"".join(references))
+        ends = self.letters + np.cumsum([len(reference) for reference in references], dtype=np.int64)
+        self._write("reference_bounds", ends)
+        self._write("image_bounds", self.images + np.cumsum(seen, dtype=np.int64))
+        self.images += len(references)
+        self.letters += sum(map(len, references))
 
     def close(self, train: Array | Sequence[int], validation: Array | Sequence[int], packs: Packing | Joined | None) -> None:
         """Writes what counts: numbers of examples, with repetitions, and what is packed of the first of the two."""
@@ -92,7 +121,8 @@ class Writer:
 
 class Rows:
     """A map-style data set of one split: `rows[i]` is {"input_ids": int32 [T], "trained": uint8 [T]}, and "weights", float32
-    [T], if the data set has them. It holds no more than the mapped files, and is sent to other processes as their names."""
+    [T], if the data set has them; of one with images "images", a list of Pictures. It holds no more than the mapped files, and is sent
+    to other processes as their names."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self.folder, self.split = folder, split
@@ -119,9 +149,20 @@ class Rows:
         bounds = self.arrays["bounds"]
         return int((bounds[1:] - bounds[:-1]).max())
 
-    def __getitem__(self, index: int) -> dict[str, Array]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.order[index]
-        return self.tokens(self.arrays["bounds"][row], self.arrays["bounds"][row + 1])
+        found: dict[str, Any] = self.tokens(self.arrays["bounds"][row], self.arrays["bounds"][row + 1])
+        return {**found, "images": self._pictures(row)} if "image_bounds" in self.arrays else found
+
+    def _pictures(self, row: int) -> list[Picture]:
+        """The pictures of an example."""
+        bounds, letters = self.arrays["reference_bounds"], self.arrays["references"]
+        found = []
+        for image in range(*self.arrays["image_bounds"][row : row + 2]):
+            text = letters[bounds[image] : bounds[image + 1]].tobytes().decode("utf-8", "surrogateescape")
+            sha256, path = text[:SHA256], text[SHA256:]
+            found.append(Picture(path or str(self.folder / PICTURES / sha256), sha256))
+        return found
 
     def tokens(self, start: int, end: int) -> dict[str, Array]:
         """The tokens of the flat arrays from `start` up to `end`."""
@@ -156,7 +197,7 @@ class Packs:
             lengths = self.pieces[:, 1] - self.pieces[:, 0]
         return max(self.rows.longest, int(np.add.reduceat(lengths, self.bounds[:-1]).max()))
 
-    def __getitem__(self, index: int) -> dict[str, Array]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         import numpy as np
 
         here = slice(self.bounds[index], self.bounds[index + 1])
@@ -165,8 +206,8 @@ class Packs:
         else:
             rows = [self.rows.tokens(start, end) for start, end in self.pieces[here]]
         lengths = [len(row["input_ids"]) for row in rows]
-        pack = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        for name in pack.keys() - {"input_ids"}:
+        pack = _one_line(rows)
+        for name in pack.keys() - {"input_ids", "images"}:
             pack[name][np.cumsum([0, *lengths[:-1]])] = 0
         return {**pack, "position_ids": np.concatenate([np.arange(length) for length in lengths])}
 
@@ -201,9 +242,12 @@ def _mapped(folder: Path, name: str) -> Array:
     return np.asarray(np.memmap(file, dtype=FILES[name], mode="r"))
 
 
-def collate(rows: Sequence[dict[str, Array]], *, pad_id: int, flat: bool = False) -> dict[str, torch.Tensor]:
+def collate(
+    rows: Sequence[dict[str, Any]], *, pad_id: int, flat: bool = False, look: Callable[[list[Picture]], torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
     """Rows as a right-padded batch: input_ids and labels, int64 [B, T], the number of real tokens, int64 [B], and the weights
-    of the labels, float32 [B, T], if the rows have them.
+    of the labels, float32 [B, T], if the rows have them; if they have images, what `look` makes of all of them in the order in
+    which they stand in the rows: pixel_values, float32 [I, 3, H, W].
 
     Padding is known by position, never by its id: where pad and end of turn are one token, the latter stays trained. Rows
     come with an attention_mask; packs with position_ids instead, in which the padding is a row of its own, or with `flat` one
@@ -232,10 +276,16 @@ def collate(rows: Sequence[dict[str, Array]], *, pad_id: int, flat: bool = False
         batch["weights"] = weights_BT = torch.zeros(input_ids_BT.shape)
         for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
             weights_BT[index, :length] = torch.tensor(row["weights"])
+    pictures = [picture for row in rows for picture in row.get("images", ())]
+    if look is not None and pictures:
+        batch["pixel_values"] = look(pictures)
     return {"input_ids": input_ids_BT, **batch, "labels": labels_BT, "tokens": torch.tensor(lengths)}
 
 
-def _one_line(packs: Sequence[dict[str, Array]]) -> dict[str, Array]:
+def _one_line(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Rows, or packs, one behind another."""
     import numpy as np
 
-    return {name: np.concatenate([pack[name] for pack in packs]) for name in packs[0]}
+    found = {name: np.concatenate([row[name] for row in rows]) for name in rows[0] if name != "images"}
+    images = [picture for row in rows for picture in row.get("images", ())]
+    return {**found, "images": images} if "images" in rows[0] else found

@@ -18,6 +18,7 @@ from runtime.data.near_duplicates import FUNCTIONS, Sketch
 from runtime.data.parts import Part
 from runtime.faults import RunFault
 from runtime.text_format import RowFormat
+from runtime.vision.pictures import BadPicture, Picture, called, checked
 
 Kind = tuple[str, str, str | None]  # code, message and hint of a fault
 
@@ -26,7 +27,8 @@ Kind = tuple[str, str, str | None]  # code, message and hint of a fault
 class Tokenized:
     """The rows of a part. `lengths` are those of the examples that they became, `examples` [R] how many each row became; the
     first three are flat. `digests` and `prompts` [R] tell rows, and what comes before their last answers, apart; the latter may be
-    left out. `sketches` [R, F] tell how alike rows are, where that is asked for."""
+    left out. `sketches` [R, F] tell how alike rows are, where that is asked for. `pictures` are those of all examples in order,
+    `seen` [E] how many each has."""
 
     source: int
     input_ids: NDArray[np.int32]
@@ -38,6 +40,8 @@ class Tokenized:
     prompts: NDArray[np.uint64]
     sketches: Sketch | None
     told: Told
+    pictures: list[Picture]
+    seen: NDArray[np.int32]
 
 
 @dataclass(slots=True)
@@ -80,6 +84,7 @@ class Encoder:
         examples: list[int] = []
         sketches: list[Sketch] = []
         rendered: list[tuple[int, str, Conversation, Rendered]] = []
+        known: dict[str, Picture] = {}
         for number, conversation in part:
             if isinstance(conversation, list):
                 told.bad += 1
@@ -88,11 +93,12 @@ class Encoder:
             index, place = len(digests), f"{part.name}:{number}"
             digests.append(digest(row))
             if self.prompts:
-                prompts.append(digest(parted(row)[0]))
+                prompts.append(digest(parted(row)[0] + "".join(conversation.get("images", ()))))
             examples.append(0)
             if self.sketch is not None:
                 sketches.append(self.sketch(conversation))
             try:
+                known |= {image: checked(image) for image in conversation.get("images", ()) if image not in known}
                 rendered += [(index, place, example, self.form.rendered_row(example)) for example in self.form.rows(conversation)]
             except RunFault as fault:
                 _tell(told, fault, place, conversation)
@@ -112,6 +118,7 @@ class Encoder:
         in_part = {index for index in told.unfit if examples[index]}  # unrolled, one of its answers was too far back
         told.unfit -= in_part
         told.truncated |= in_part
+        pictures = [known[image.source] for row in rows for image in row.images]
         return Tokenized(
             part.source,
             *_flat(rows),
@@ -120,6 +127,8 @@ class Encoder:
             np.array(prompts, dtype=np.uint64),
             None if self.sketch is None else np.array(sketches, dtype=np.uint32).reshape(-1, FUNCTIONS),
             told,
+            pictures,
+            np.array([len(row.images) for row in rows], dtype=np.int32),
         )
 
     def _encodings(self, rendered: list[tuple[int, str, Conversation, Rendered]]) -> Iterator[Any]:
@@ -149,7 +158,8 @@ def _require_trained(tokens: Tokens) -> None:
 
 def _tell(told: Told, fault: RunFault, place: str, conversation: Conversation) -> None:
     kind = (fault.code, fault.message, fault.hint)
-    told.faults.setdefault(kind, Faulty()).add(1, [f"{place}: {beginning(conversation)}"])
+    what = called(fault.name) if isinstance(fault, BadPicture) else beginning(conversation)
+    told.faults.setdefault(kind, Faulty()).add(1, [f"{place}: {what}"])
 
 
 def beginning(conversation: Conversation) -> str:

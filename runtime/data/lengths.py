@@ -102,8 +102,12 @@ def pieces(tokens: int, room: int) -> list[int]:
 
 
 def _cut(encoded: Encoded, start: int, end: int) -> Encoded:
+    """The tokens from `start` up to `end`; an image that would be cut is left out, with all behind it."""
+    end = min([end, *(image.start for image in encoded.images if image.start < end < image.end)])
+    images = tuple(image for image in encoded.images if start <= image.start and image.end <= end)
+    assert not (images and start), "only texts, in which nothing is seen, are cut in their middle"
     weights = None if encoded.weights is None else encoded.weights[start:end]
-    return Encoded(input_ids=encoded.input_ids[start:end], trained=encoded.trained[start:end], weights=weights)
+    return Encoded(input_ids=encoded.input_ids[start:end], trained=encoded.trained[start:end], weights=weights, images=images)
 
 
 def _split(conversation: Conversation, policy: Policy, encode: Encode) -> Fitted:

@@ -30,9 +30,11 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 def groups_of_words(conversation: Conversation) -> set[bytes]:
-    """All groups of five words in sequence, small letters, without punctuation; of a shorter row all its words."""
+    """All groups of five words in sequence, small letters, without punctuation; of a shorter row all its words. What is said of other
+    images is something else."""
     words = _WORD.findall(_text_of(conversation).lower())
-    return {" ".join(words[start : start + WORDS]).encode() for start in range(max(1, len(words) - WORDS + 1))}
+    said_of = "".join(f"\0{image}" for image in conversation.get("images", ()))
+    return {(" ".join(words[start : start + WORDS]) + said_of).encode() for start in range(max(1, len(words) - WORDS + 1))}
 
 
 def _text_of(conversation: Conversation) -> str:

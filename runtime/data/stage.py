@@ -52,7 +52,8 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     data, seed = config.data, config.train.seed
     vocabulary = vocabulary_of(load_tokenizer(config.model, config.template))
     writer = Writer(out)
-    rows = Rows(len(data.sources) + len(data.validation.sources if data.validation else ()))
+    number = len(data.sources) + len(data.validation.sources if data.validation else ())
+    rows = Rows(number, sees=config.model.vision is not None)
     for part in tokenized(_parts(config), config, vocabulary):
         rows.add(part, writer)
         if rows.faulty > MOST_FAULTS:
@@ -94,6 +95,7 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
         "bad_rows": rows.bad,
         "more_examples": len(train) + len(validation) - int(((trained + held) * left).sum()),
         "exchanges": rows.exchanges,
+        "images": rows.images,
         "sha256": sha256_of(out),
     }
     shares = {"trained": found["trained_tokens"] / found["tokens"], "duplicates": found["duplicates"], "overlap": found["overlap"]}
@@ -146,6 +148,8 @@ class Rows:
     sources: int
     by_source: list[int] = field(init=False)
     numbers: dict[str, array[int]] = field(init=False)
+    sees: bool = False
+    images: int = 0
     bad: int = 0
     exchanges: int = 0
     sketches: list[Sketch] = field(default_factory=list)
@@ -169,6 +173,9 @@ class Rows:
         from runtime.data.encode import Faulty
 
         writer.add(part.input_ids, part.trained, part.weights, part.lengths)
+        if self.sees:
+            writer.show(part.pictures, part.seen)
+            self.images += len(part.pictures)
         known = len(self.numbers["examples"])
         before = np.concatenate([[0], np.cumsum(part.trained, dtype=np.int32)])
         ends = np.cumsum(part.lengths)
@@ -253,6 +260,7 @@ def data_line(figures: dict[str, Any]) -> str:
         "near_duplicates": "near duplicates left out",
         "more_examples": "more by parting or unrolling",
         "exchanges": "exchanges left out",
+        "images": "images",
     }
-    parts += [f"{figures[what]:,} {words}" for what, words in told.items() if figures[what]]
+    parts += [f"{figures[what]:,} {words}" for what, words in told.items() if figures.get(what)]
     return " · ".join(parts)

@@ -1,0 +1,66 @@
+"""Pictures of a data set → pixel values, by the very processor that is exported with the model."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.vision.pictures import Picture, called, inline, opened, read, unchanged
+from runtime.vision.processor import image_processor
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from runtime.config import Config
+
+# I images, H height, W width
+
+
+def chequered(side: int) -> str:
+    """A picture of four fields in four colours, as a data: URL: something to look at where nobody gave a picture."""
+    from PIL import Image
+
+    image = Image.new("RGB", (side, side), (250, 240, 220))
+    for place, colour in (((0, 0), (200, 30, 40)), ((side // 2, 0), (20, 120, 60)), ((0, side // 2), (30, 60, 180))):
+        image.paste(Image.new("RGB", (side // 2, side // 2), colour), place)
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return inline(stream.getvalue())
+
+
+def eyes_of(config: Config) -> Eyes | None:
+    """What looks at the images of a config's model; None where it sees nothing."""
+    from runtime.model import folder_of_model
+
+    return None if config.model.vision is None else Eyes(folder_of_model(config.model))
+
+
+class Eyes:
+    """The image processor of a LLaVA folder. It is sent to other processes as the folder's name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._processor = folder, None
+
+    def __reduce__(self) -> tuple[type[Eyes], tuple[Path]]:
+        return Eyes, (self.folder,)
+
+    @property
+    def processor(self) -> Any:
+        if self._processor is None:
+            self._processor = image_processor(self.folder)
+        return self._processor
+
+    def __call__(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        """Pixel values, float32 [I, 3, H, W]. Raises RunFault where a picture is another than when it was checked."""
+        return self._values([unchanged(picture) for picture in pictures])
+
+    def at(self, references: Sequence[str]) -> torch.Tensor:
+        """The same of paths and data: URLs that nobody has checked. Raises RunFault where one cannot be used."""
+        return self._values([opened(read(reference), called(reference)) for reference in references])
+
+    def _values(self, images: list[Image]) -> torch.Tensor:
+        values: torch.Tensor = self.processor(images=images, return_tensors="pt")["pixel_values"]
+        return values
