@@ -177,4 +177,4 @@ def _class_of(model: ModelConfig, base: PreTrainedConfig) -> Any:
     own = (getattr(base, "auto_map", None) or {}).get("AutoModelForCausalLM")
     if model.trust_remote_code and own is not None:
         return get_class_from_dynamic_module(own, base.name_or_path)
-    return MODEL_FOR_CAUSAL_LM_MAPPING[type(base)]
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(base.get_text_config())]  # of a model that sees, its language model decides

@@ -12,6 +12,7 @@ from conversations.row import Conversation
 from runtime.chat_template import ChatFormat
 from runtime.generate import Answer, Generator, TextStream, generation_config, template_stops
 from runtime.text_format import RowFormat
+from runtime.vision.form import placed
 
 # B batch, T tokens
 
@@ -27,6 +28,7 @@ def answers(
 @torch.inference_mode()
 def _batch(generator: Generator, model: Any, conversations: Sequence[Conversation], max_new_tokens: int) -> list[Answer]:
     form = generator.form
+    conversations = [placed(conversation) for conversation in conversations]
     prompts = [_prompt(form, conversation) for conversation in conversations]
     settings = generation_config(generator.chat, generator.tokenizer, form, model, max_new_tokens)
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
@@ -44,6 +46,7 @@ def _batch(generator: Generator, model: Any, conversations: Sequence[Conversatio
     model.generate(
         input_ids=input_ids_BT.to(model.device),
         attention_mask=attention_mask_BT.to(model.device),
+        **generator.seen([message for conversation in conversations for message in conversation["messages"]], model),
         generation_config=settings,
         stopping_criteria=StoppingCriteriaList([_Feeder(rows)]),
         synced_gpus=False,

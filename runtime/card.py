@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from runtime import __version__
-from runtime.config import Config, FileSource, HubBase, HubSource, LlmSource, LocalBase, PackageBase, Source, SyntheticSource
+from runtime.config import Config, FileSource, HubBase, HubSource, LlmSource, LocalBase, ModelConfig, PackageBase, Source, SyntheticSource
 from runtime.licence import licence_of
 from runtime.stages import read_stage
 from runtime.trained_on import takes_before_quantization
@@ -28,6 +28,11 @@ def base_name(base: PackageBase | HubBase | LocalBase) -> str:
     if isinstance(base, HubBase):
         return base.repo
     return f"{base.package}/{base.path}" if isinstance(base, PackageBase) else base.path
+
+
+def begun_with(model: ModelConfig) -> str:
+    """What the training began with is called: the base model, or what an earlier run made of it."""
+    return base_name(model.base) if model.from_run is None else f"{model.from_run}/merge"
 
 
 def model_card(config: Config, folder: Path, *, part: Part) -> str:

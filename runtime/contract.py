@@ -17,7 +17,7 @@ from typing import Any
 from runtime import console
 from runtime.card import base_name
 from runtime.config import Config, TrainConfig
-from runtime.model import identity
+from runtime.model import identity_of_model
 from runtime.schedule import without_counts
 from runtime.stages import versions
 
@@ -106,7 +106,7 @@ def contract_of(config: Config, *, rows: str | None) -> dict[str, Any]:
     }
     keys = {key: value for name, part in named.items() for key, value in _flat(name, part) if key.rpartition(".")[2] not in DERIVED}
     del keys["train.preview"], keys["train.save_steps"], keys["train.save_total_limit"], keys["train.report_to"]
-    files = json.dumps(identity(config.model.base), sort_keys=True)
+    files = json.dumps(identity_of_model(config.model), sort_keys=True)
     libraries = (*LIBRARIES, "deepspeed") if config.distributed.zero_stage else LIBRARIES
     return {
         **{key: value for key, value in keys.items() if not key.startswith("model.base.")},

@@ -20,6 +20,7 @@ from runtime.data.held_rows import Asked, asked_rows
 from runtime.model import load_model, load_tokenizer, pick_device
 from runtime.perplexity import Scored, perplexity, scored_rows
 from runtime.smoke import generator_of, load_merged
+from runtime.vision.looking import eyes_of
 
 ANSWERS = "answers.jsonl"
 Figures = dict[str, float]
@@ -93,7 +94,12 @@ class _Work:
                     found.figures[name] = sum(scores) / len(scores)
         if self.scored.examples:
             found.figures["perplexity"] = perplexity(
-                model, self.scored, batch_size=self.plan.batch_size, pad_id=tokenizer.pad_token_id or 0, passed=self._passed
+                model,
+                self.scored,
+                batch_size=self.plan.batch_size,
+                pad_id=tokenizer.pad_token_id or 0,
+                passed=self._passed,
+                eyes=eyes_of(self.config),
             )
         if self.plan.tasks:
             from runtime.harness import score_of

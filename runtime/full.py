@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from runtime import console
 from runtime.card import model_card
@@ -19,11 +18,12 @@ from runtime.config import Config
 from runtime.files import linked
 from runtime.generate import generation_config
 from runtime.internlm2.merged import read_back, require_layout, written_as
-from runtime.model import load_tokenizer, pick_device, torch_dtype
-from runtime.proof import farthest, limit, logits, probe_ids, require_equal
+from runtime.model import auto_class, folder_of_model, load_tokenizer, pick_device, torch_dtype
+from runtime.proof import farthest, limit, logits, probes_of, require_equal
 from runtime.shards import files_of, shapes, tensors
 from runtime.text_format import row_format
 from runtime.tokenizer import save_tokenizer
+from runtime.vision.processor import copy_processor
 from runtime.written import write_weights
 
 
@@ -54,7 +54,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     form = row_format(tokenizer, config, system=config.chat.system)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
 
-    model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32).to(device).eval()
+    model = auto_class(trained).from_pretrained(trained, dtype=torch.float32).to(device).eval()
     settings = generation_config(config.chat, tokenizer, form, model)
     settings.validate(strict=True)
     with written_as(export.layout, config.model.base, out, max_shard_size=export.max_shard_size) as place:
@@ -62,7 +62,9 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
             linked(folder / "convert" / file, place / file)
         settings.save_pretrained(str(place))
         save_tokenizer(tokenizer, place)
-    probes = [torch.tensor([ids], device=device) for ids in probe_ids(config, form)]
+        if config.model.vision is not None:
+            copy_processor(folder_of_model(config.model), place)
+    probes = probes_of(config, form, device)
     wanted = [logits(model, probe) for probe in probes]
     model.to(torch_dtype(export.dtype))
     most = limit([logits(model, probe) for probe in probes], wanted)
@@ -70,7 +72,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     gc.collect()
 
     with read_back(export.layout, out) as place:
-        exported = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).to(device).eval()
+        exported = auto_class(place).from_pretrained(place, dtype=torch.float32).to(device).eval()
         difference = farthest([logits(exported, probe) for probe in probes], wanted)
     number = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     dtype = export.dtype

@@ -14,10 +14,14 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from conversations.row import Message
 from runtime.chat_template import ChatFormat
 from runtime.config import ChatConfig
+from runtime.faults import WRONG, RunFault
 from runtime.text_format import RowFormat
+from runtime.vision.form import images_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from runtime.vision.looking import Eyes
 
 
 COLDEST = 1e-5  # below, a sample is the likeliest token anyway, and logits divided by it are no numbers any more
@@ -82,10 +86,24 @@ class TextStream:
 
 
 class Generator:
-    """Makes answers with one tokenizer, chat format and chat settings."""
+    """Makes answers with one tokenizer, chat format and chat settings; `eyes` look at the images of a model that sees.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, form: RowFormat, chat: ChatConfig) -> None:
-        self.tokenizer, self.form, self.chat = tokenizer, form, chat
+    A message that shows images has them, paths or data: URLs, as its key `images`, one for each `<image>` of its content
+    (vision/form.py: asking makes one).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, form: RowFormat, chat: ChatConfig, eyes: Eyes | None = None) -> None:
+        self.tokenizer, self.form, self.chat, self.eyes = tokenizer, form, chat, eyes
+
+    def seen(self, messages: Sequence[Message], model: Any) -> dict[str, torch.Tensor]:
+        """What a model is called with beside the ids: pixel_values [I, 3, H, W] of the images that messages show, in their order.
+        Raises RunFault where the model sees nothing, or an image cannot be used."""
+        images = images_of(messages)
+        if not images:
+            return {}
+        if self.eyes is None:
+            raise RunFault("SG410", "this model sees no images", "train one with model.vision", exit_code=WRONG)
+        return {"pixel_values": self.eyes.at(images).to(_device(model))}
 
     @torch.inference_mode()
     def answer(
@@ -101,7 +119,7 @@ class Generator:
     ) -> Answer:
         """The model's answer to a conversation. `show` gets each piece of text as it comes; `cancel` ends it after the next token.
 
-        `begun` are ids that the answer begins with; only what follows them comes back.
+        `begun` are ids that the answer begins with; only what follows them comes back. Raises RunFault for an image that cannot be used.
         """
         prompt = [*self.form.prompt_ids(self.form.with_system(messages), tools), *begun]
         settings = generation_config(self.chat, self.tokenizer, self.form, model, max_new_tokens)
@@ -119,6 +137,7 @@ class Generator:
         output = model.generate(
             input_ids=input_ids,
             attention_mask=torch.ones_like(input_ids),
+            **self.seen(messages, model),
             generation_config=settings,
             stopping_criteria=StoppingCriteriaList([feeder]),
             synced_gpus=False,  # one process asks alone; under ZeRO-3 transformers would wait for the others

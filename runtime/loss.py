@@ -15,7 +15,7 @@ from runtime.data.dataset import IGNORED
 from runtime.shaping import candidates, fitting, probes
 
 ZERO_3 = "ZeRO-3 gathers an adapter or a copy of it for its own call only"
-MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids")
+MODEL_INPUTS = ("input_ids", "attention_mask", "position_ids", "pixel_values")
 
 # B batch, T tokens, N trained positions, R probes, D model, V vocabulary
 
@@ -69,7 +69,7 @@ class OutputLoss:
 
     def __call__(self, model: nn.Module, inputs: dict[str, torch.Tensor]) -> BatchLoss:
         """`model` may be wrapped (DistributedDataParallel, DeepSpeed, torch.compile). `inputs` holds input_ids, labels, and
-        attention_mask (rows) or position_ids (packs: data/packing.py), int64 [B, T]."""
+        attention_mask (rows) or position_ids (packs: data/packing.py), int64 [B, T]; maybe pixel_values, float32 [I, 3, H, W]."""
         targets_BT = functional.pad(inputs["labels"], (0, 1), value=IGNORED)[:, 1:]
         kept_BT = targets_BT != IGNORED
         weights_N = functional.pad(inputs["weights"], (0, 1))[:, 1:][kept_BT] if "weights" in inputs else None

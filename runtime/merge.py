@@ -10,35 +10,45 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from runtime import adapters, console, merge_record
 from runtime.adapter import attach
-from runtime.card import base_name, model_card
+from runtime.card import begun_with, model_card
 from runtime.config import Config
 from runtime.full import merge_full
 from runtime.generate import generation_config
 from runtime.initial import TAKEN, Taken, read_taken, take_out, weights_of
 from runtime.internlm2.merged import read_back, require_layout, written_as
-from runtime.model import folder_of, load_model, load_tokenizer, pick_device, quantization_settings, torch_dtype
-from runtime.proof import farthest, limit, logits, probe_ids, require_equal
+from runtime.model import (
+    auto_class,
+    folder_of_model,
+    load_model,
+    load_tokenizer,
+    pick_device,
+    quantization_settings,
+    torch_dtype,
+)
+from runtime.proof import Probe, farthest, limit, logits, probes_of, require_equal
 from runtime.quantized_base import dequantized
 from runtime.streaming import merge_files, write_config
 from runtime.text_format import row_format
 from runtime.tokenizer import save_tokenizer
 from runtime.train import FINAL
+from runtime.vision.parts import adapter_of, trains_projector_alone
+from runtime.vision.processor import copy_processor
 
 
 def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     """Merges the converted adapter into the base; returns figures. Raises RunFault where the result is not the same model."""
-    if config.adapter is None:
+    if adapter_of(config) is None:
         return merge_full(config, folder, folder / "train" / FINAL, out)
     export = config.export.merged
     require_layout(export.layout, config.model.base)
     device = pick_device(export.device)
     tokenizer = load_tokenizer(config.model, config.template)
     form = row_format(tokenizer, config, system=config.chat.system)
-    probes = [torch.tensor([ids], device=device) for ids in probe_ids(config, form)]
+    probes = probes_of(config, form, device)
 
     base, trained = _base_to_merge_into(config, folder, probes, device)
     model = attach(base.to(torch_dtype(export.dtype)), folder / "convert").eval()
@@ -52,16 +62,18 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         write_merged(config, folder, place, device)
         settings.save_pretrained(str(place))
         save_tokenizer(tokenizer, place)
+        if config.model.vision is not None:
+            copy_processor(folder_of_model(config.model), place)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
 
     with read_back(export.layout, out) as place:
-        reloaded = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, trust_remote_code=config.model.trust_remote_code)
+        reloaded = auto_class(place).from_pretrained(place, dtype=torch.float32, trust_remote_code=config.model.trust_remote_code)
         found = [logits(reloaded.to(device).eval(), probe) for probe in probes]
     difference = farthest(found, wanted)
     number = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     figures = {"dtype": export.dtype, "bytes": number, "distance": difference, "limit": rounding, "device": str(device)}
     if trained is not None:
-        figures |= {"base": export.base, "distance_to_trained": farthest(found, trained)}
+        figures |= {"base": merged_into(config), "distance_to_trained": farthest(found, trained)}
     hint = "the adapter is kept; merge in float32: export.merged.dtype: float32"
     require_equal(difference, rounding, of="merged model differs from base + adapter", hint=hint)
     console.say("merge", merge_line(figures))
@@ -69,7 +81,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
 
 
 def _base_to_merge_into(
-    config: Config, folder: Path, probes: list[torch.Tensor], device: torch.device
+    config: Config, folder: Path, probes: list[Probe], device: torch.device
 ) -> tuple[PreTrainedModel, list[torch.Tensor] | None]:
     """The base that the adapter is added to; and, where training saw a quantized one, the logits of that one with the adapter."""
     base = load_model(config.model, device=device)
@@ -79,16 +91,22 @@ def _base_to_merge_into(
     with_adapter = attach(base, folder / "convert").eval()
     trained = [logits(with_adapter, probe) for probe in probes]
     base = with_adapter.unload()
-    if config.export.merged.base == "dequantized":
+    if merged_into(config) == "dequantized":
         return base.dequantize(), trained
     del base, with_adapter
     gc.collect()
     return load_model(replace(config.model, quantization=None), device=device), trained
 
 
+def merged_into(config: Config) -> str:
+    """Which base the adapter is added to. A projector that was trained alone changes no weight of a quantized layer: those stay whole."""
+    quantized = config.model.quantization is not None and not trains_projector_alone(config)
+    return config.export.merged.base if quantized else "full"
+
+
 def write_merged(config: Config, folder: Path, out: Path, device: torch.device) -> None:
     """The merged weights and config.json, tensor by tensor from the base's files."""
-    export, base = config.export.merged, folder_of(config.model.base)
+    export, base = config.export.merged, folder_of_model(config.model)
     added = [adapters.read(folder / "convert")]
     merge_record.require_new(base, added)
     written = merge_files(
@@ -102,15 +120,15 @@ def write_merged(config: Config, folder: Path, out: Path, device: torch.device) 
         hint="write export.merged.dtype: float32",
     )
     write_config(base, out, dtype=torch_dtype(export.dtype), tied=written.tied)
-    into = export.base if config.model.quantization is not None else "full"
-    merge_record.write(out, base, base_name(config.model.base), added, into=into)
+    into = merged_into(config)
+    merge_record.write(out, base, begun_with(config.model), added, into=into)
 
 
 def as_trained_on(config: Config, folder: Path, base: Path, device: torch.device) -> Callable[[str, torch.Tensor], torch.Tensor]:
     """What makes of a weight of the base's files the one that is merged into: in the base's type, and quantized and back where
     training saw it quantized and the config says so."""
     dtype = torch_dtype(config.model.dtype)
-    if config.model.quantization is None or config.export.merged.base == "full":
+    if merged_into(config) == "full":
         return lambda _name, weight: weight.to(dtype) if weight.is_floating_point() else weight
     taken = read_taken(folder / "train" / TAKEN)
     trust = config.model.trust_remote_code
@@ -119,7 +137,7 @@ def as_trained_on(config: Config, folder: Path, base: Path, device: torch.device
 
 def take_from(base: PreTrainedModel, taken: Taken, config: Config) -> None:
     """Quantizes these modules as training did: LoftQ's later rounds quantize what the earlier ones leave."""
-    weights = weights_of(folder_of(config.model.base)) if taken else None
+    weights = weights_of(folder_of_model(config.model)) if taken else None
     for name, both in taken.items():
         assert weights is not None
         take_out(base.get_submodule(name), weights(f"{name}.weight"), *both)
@@ -135,7 +153,7 @@ def merge_line(figures: dict[str, Any]) -> str:
     )
 
 
-def reference(model: PeftModel, probes: list[torch.Tensor]) -> tuple[list[torch.Tensor], float]:
+def reference(model: PeftModel, probes: list[Probe]) -> tuple[list[torch.Tensor], float]:
     """Logits of base + adapter in float32, and how far off they are when computed in the model's own dtype.
 
     Twice that distance is returned: what the dtype's rounding does to this very model, and what a merged model may be off.

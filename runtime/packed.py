@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from runtime.config import ModelConfig, Nf4Quantization
-from runtime.model import quantization_settings, torch_dtype
+from runtime.model import quantization_settings, skipped_modules, torch_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,7 +22,7 @@ def quantize(model: PreTrainedModel, settings: ModelConfig) -> None:
 
     quantization = settings.quantization
     assert quantization is not None
-    replace_with_bnb_linear(model, list(quantization.skip_modules), quantization_settings(settings))
+    replace_with_bnb_linear(model, skipped_modules(settings), quantization_settings(settings))
     bits = "4bit" if isinstance(quantization, Nf4Quantization) else "8bit"
     setattr(model, f"is_loaded_in_{bits}", True)
 

@@ -20,6 +20,7 @@ from runtime.faults import WRONG, RunFault
 from runtime.loss import OutputLoss, total_weight
 from runtime.model import load_tokenizer
 from runtime.text_format import row_format
+from runtime.vision.looking import Eyes
 from runtime.vocabulary import vocabulary_of
 
 Row = dict[str, Any]
@@ -64,21 +65,30 @@ def scored_rows(config: Config, rows: Sequence[Conversation]) -> Scored:
 
 
 def _examples(found: Tokenized) -> Iterator[Row]:
-    ends = np.cumsum(found.lengths)
-    for start, end in zip(ends - found.lengths, ends, strict=True):
-        row = {"input_ids": found.input_ids[start:end], "trained": found.trained[start:end]}
+    ends, shown = np.cumsum(found.lengths), np.cumsum(found.seen)
+    for start, end, first, last in zip(ends - found.lengths, ends, shown - found.seen, shown, strict=True):
+        row: Row = {"input_ids": found.input_ids[start:end], "trained": found.trained[start:end], "images": found.pictures[first:last]}
         yield row if found.weights is None else {**row, "weights": found.weights[start:end]}
 
 
 @torch.inference_mode()
-def perplexity(model: Any, scored: Scored, *, batch_size: int, pad_id: int, passed: Callable[[int], None] = lambda _rows: None) -> float:
-    """The exponential of the mean loss of a trained token. `passed` is told of every batch how many rows it had."""
+def perplexity(
+    model: Any,
+    scored: Scored,
+    *,
+    batch_size: int,
+    pad_id: int,
+    passed: Callable[[int], None] = lambda _rows: None,
+    eyes: Eyes | None = None,
+) -> float:
+    """The exponential of the mean loss of a trained token. `passed` is told of every batch how many rows it had; `eyes` look at the
+    rows' images."""
     loss = OutputLoss(model)
     summed = weight = 0.0
     try:
         for first in range(0, scored.examples, batch_size):
             rows = scored.rows[first : first + batch_size]
-            batch = {name: tensor.to(model.device) for name, tensor in collate(rows, pad_id=pad_id).items()}
+            batch = {name: tensor.to(model.device) for name, tensor in collate(rows, pad_id=pad_id, look=eyes).items()}
             summed += float(loss(model, batch).summed)
             weight += float(total_weight(batch))
             passed(len(rows))

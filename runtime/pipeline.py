@@ -16,14 +16,16 @@ from runtime.contract import contract_of, what_changes_weights
 from runtime.exports.hub import push as push_parts
 from runtime.exports.hub import require_push
 from runtime.faults import FAILED, WRONG, Preempted, RunFault
+from runtime.from_run import identity_of_run
 from runtime.meeting import Meeting, meeting
-from runtime.model import begin_conversion, folder_of, identity
+from runtime.model import begin_conversion, folder_of_model, identity_of_parts
 from runtime.nodes import Leader, Member, introduction
 from runtime.packages import require_trackers
 from runtime.processes import require_processes, train_in_processes
 from runtime.resume import Change
 from runtime.schedule import settled, without_counts, without_rows
 from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, read_stage, write_json
+from runtime.vision.parts import adapter_of
 
 TOKENIZER = ("transformers", "tokenizers")
 MODEL = ("torch", "transformers", "peft")
@@ -65,11 +67,14 @@ def _data_part(config: Config) -> object:
     seed = config.train.seed
     objective = config.train.objective
     data = without_counts(config.data)
-    return {"base": identity(config.model.base), "template": config.template, "data": data, "seed": seed, "objective": objective}
+    found = {"base": identity_of_parts(config.model), "template": config.template, "data": data, "seed": seed, "objective": objective}
+    return found if config.model.vision is None else {**found, "vision": config.model.vision}
 
 
 def _train_part(config: Config) -> object:
+    begun = {} if config.model.from_run is None else {"from_run": identity_of_run(config.model)}
     return {
+        **begun,
         "model": config.model,
         "adapter": config.adapter,
         "train": what_changes_weights(config.train),
@@ -78,7 +83,7 @@ def _train_part(config: Config) -> object:
 
 
 def _convert_part(config: Config) -> object:
-    return config.export.merged if config.adapter is None else config.export.adapter
+    return config.export.merged if adapter_of(config) is None else config.export.adapter
 
 
 def _merge_part(config: Config) -> object:
@@ -251,7 +256,7 @@ def follow(config: Config, place: Meeting, *, build: Path, folder: Path) -> int:
     """The part of a node other than the first: it trains with the others, and waits as long as there is nothing to train."""
     with saved_is_told(folder), Member(place, own=introduction(build)) as member, gguf.conversions_end():
         member.look(folder)
-        folder_of(config.model.base)  # the first node makes the data meanwhile
+        folder_of_model(config.model)  # the first node makes the data meanwhile
         rendezvous = member.wait()
         if rendezvous is None:
             console.say("train", "nothing to do for this node")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 from transformers.quantizers import AutoHfQuantizer
 
 from runtime.initial import Taken
+from runtime.model import auto_class
 
 
 def dequantized(
@@ -36,7 +37,7 @@ def _quantized_layers(folder: Path, settings: Any, dtype: torch.dtype, trust_rem
     """The weights that transformers quantizes; it says so of a model without values."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+        model = auto_class(folder).from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
         AutoHfQuantizer.from_config(settings, pre_quantized=False).preprocess_model(model=model, dtype=dtype, device_map=None)
     quantized = ("Linear4bit", "Linear8bitLt")
     return frozenset(f"{name}.weight" for name, layer in model.named_modules() if type(layer).__name__ in quantized)

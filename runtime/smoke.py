@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from conversations.row import Message
 from runtime import console
@@ -16,8 +16,10 @@ from runtime.config import ChatConfig, Config, SmokeConfig, TurnConfig
 from runtime.expectations import unmet
 from runtime.generate import Answer, Generator
 from runtime.internlm2.folders import readable
-from runtime.model import load_model, load_tokenizer, pick_device, torch_dtype
+from runtime.model import auto_class, load_model, load_tokenizer, pick_device, torch_dtype
 from runtime.text_format import row_format
+from runtime.vision.form import asking
+from runtime.vision.looking import eyes_of
 
 
 class Said(NamedTuple):
@@ -61,9 +63,9 @@ def turns_of(item: SmokeConfig) -> tuple[SmokeConfig | TurnConfig, ...]:
 
 def _say(question: str, number: int, said: Said, base: Said, problems: list[str]) -> None:
     mark = "✗" if problems else "✓"
-    asked = ("… " if number > 1 else "") + console.one_line(question, 40)
+    question = ("… " if number > 1 else "") + console.one_line(question, 40)
     base_text = console.one_line(base.answer.text, 60)
-    console.say("smoke", f"{mark} {asked} → {console.one_line(said.answer.text)}      (base: {base_text})")
+    console.say("smoke", f"{mark} {question} → {console.one_line(said.answer.text)}      (base: {base_text})")
     for problem in problems:
         console.say("", f"  {problem}")
 
@@ -78,7 +80,7 @@ def load_merged(config: Config, merged: Path) -> tuple[Any, Any]:
     """The merged folder, loaded as anyone would load it."""
     device, place = pick_device(config.export.merged.device), readable(merged)
     tokenizer = AutoTokenizer.from_pretrained(place)
-    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch_dtype(config.export.merged.dtype)).to(device)
+    model = auto_class(place).from_pretrained(place, dtype=torch_dtype(config.export.merged.dtype)).to(device)
     return tokenizer, for_answers(model)
 
 
@@ -92,13 +94,19 @@ def _conversations(config: Config, tokenizer: Any, model: torch.nn.Module) -> li
     generator = generator_of(config, tokenizer, config.chat)
     is_timed = any(turn.expect.within_seconds is not None for item in config.smoke for turn in turns_of(item))
     if is_timed:  # what a process does once, at its first answer, is not what a user waits for
-        generator.answer(model, [{"role": "user", "content": config.smoke[0].user}], max_new_tokens=1)
+        generator.answer(model, [asked(config.smoke[0])], max_new_tokens=1)
     return [_conversation(generator, model, item, joins=config.train.objective == "chat") for item in config.smoke]
 
 
 def generator_of(config: Config, tokenizer: Any, chat: ChatConfig) -> Generator:
-    """What makes answers by the spec's format and these settings."""
-    return Generator(tokenizer, row_format(tokenizer, config, system=chat.system), chat)
+    """What makes answers by the spec's format and these settings; it sees images where the model does."""
+    return Generator(tokenizer, row_format(tokenizer, config, system=chat.system), chat, eyes_of(config))
+
+
+def asked(turn: SmokeConfig | TurnConfig) -> Message:
+    """A question, with the image that it is of if it has one."""
+    image = turn.image if isinstance(turn, SmokeConfig) else None
+    return asking(turn.user, [image] if image is not None else [])
 
 
 def _conversation(generator: Generator, model: torch.nn.Module, item: SmokeConfig, *, joins: bool) -> list[Said]:
@@ -106,7 +114,7 @@ def _conversation(generator: Generator, model: torch.nn.Module, item: SmokeConfi
     messages: list[Message] = []
     found: list[Said] = []
     for turn in turns_of(item):
-        messages = [*(messages if joins else ()), {"role": "user", "content": turn.user}]
+        messages = [*(messages if joins else ()), asked(turn)]
         began = time.perf_counter()
         answer = generator.answer(model, messages)
         found.append(Said(answer, time.perf_counter() - began))

@@ -19,9 +19,23 @@ from runtime.config import ChatConfig
 from runtime.faults import WRONG, RunFault
 from runtime.generate import Answer, Generator
 from runtime.internlm2.folders import readable
-from runtime.model import keep_packing, load_model, load_tokenizer, pick_device, require_bitsandbytes, torch_dtype
+from runtime.model import (
+    SEEING,
+    auto_class,
+    folder_of_model,
+    keep_packing,
+    load_model,
+    load_tokenizer,
+    pick_device,
+    require_bitsandbytes,
+    torch_dtype,
+)
 from runtime.text_format import RowFormat, TextFormat, row_format
 from runtime.tokenizer import begin_conversations
+from runtime.vision.folders import is_llava, tokens_in
+from runtime.vision.form import SeeingFormat
+from runtime.vision.looking import Eyes, eyes_of
+from runtime.vision.tokens import add_image_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,13 +60,19 @@ class Loading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Talker:
-    """One model with its tokenizer, row format and the chat settings it starts with. Threads take turns at it."""
+    """One model with its tokenizer, row format and the chat settings it starts with. Threads take turns at it.
+
+    A model that sees has `eyes`. A message then may show images: its key `images` holds them, paths or data: URLs, one for each
+    `<image>` of its content. runtime/vision/form.py makes such a message of a text and images (asking), runtime/vision/pictures.py
+    a data: URL of bytes (inline), and says what is wrong with an image before anything is asked (checked).
+    """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     form: RowFormat
     chat: ChatConfig
+    eyes: Eyes | None = None
     lock: Lock = field(default_factory=Lock, repr=False)
 
     def answer(
@@ -69,7 +89,7 @@ class Talker:
         """The answer to a conversation, with the settings `chat` instead of one's own. `stop`, once set, ends it.
 
         `base` answers without the adapter; `begun` are ids that the answer begins with. Raises RunFault where the conversation
-        leaves no room for an answer.
+        leaves no room for an answer, or shows images that cannot be used, or to a model that sees none.
         """
         chat = chat or self.chat
         asked = self._with_system(messages, chat)
@@ -78,7 +98,7 @@ class Talker:
         if room < 1:
             message = f"the conversation has {number:,} tokens, and the model's context holds {self.context:,} with the answer"
             raise RunFault("SG664", message, "leave something out, or begin anew", exit_code=WRONG)
-        generator = Generator(self.tokenizer, self.form, chat)
+        generator = Generator(self.tokenizer, self.form, chat, self.eyes)
         with self.lock, self._without_adapter() if base else nullcontext():
             answer: Answer = generator.answer(self.model, asked, max_new_tokens=room, show=show, tools=tools, cancel=stop, begun=begun)
         return replace(answer, full=not (answer.stopped or answer.cancelled) and room < chat.max_new_tokens)
@@ -103,6 +123,11 @@ class Talker:
         """How many tokens the model holds; None where its config does not say."""
         number: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return number
+
+    @property
+    def sees(self) -> bool:
+        """Whether messages may show images."""
+        return self.eyes is not None
 
     @property
     def has_turns(self) -> bool:
@@ -143,8 +168,9 @@ def of_run(build: Path, runs_dir: Path, spec: str, loading: Loading) -> Talker:
         return _of_base(config, loading, loading.adapter)
     merged = merged_of(config, runs_dir, spec)
     tokenizer = _tokenizer_in(merged)
+    form = row_format(tokenizer, config, system=None)
     model = _loaded(merged, loading)
-    return Talker(name=config.name, model=model, tokenizer=tokenizer, form=row_format(tokenizer, config, system=None), chat=config.chat)
+    return Talker(name=config.name, model=model, tokenizer=tokenizer, form=form, chat=config.chat, eyes=_eyes(merged))
 
 
 def merged_of(config: configs.Config, runs_dir: Path, spec: str) -> Path:
@@ -174,13 +200,23 @@ def of_folder(folder: Path, loading: Loading, template: str | None = None) -> Ta
         chosen = _template(template)
         tokenizer.chat_template, stop = chosen.jinja, chosen.stop
     form: RowFormat
+    masks = Masks(train_on="assistant", end_of_turn=True, unroll=False, stop=stop)
+    eyes = _eyes(place) if tokenizer.chat_template else None
     if tokenizer.chat_template:
         begin_conversations(tokenizer)
-        form = ChatFormat(tokenizer, system=None, masks=Masks(train_on="assistant", end_of_turn=True, unroll=False, stop=stop))
+        if eyes is None:
+            form = ChatFormat(tokenizer, system=None, masks=masks)
+        else:
+            add_image_token(tokenizer)
+            form = SeeingFormat(tokenizer, system=None, masks=masks, image_tokens=tokens_in(place))
     else:
         form = TextFormat(tokenizer)
     model = _with_adapter(_loaded(place, loading), loading.adapter)
-    return Talker(name=folder.resolve().name, model=model, tokenizer=tokenizer, form=form, chat=_start(model))
+    return Talker(name=folder.resolve().name, model=model, tokenizer=tokenizer, form=form, chat=_start(model), eyes=eyes)
+
+
+def _eyes(folder: Path) -> Eyes | None:
+    return Eyes(folder) if is_llava(folder) else None
 
 
 def _template(name: str) -> ChatTemplate:
@@ -201,15 +237,14 @@ def _start(model: PreTrainedModel) -> ChatConfig:
 
 def _of_base(config: configs.Config, loading: Loading, adapter: Path) -> Talker:
     """The base model of a spec, quantized as the spec says unless `loading` says otherwise, with an adapter."""
-    from runtime.model import folder_of
-
     tokenizer = load_tokenizer(config.model, config.template)
     if config.model.quantization is not None and loading.bits is None:
         base = for_answers(load_model(config.model, device=pick_device(loading.device, setting="--device")))
     else:
-        base = _loaded(folder_of(config.model.base), loading, start=config.model.dtype)
+        base = _loaded(folder_of_model(config.model), loading, start=config.model.dtype)
     form = row_format(tokenizer, config, system=None)
-    return Talker(name=config.name, model=_with_adapter(base, adapter), tokenizer=tokenizer, form=form, chat=config.chat)
+    model = _with_adapter(base, adapter)
+    return Talker(name=config.name, model=model, tokenizer=tokenizer, form=form, chat=config.chat, eyes=eyes_of(config))
 
 
 def _with_adapter(model: PreTrainedModel, adapter: Path | None) -> PreTrainedModel:
@@ -238,17 +273,16 @@ def _tokenizer_in(folder: Path) -> PreTrainedTokenizerBase:
 def _loaded(folder: Path, loading: Loading, *, start: str = "auto") -> PreTrainedModel:
     """The model of a folder, placed and quantized as asked; its dtype is `start` where none was asked for. Raises RunFault."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     device = pick_device(loading.device, setting="--device")
     named = DTYPES.get(loading.dtype or start, loading.dtype or start)
     options: dict[str, Any] = {"dtype": named if named == "auto" else torch_dtype(named)}
     if loading.bits is not None:
-        options |= {"quantization_config": _quantized(loading.bits, named), "device_map": {"": device}}
+        options |= {"quantization_config": _quantized(loading.bits, named, sees=is_llava(folder)), "device_map": {"": device}}
     if loading.offload_folder is not None:
         options |= {"device_map": "auto", "offload_folder": str(loading.offload_folder)}
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, output_loading_info=True, **options)
+        model, found = auto_class(folder).from_pretrained(folder, trust_remote_code=False, output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _unreadable(folder, "model", error) from None
     if missing := sorted(found["missing_keys"]):
@@ -262,14 +296,20 @@ def _loaded(folder: Path, loading: Loading, *, start: str = "auto") -> PreTraine
     return model.eval() if loading.dtype not in (None, "auto") else for_answers(model)
 
 
-def _quantized(bits: int, dtype: str) -> Any:
+def _quantized(bits: int, dtype: str, *, sees: bool) -> Any:
     from transformers import BitsAndBytesConfig
 
     require_bitsandbytes(f"--bits {bits}")
+    skipped = list(SEEING) if sees else None
     if bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    compute = torch_dtype("bfloat16" if dtype == "auto" else dtype)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch_dtype("bfloat16" if dtype == "auto" else dtype),
+        llm_int8_skip_modules=skipped,
+    )
 
 
 def _unreadable(folder: Path, what: str, error: Exception) -> RunFault:

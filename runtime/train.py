@@ -22,7 +22,6 @@ from runtime.config import Config
 from runtime.console import training_bar
 from runtime.data.dataset import collate, load_rows
 from runtime.early_stopping import EarlyStopping, is_over
-from runtime.generate import Generator
 from runtime.guard import Guard
 from runtime.in_step import InStep
 from runtime.initial import TAKEN
@@ -31,12 +30,13 @@ from runtime.model import load_config, load_model, load_tokenizer, torch_dtype
 from runtime.optimizers import require_resumable, trainer_options
 from runtime.previews import Previews
 from runtime.rank import beating
+from runtime.smoke import generator_of
 from runtime.stopping import stop_on_request
-from runtime.text_format import row_format
 from runtime.together import Together
 from runtime.trackers import Trackers
 from runtime.trainable import autocasts, prepared, weights_dtype
 from runtime.trainer import SpanTrainer
+from runtime.vision.looking import eyes_of
 from runtime.watch import Watch
 
 FINAL = "final"
@@ -58,8 +58,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     attention = attention_for(config.model, load_config(config.model), longest=rows.longest, device=arguments.device)
     base = load_model(config.model, device=arguments.device, attention=attention.name, dtype=weights_dtype(config))
     model = prepared(config, base, out / TAKEN)
-    form = row_format(tokenizer, config, system=config.chat.system)
-    collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=attention.name in FLASH)
+    collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=attention.name in FLASH, look=eyes_of(config))
     if is_main:
         _tell_how(attention, torch_dtype(config.model.dtype), arguments.device)
     together = Together(config.distributed.ddp_timeout)
@@ -89,7 +88,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         stopping = config.train.early_stopping
         if resume and stopping and is_over(stopping, validation):
             arguments.max_steps = int(resume.name.rpartition("-")[2])  # it was over when it was interrupted
-        previews = Previews(config, trainer, bar, out, Generator(tokenizer, form, config.chat))
+        previews = Previews(config, trainer, bar, out, generator_of(config, tokenizer, config.chat))
         watch = Watch(config, trainer, bar, out, previews, stop, before, validation)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(InStep(together, stop, pulse))

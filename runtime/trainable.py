@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +14,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from runtime.config import Config, LoraAdapter
 from runtime.faults import WRONG, RunFault
 from runtime.initial import ADAPTER, initialise, peft_name, weights_of
-from runtime.model import folder_of, require_modules
+from runtime.model import folder_of_model, require_modules
+from runtime.vision.always import look_always
+from runtime.vision.parts import LANGUAGE, NOTHING, adapter_of, patterns_of, targets_of, within_language_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,7 +30,7 @@ def autocasts(config: Config) -> bool:
 def weights_dtype(config: Config) -> str:
     """The type in which the base model is loaded. Weights that are all trained are float32, and autocast computes in
     16 bits; DeepSpeed keeps float32 copies of its own."""
-    return "float32" if config.adapter is None and not config.distributed.zero_stage else config.model.dtype
+    return "float32" if adapter_of(config) is None and not config.distributed.zero_stage else config.model.dtype
 
 
 def prepared(config: Config, model: PreTrainedModel, taken: Path | None = None) -> PreTrainedModel | PeftModel:
@@ -37,11 +40,14 @@ def prepared(config: Config, model: PreTrainedModel, taken: Path | None = None) 
     adapter begins as no change, whatever the config says: its shapes are the same.
     """
     torch.manual_seed(config.train.seed)
-    if config.adapter is None:
+    if config.model.vision is not None:
+        look_always(model)
+    lora = adapter_of(config)
+    if lora is None:
         return _unfrozen(config, model)
-    adapted = _adapted(config, config.adapter, model, initial=taken is not None)
-    if taken is not None and config.adapter.init_lora_weights not in ("default", "gaussian", "orthogonal"):
-        initialise(adapted, config.adapter, weights_of(folder_of(config.model.base)), taken)
+    adapted = _adapted(config, lora, model, initial=taken is not None)
+    if taken is not None and lora.init_lora_weights not in ("default", "gaussian", "orthogonal"):
+        initialise(adapted, lora, weights_of(folder_of_model(config.model)), taken)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # peft leaves copies of whole modules in the base's 16 bits
@@ -61,8 +67,15 @@ def _unfrozen(config: Config, model: PreTrainedModel) -> PreTrainedModel:
         if any(is_named(name, parameter) for name in wanted):
             tensor.requires_grad = True
     if config.train.gradient_checkpointing:
-        model.enable_input_require_grads()
+        _require_input_grads(config, model)
+    if config.model.vision is not None:  # by default transformers writes LLaVA's names of before, which a resumed Trainer does not know
+        model.save_pretrained = functools.partial(model.save_pretrained, save_original_format=False)
     return model
+
+
+def _require_input_grads(config: Config, model: PreTrainedModel) -> None:
+    """Gradients of what goes into the layers. Of a vision tower they would be worked out as well, and nobody asks for them."""
+    (model if config.model.vision is None else model.get_submodule(f"model.{LANGUAGE}")).enable_input_require_grads()
 
 
 def is_named(pattern: str, parameter: str) -> bool:
@@ -75,14 +88,16 @@ def is_named(pattern: str, parameter: str) -> bool:
 def _adapted(config: Config, lora: LoraAdapter, model: PreTrainedModel, *, initial: bool) -> PeftModel:
     names = [name for name, _ in model.named_modules()]
     targets = () if isinstance(lora.targets, str) else lora.targets
-    require_modules("SG241", "the target {name} matches 0 modules of the base model", names, targets)
+    words = names if config.model.vision is None else within_language_model(names)
+    require_modules("SG241", "the target {name} matches 0 modules of the base model", words, targets)
     require_modules("SG244", "modules_to_save names {name}, which matches 0 modules of the base model", names, lora.modules_to_save)
     require_modules("SG604", "exclude_modules names {name}, which matches 0 modules of the base model", names, lora.exclude_modules)
+    checkpointing = config.train.gradient_checkpointing
     if config.model.quantization is not None:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=config.train.gradient_checkpointing)
-    elif config.train.gradient_checkpointing:
-        model.enable_input_require_grads()
-    adapted = get_peft_model(model, lora_settings(lora, model, initial=initial))
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing and config.model.vision is None)
+    if checkpointing and (config.model.quantization is None or config.model.vision is not None):
+        _require_input_grads(config, model)
+    adapted = get_peft_model(model, lora_settings(lora, model, initial=initial, sees=config.model.vision is not None))
     settings = adapted.peft_config[ADAPTER]
     settings.init_lora_weights = True  # or who loads the folder takes it out of the base once more
     if settings.target_parameters:  # peft makes them of all-linear where experts lie in one tensor
@@ -92,23 +107,29 @@ def _adapted(config: Config, lora: LoraAdapter, model: PreTrainedModel, *, initi
     return adapted
 
 
-def lora_settings(lora: LoraAdapter, model: PreTrainedModel, *, initial: bool) -> LoraConfig:
-    """The adapter in peft's terms."""
+def lora_settings(lora: LoraAdapter, model: PreTrainedModel, *, initial: bool, sees: bool = False) -> LoraConfig:
+    """The adapter in peft's terms. Of a model that `sees` the modules are named whole: tower and language model call theirs alike."""
+    ranks, alphas = patterns_of(lora)
+    every_layer = lora.layers_to_transform is None or sees
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=_targets(lora, model),
-        exclude_modules=list(lora.exclude_modules) or None,
-        layers_to_transform=list(lora.layers_to_transform) if lora.layers_to_transform is not None else None,
-        rank_pattern=dict(lora.rank_pattern),
-        alpha_pattern=dict(lora.alpha_pattern),
+        target_modules=_targets_that_see(lora, model) if sees else _targets(lora, model),
+        exclude_modules=None if sees else list(lora.exclude_modules) or None,
+        layers_to_transform=None if every_layer else list(lora.layers_to_transform or ()),
+        rank_pattern=ranks,
+        alpha_pattern=alphas,
         init_lora_weights=peft_name(lora) if initial else True,
         use_rslora=lora.use_rslora,
         use_dora=lora.use_dora,
         modules_to_save=list(lora.modules_to_save) or None,
         task_type="CAUSAL_LM",
     )
+
+
+def _targets_that_see(lora: LoraAdapter, model: PreTrainedModel) -> list[str] | str:
+    return targets_of(lora, model) if lora.targets or lora.vision_tower else NOTHING
 
 
 def _targets(lora: LoraAdapter, model: PreTrainedModel) -> list[str] | str:

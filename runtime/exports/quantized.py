@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 
 from runtime import console
 from runtime.config import Config, Int8Export, Nf4Export, TorchaoExport
 from runtime.expectations import unmet
 from runtime.faults import RunFault
-from runtime.generate import Answer, Generator
-from runtime.model import keep_packing, pick_device, require_bitsandbytes, torch_dtype
-from runtime.text_format import row_format
+from runtime.generate import Answer
+from runtime.model import SEEING, auto_class, keep_packing, pick_device, require_bitsandbytes, torch_dtype
+from runtime.smoke import asked, generator_of
 from runtime.tokenizer import save_tokenizer
+from runtime.vision.folders import is_llava
+from runtime.vision.processor import copy_processor
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, TorchAoConfig
@@ -28,18 +30,20 @@ def write_quantized(config: Config, merged: Path, out: Path) -> dict[str, Any]:
     """Writes the folder, loads it again and asks it; returns figures. Raises RunFault where it cannot be made or loaded."""
     assert config.export.quantized is not None
     kind = config.export.quantized.TAG
-    settings = settings_of(config.export.quantized)
+    settings = settings_of(config.export.quantized, sees=is_llava(merged))
     device = pick_device(config.export.merged.device)
     dtype = torch_dtype(config.export.merged.dtype)
     options = {"quantization_config": settings, "device_map": {"": device}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(merged, dtype=dtype, **options)
+        model = auto_class(merged).from_pretrained(merged, dtype=dtype, **options)
         model.save_pretrained(str(out), max_shard_size=config.export.merged.max_shard_size)
     except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
         message = f"the model cannot be quantized to {name_of(config.export.quantized)} on {device}: {console.one_line(str(error), 200)}"
         raise RunFault("SG479", message, "on a GPU more of them work; or leave out export.quantized") from None
     GenerationConfig.from_pretrained(merged).save_pretrained(str(out))
     save_tokenizer(AutoTokenizer.from_pretrained(merged), out)
+    if is_llava(merged):
+        copy_processor(merged, out)
     del model
     gc.collect()
     answers = answers_of(config, out, device)
@@ -62,42 +66,43 @@ def name_of(wanted: Nf4Export | Int8Export | TorchaoExport) -> str:
     return f"torchao {wanted.type}" if isinstance(wanted, TorchaoExport) else wanted.TAG
 
 
-def settings_of(wanted: Nf4Export | Int8Export | TorchaoExport) -> BitsAndBytesConfig | TorchAoConfig:
-    """The quantization in transformers' terms. Raises RunFault where its package is missing."""
+def settings_of(wanted: Nf4Export | Int8Export | TorchaoExport, *, sees: bool = False) -> BitsAndBytesConfig | TorchAoConfig:
+    """The quantization in transformers' terms, of a model that `sees` only of its words. Raises RunFault where its package is missing."""
+    skipped = list(SEEING) if sees else None
     if isinstance(wanted, TorchaoExport):
-        return _torchao(wanted)
+        return _torchao(wanted, skipped)
     from transformers import BitsAndBytesConfig
 
     require_bitsandbytes("export.quantized")
     if isinstance(wanted, Int8Export):
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=wanted.double_quant,
         bnb_4bit_compute_dtype=torch_dtype(wanted.compute_dtype),
+        llm_int8_skip_modules=skipped,
     )
 
 
-def _torchao(wanted: TorchaoExport) -> TorchAoConfig:
+def _torchao(wanted: TorchaoExport, skipped: list[str] | None) -> TorchAoConfig:
     if importlib.util.find_spec("torchao") is None:
         raise RunFault("SG479", "export.quantized needs torchao, which is not installed", "pip install 'specgen[torchao]'")
     from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 
     kinds = {"int8_weight_only": Int8WeightOnlyConfig, "int4_weight_only": Int4WeightOnlyConfig}
-    return TorchAoConfig(quant_type=kinds[wanted.type]())
+    return TorchAoConfig(quant_type=kinds[wanted.type](), modules_to_not_convert=skipped)
 
 
 def answers_of(config: Config, folder: Path, device: torch.device) -> list[Answer]:
     """What a quantized folder answers to the questions of the smoke test. Raises RunFault where it cannot be loaded."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, device_map={"": device}).eval()
+        model = auto_class(folder).from_pretrained(folder, device_map={"": device}).eval()
     except (RuntimeError, ValueError, NotImplementedError, ImportError, OSError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise RunFault("SG479", f"the quantized model cannot be loaded again: {console.one_line(str(error), 200)}") from None
     keep_packing(model, where_needed=True)
-    form = row_format(tokenizer, config, system=config.chat.system)
-    generator = Generator(tokenizer, form, config.chat)
-    return [generator.answer(model, [{"role": "user", "content": item.user}]) for item in config.smoke]
+    generator = generator_of(config, tokenizer, config.chat)
+    return [generator.answer(model, [asked(item)]) for item in config.smoke]

@@ -12,6 +12,7 @@ from runtime.arithmetic import for_answers
 from runtime.model import load_model, load_tokenizer, pick_device
 from runtime.talker import Talker
 from runtime.text_format import row_format
+from runtime.vision.looking import eyes_of
 from runtime.web.conversation import Said, Turn
 
 
@@ -64,4 +65,5 @@ def base_of_run(build: Path) -> Talker:
     tokenizer = load_tokenizer(config.model, config.template)
     model = for_answers(load_model(config.model, device=pick_device()))
     form = row_format(tokenizer, config, system=None)
-    return Talker(name=f"base of {config.name}", model=model, tokenizer=tokenizer, form=form, chat=config.chat)
+    name = f"base of {config.name}"
+    return Talker(name=name, model=model, tokenizer=tokenizer, form=form, chat=config.chat, eyes=eyes_of(config))
