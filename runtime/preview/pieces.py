@@ -65,6 +65,22 @@ def pieces_of(tokens: Sequence[Token], decode: Callable[[list[int]], str], contr
     return pieces
 
 
+def with_whole_images(pieces: Sequence[Piece], *, token: int, number: int) -> list[Piece]:
+    """Pieces with each image as one: `token` stands `number` times for an image."""
+    found: list[Piece] = []
+    waiting: list[Piece] = []
+    for piece in pieces:
+        if piece.tokens[0].id != token:
+            found.append(piece)
+            continue
+        waiting.append(piece)
+        if len(waiting) == number:
+            tokens = tuple(each for one in waiting for each in one.tokens)
+            found.append(Piece(text=f"{piece.text}×{number}", tokens=tokens, control=True))
+            waiting = []
+    return found + waiting
+
+
 def visible(text: str) -> str:
     """Text that can be printed anywhere: what moves the cursor, turns the direction of writing or is not to be seen becomes an
     escape. Line breaks and tabs stay."""

@@ -14,9 +14,10 @@ from runtime.data.lengths import fit, policy_of
 from runtime.faults import WRONG, RunFault
 from runtime.model import load_tokenizer
 from runtime.preview.lengths import Lengths, lengths_of
-from runtime.preview.pieces import Piece, Token, pieces_of
+from runtime.preview.pieces import Piece, Token, pieces_of, with_whole_images
 from runtime.preview.read import Found, Named, rows_of
 from runtime.text_format import RowFormat, row_format
+from runtime.vision.form import SeeingFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +81,11 @@ class Encoder:
         ]
 
     def pieces(self, tokens: Sequence[Token]) -> list[Piece]:
-        """Tokens with their text."""
-        return pieces_of(tokens, self.decode, self.controls)
+        """Tokens with their text; all tokens of an image are one piece."""
+        pieces = pieces_of(tokens, self.decode, self.controls)
+        if isinstance(self.form, SeeingFormat):
+            return with_whole_images(pieces, token=self.form.image_token, number=self.form.image_tokens)
+        return pieces
 
     def lengths(self, source: Named, most: int) -> list[int]:
         """Tokens of what the first `most` rows of a source are before any is cut."""
