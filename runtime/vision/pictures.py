@@ -49,8 +49,8 @@ def checked(reference: str) -> Picture:
 
 
 def inline(content: bytes) -> str:
-    """Bytes of a picture as a data: URL."""
-    return f"data:image;base64,{base64.b64encode(content).decode()}"
+    """Bytes of a picture as a data: URL; of whichever kind they are, the bytes tell."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def called(reference: str) -> str:

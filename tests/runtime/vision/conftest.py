@@ -85,10 +85,10 @@ def rows_of_colours():
 def llava_spec(towers, pictures, rows_of_colours):
     """Sections of a spec that trains a tiny LLaVA on pictures of colours; its data file is put into a folder."""
 
-    def sections(folder, *, tower="clip", rows=None, **model):
+    def sections(folder, *, tower="clip", rows=None, images=None, **model):
         file = write_rows(folder / "rows.json", rows or rows_of_colours)
         expected = {"not_contains": ["SmolLM"], "stops": False}
-        source = {"file": {"path": str(file), "format": "sharegpt", "images": str(pictures)}}
+        source = {"file": {"path": str(file), "format": "sharegpt", "images": str(images or pictures)}}
         return {
             "model": {"vision": {"tower": str(towers[tower])}, **model},
             "data": {"sources": [source], "system": "You see."},
@@ -103,8 +103,8 @@ def llava(compiled, llava_spec):
     """Compiles a tiny LLaVA run into FOLDER/build: one that trains the projector alone, or as well with an adapter; `sections` are
     laid over its spec, `adapter` over the settings of the adapter."""
 
-    def compile_into(folder, *, pretrains=False, adapter=None, model=None, **sections):
-        spec = laid_over(llava_spec(folder, **(model or {})), sections)
+    def compile_into(folder, *, pretrains=False, adapter=None, tower="clip", rows=None, images=None, model=None, **sections):
+        spec = laid_over(llava_spec(folder, tower=tower, rows=rows, images=images, **(model or {})), sections)
         build = compiled(folder, **spec)
         tree = yaml.safe_load((build / "config.yaml").read_text())
         if pretrains:
