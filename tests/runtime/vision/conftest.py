@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
@@ -17,6 +16,7 @@ from tests.runtime.conftest import laid_over
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
 TOWERS = {"clip": (CLIPVisionModel, CLIPVisionConfig), "siglip": (SiglipVisionModel, SiglipVisionConfig)}
 TOKENS = 16  # of an image
+PROJECTOR = "multi_modal_projector"
 COLOURS = {"red": (220, 20, 30), "green": (20, 160, 40), "blue": (20, 40, 200)}
 
 
@@ -61,9 +61,9 @@ def pictures(tmp_path_factory):
 
 
 def write_rows(file: Path, rows: list[dict]) -> Path:
-    """Rows as a JSON file in LLaVA's form."""
+    """Rows as a JSON file in LLaVA's form, each on a line, the first on the second one."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(rows), encoding="utf-8")
+    file.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", encoding="utf-8")
     return file
 
 
@@ -105,13 +105,10 @@ def llava(compiled, llava_spec):
 
     def compile_into(folder, *, pretrains=False, adapter=None, tower="clip", rows=None, images=None, model=None, **sections):
         spec = laid_over(llava_spec(folder, tower=tower, rows=rows, images=images, **(model or {})), sections)
-        build = compiled(folder, **spec)
-        tree = yaml.safe_load((build / "config.yaml").read_text())
         if pretrains:
-            tree["adapter"], tree["train"]["trainable_modules"] = None, ["multi_modal_projector"]
+            changed = {"adapter": None, "train": {"trainable_modules": [PROJECTOR]}}
         else:
-            tree["adapter"]["lora"] |= {"modules_to_save": ["multi_modal_projector"], **(adapter or {})}
-        (build / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-        return build
+            changed = {"adapter": {"lora": {"modules_to_save": [PROJECTOR], **(adapter or {})}}}
+        return compiled(folder, **laid_over(changed, spec))
 
     return compile_into

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -156,24 +157,25 @@ def test_held_out_rows_with_images_are_measured(tmp_path, run, llava, pictures, 
     assert {result["name"] for result in summary["results"]} == {"exact_match", "rouge_l", "perplexity"}
 
 
-def going_on(llava, folder, run, **model):
-    return configs.load(llava(folder, model={"from_run": str(run), **model})).model
+@pytest.fixture
+def going_on(run):
+    """model of the finished run's config, with model.from_run."""
+    return lambda folder, **changed: replace(configs.load(run[0]).model, from_run=str(folder), **changed)
 
 
-def test_the_next_stage_begins_with_what_the_last_one_ended_with(tmp_path, run, llava):
-    model = going_on(llava, tmp_path, run[1])
-    assert result_of(model) == run[1] / "merge"
+def test_the_next_stage_begins_with_what_the_last_one_ended_with(run, going_on):
+    assert result_of(going_on(run[1])) == run[1] / "merge"
 
 
-def test_a_run_that_is_not_there_or_not_whole_or_another_s_is_refused(tmp_path, run, llava, towers, fault_of):
-    model = going_on(llava, tmp_path / "a", run[1])
-    assert "there is no such folder" in fault_of(result_of, going_on(llava, tmp_path / "b", tmp_path / "none"))
+def test_a_run_that_is_not_there_or_not_whole_or_another_s_is_refused(tmp_path, run, going_on, seeing, towers, fault_of):
+    assert "there is no such folder" in fault_of(result_of, going_on(tmp_path / "none"))
     half = shutil.copytree(run[1], tmp_path / "half")
     shutil.rmtree(half / "merge")
-    assert "there is no finished model in it" in fault_of(result_of, going_on(llava, tmp_path / "c", half))
-    other = going_on(llava, tmp_path / "d", run[1], vision={"tower": str(towers["siglip"])})
+    assert "there is no finished model in it" in fault_of(result_of, going_on(half))
+    other = going_on(run[1], vision=seeing(towers["siglip"]))
     assert fault_of(result_of, other) == (
         f"error SG407: model.vision is another one than that of the run in {run[1]}, which model.from_run goes on from\n"
         "  hint: write the model.vision of that run's spec"
     )
-    assert result_of(model).is_dir()
+    uncounted = going_on(run[1], vision=seeing(towers["clip"], image_tokens=None))
+    assert result_of(uncounted) == run[1] / "merge"  # what the compiler could not count is no difference

@@ -22,7 +22,7 @@ from tests.runtime.vision.conftest import TOKENS, asked
 
 @pytest.fixture
 def made(tmp_path, llava, pictures):
-    """Makes the data of rows, which are counted from 0 in a JSON file; `broken` pictures are put into their folder behind the compiler's back. Returns figures and rows."""
+    """Makes the data of rows; `broken` pictures are put into their folder behind the compiler's back. Returns figures and rows."""
 
     def make(rows, broken=None, **sections):
         folder = shutil.copytree(pictures, tmp_path / "pictures")
@@ -65,14 +65,14 @@ def test_bad_pictures_are_told_by_kind_with_their_rows_and_names(tmp_path, made,
     file, folder = tmp_path / "spec" / "rows.json", tmp_path / "pictures"
     assert said == (
         "error SG429: an image cannot be opened: it ends too early\n"
-        f"  {file}:1: {folder}/half.png\n"
+        f"  {file}:3: {folder}/half.png\n"
         "2 rows: an image is of no kind that Pillow knows\n"
-        f"  {file}:2: {folder}/text.png\n"
-        f"  {file}:5: {folder}/text.png\n"
+        f"  {file}:4: {folder}/text.png\n"
+        f"  {file}:7: {folder}/text.png\n"
         "an image has several frames, and the model sees one\n"
-        f"  {file}:3: {folder}/moves.gif\n"
+        f"  {file}:5: {folder}/moves.gif\n"
         "an image is not there\n"
-        f"  {file}:4: {folder}/gone.png"
+        f"  {file}:6: {folder}/gone.png"
     )
 
 

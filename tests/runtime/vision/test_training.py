@@ -16,9 +16,9 @@ from runtime.model import folder_of_model, load_model
 from runtime.trainable import prepared, weights_dtype
 from runtime.trainer import trained_tokens
 from runtime.vision.looking import eyes_of
+from tests.runtime.vision.conftest import PROJECTOR
 
 CPU = torch.device("cpu")
-PROJECTOR = "multi_modal_projector"
 LORA = {"r": 4, "alpha": 8}
 
 
@@ -151,9 +151,7 @@ def test_a_pretraining_in_four_bits_is_merged_into_the_whole_weights(tmp_path, l
 
 
 def test_whole_parts_are_trained_and_exported_by_their_names(tmp_path, llava, carried_out):
-    build = llava(tmp_path, pretrains=True)
-    tree = (build / "config.yaml").read_text()
-    (build / "config.yaml").write_text(tree.replace(f"- {PROJECTOR}\n", f"- {PROJECTOR}\n  - language_model\n"))
+    build = llava(tmp_path, pretrains=True, train={"trainable_modules": [PROJECTOR, "language_model"]})
     run = carried_out(build, tmp_path / "runs", "data", "train", "convert", "merge")
     before = load_file(folder_of_model(configs.load(build).model) / "model.safetensors")
     after = load_file(run / "merge" / "model.safetensors")
