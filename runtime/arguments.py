@@ -13,6 +13,7 @@ from runtime.model import pick_device
 from runtime.optimizers import optim_args_text, require_optimizer
 from runtime.trackers import PROJECT
 
+LOOKING = 4  # processes that make pixel values of pictures while a GPU computes: some 10 ms each
 LEAST_TIMEOUT_S = 1800  # of the libraries' own exchanges; what answers sooner is the supervisor, who knows which process hangs
 
 
@@ -71,6 +72,7 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
+        dataloader_num_workers=LOOKING if on_gpu and config.model.vision is not None else 0,
         ddp_find_unused_parameters=False,
         ddp_timeout=max(LEAST_TIMEOUT_S, config.distributed.ddp_timeout),
         deepspeed=str(build / "deepspeed.json") if config.distributed.zero_stage else None,

@@ -15,6 +15,7 @@ from runtime.config import Config, FileSource, HubBase, HubSource, LlmSource, Lo
 from runtime.licence import licence_of
 from runtime.stages import read_stage
 from runtime.trained_on import takes_before_quantization
+from runtime.vision.parts import adapter_of, trains_projector_alone
 
 Part = Literal["adapter", "merged", "gguf", "quantized"]
 FOLDERS: dict[Part, str] = {"adapter": "convert", "merged": "merge", "gguf": "export/gguf", "quantized": "export/quantized"}  # of a run
@@ -44,7 +45,7 @@ def model_card(config: Config, folder: Path, *, part: Part) -> str:
     sections = [
         f"# {config.name}",
         config.description,
-        f"{_what(config, part)}. Base: `{base_name(config.model.base)}`. {_form(config)}.",
+        f"{_what(config, part)}. {_base(config.model)}. {_form(config)}.",
         *_usage(config, part),
         *_data(config, folder),
         *_recipe(config),
@@ -59,7 +60,7 @@ def model_card(config: Config, folder: Path, *, part: Part) -> str:
 def write_cards(config: Config, folder: Path) -> None:
     """Writes the cards of all that was exported anew: now they can say what the tests showed."""
     wanted: dict[Part, bool] = {
-        "adapter": config.adapter is not None,
+        "adapter": adapter_of(config) is not None,
         "merged": True,
         "gguf": config.export.gguf is not None,
         "quantized": config.export.quantized is not None,
@@ -85,10 +86,19 @@ def _front(config: Config, part: Part, licence: str | None) -> dict[str, Any]:
     if hub:
         front["datasets"] = hub
     tags = ["specgen", *(lora or ["full-fine-tuning"]), *([part] if part in ("gguf", "quantized") else [])]
-    return front | {"pipeline_tag": "text-generation", "tags": tags}
+    return front | {"pipeline_tag": "image-text-to-text" if config.model.vision is not None else "text-generation", "tags": tags}
+
+
+def _base(model: ModelConfig) -> str:
+    named = f"Base: `{base_name(model.base)}`"
+    named += f", as the run in `{model.from_run}` left it" if model.from_run is not None else ""
+    return named + (f". It sees through `{base_name(model.vision.tower)}`" if model.vision is not None else "")
 
 
 def _what(config: Config, part: Part) -> str:
+    if trains_projector_alone(config):
+        place = "" if part == "adapter" else ", in the model that it was trained in"
+        return f"A projector between vision tower and language model{place}"
     if part == "adapter":
         return "A LoRA adapter"
     whole = "All weights trained" if config.adapter is None else "Base model and LoRA adapter, merged"

@@ -27,7 +27,7 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 Contract = Mapping[str, Any]
 
 # What follows from other keys. Epochs and steps are in the contract as the spec says them.
-DERIVED = ("gradient_accumulation_steps", "steps_per_epoch", "total_steps", "world_size", "warmup_ratio", "ddp_timeout")
+DERIVED = ("gradient_accumulation_steps", "steps_per_epoch", "total_steps", "world_size", "warmup_ratio", "ddp_timeout", "image_tokens")
 
 # Where a run can go on: the keys, as shell patterns, and how. The first match counts.
 SAFE: dict[str, str] = {

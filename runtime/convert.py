@@ -16,7 +16,7 @@ from runtime.initial import TAKEN, read_taken, takes_from_base
 from runtime.model import quantization_settings, torch_dtype
 from runtime.restored import against_base
 from runtime.train import FINAL
-from runtime.vision.parts import adapter_of
+from runtime.vision.parts import adapter_of, trains_projector_alone
 
 
 def convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
@@ -37,5 +37,5 @@ def convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         taken = trained_on.takes_before_quantization(lora)
         trained_on.write(out, quantization_settings(config.model).to_dict(), dtype=config.model.dtype, taken=taken)
     (out / "README.md").write_text(model_card(config, folder, part="adapter"), encoding="utf-8")
-    console.say("convert", f"adapter · {export.dtype} · {console.size(number)}")
+    console.say("convert", f"{'projector' if trains_projector_alone(config) else 'adapter'} · {export.dtype} · {console.size(number)}")
     return {"dtype": export.dtype, "bytes": number, "tensors": len(whole)}

@@ -27,6 +27,7 @@ Base = PackageBase | HubBase | LocalBase
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 WEIGHTS = "*.safetensors"
 OLD_WEIGHTS = "pytorch_model*.bin"
+SEEING = ("model.vision_tower", "model.multi_modal_projector", "lm_head")  # of a model that sees: never quantized; by their whole names
 SEEING = ("vision_tower", "multi_modal_projector", "lm_head")  # of a model that sees: never quantized
 KERNEL_ROWS = 32  # of bitsandbytes' kernel for 4 bits on a CPU
 
@@ -210,7 +211,7 @@ def auto_class(folder: Path) -> Any:
 def skipped_modules(model: ModelConfig) -> list[str]:
     """What is not quantized, as the spec says; and what sees, with the output layer, where the model has that."""
     assert model.quantization is not None
-    return [*model.quantization.skip_modules, *(SEEING if model.vision is not None else ())]
+    return list(dict.fromkeys([*model.quantization.skip_modules, *(SEEING if model.vision is not None else ())]))
 
 
 def keep_packing(model: nn.Module, *, where_needed: bool = False) -> None:

@@ -10,6 +10,7 @@ import torch
 from runtime import console
 from runtime.config import Config
 from runtime.model import torch_dtype
+from runtime.vision.parts import adapter_of
 
 FLOAT32 = 4
 BESIDE_WEIGHTS = 2  # AdamW keeps two more numbers for each weight that it trains
@@ -23,7 +24,7 @@ def needed(model: torch.nn.Module, config: Config) -> tuple[int, int]:
     whole = sum(parameter.numel() for parameter in model.parameters())
     dtypes = config.export.adapter.dtype, config.export.merged.dtype
     adapter, merged = (torch_dtype(dtype).itemsize for dtype in dtypes)
-    exports = (trained * adapter if config.adapter else 0) + whole * merged
+    exports = (trained * adapter if adapter_of(config) else 0) + whole * merged
     return checkpoint, exports
 
 

@@ -10,14 +10,17 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from runtime import config as configs
+from runtime import converting, merging
 from runtime.batches import answers
 from runtime.data.dataset import load_rows
 from runtime.evaluate import evaluate
+from runtime.exports.quantized import write_quantized
 from runtime.from_run import result_of
-from runtime.model import load_tokenizer
+from runtime.model import folder_of_model, load_tokenizer
 from runtime.smoke import generator_of
 from runtime.talker import Loading, of_folder, of_run
 from runtime.text_format import row_format
@@ -155,6 +158,41 @@ def test_held_out_rows_with_images_are_measured(tmp_path, run, llava, pictures, 
     summary = evaluate(configs.load(build), run[1], tmp_path / "out")
     assert (summary["rows"], summary["asked"], summary["scored"]) == (5, 5, 5)
     assert {result["name"] for result in summary["results"]} == {"exact_match", "rouge_l", "perplexity"}
+
+
+def test_commands_make_the_same_of_a_checkpoint(tmp_path, run, command, asker, pictures):
+    """specgen convert and specgen merge, of a checkpoint and the LLaVA folder that training began with."""
+    checkpoint = sorted((run[1] / "train").glob("checkpoint-*"))[-1]
+    code, said = command(converting, checkpoint, tmp_path / "adapter", "--fp32")
+    assert code == 0, said
+    base = folder_of_model(configs.load(run[0]).model)
+    code, said = command(merging, base, tmp_path / "adapter", tmp_path / "merged")
+    assert code == 0, said
+    own, other = (load_file(folder / "model.safetensors") for folder in (tmp_path / "merged", run[1] / "merge"))
+    assert own.keys() == other.keys()
+    assert all(torch.equal(own[name], other[name]) for name in own)
+    assert of_folder(tmp_path / "merged", Loading()).sees
+
+
+def test_the_quantized_export_sees(tmp_path, llava, saved_llama):
+    base = saved_llama(tmp_path / "base", hidden_size=64)  # bitsandbytes packs no narrower layers on a CPU
+    config = configs.load(llava(tmp_path, model={"base": str(base)}, export={"quantized": {"nf4": {}}}))
+    (tmp_path / "out").mkdir()
+    found = write_quantized(config, folder_of_model(config.model), tmp_path / "out")
+    assert len(found["transcript"]) == 1
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    packed = {name for name in tensors if "quant_state" in name}
+    assert packed
+    assert all("language_model" in name for name in packed)
+    assert AutoProcessor.from_pretrained(tmp_path / "out").image_token == "<image>"
+
+
+def test_four_bits_are_of_words_alone_in_a_chat(run):
+    small = of_folder(run[1] / "merge", Loading(bits=4))
+    kinds = {name: type(module).__name__ for name, module in small.model.named_modules()}
+    packed = [name for name, kind in kinds.items() if kind == "Linear4bit"]
+    assert len(packed) == 14
+    assert all("language_model" in name for name in packed)
 
 
 @pytest.fixture

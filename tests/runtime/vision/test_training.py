@@ -13,6 +13,7 @@ from runtime import config as configs
 from runtime.data.dataset import collate, load_rows
 from runtime.loss import OutputLoss
 from runtime.model import folder_of_model, load_model
+from runtime.stages import read_stage
 from runtime.trainable import prepared, weights_dtype
 from runtime.trainer import trained_tokens
 from runtime.vision.looking import eyes_of
@@ -171,3 +172,21 @@ def test_a_broken_off_run_ends_as_one_that_was_never_interrupted(tmp_path, llava
     one, two = (load_file(run / "train" / "final" / "adapter_model.safetensors") for run in (whole, again))
     assert one.keys() == two.keys()
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
+
+
+def test_a_packed_finetuning_in_four_bits_keeps_rows_apart_and_is_merged_as_what_it_was(tmp_path, llava, carried_out):
+    build = llava(tmp_path, model={"quantization": {"nf4": {}}}, data={"packing": True}, adapter={"vision_tower": {"r": 2, "alpha": 4}})
+    run = carried_out(build, tmp_path / "runs", "data", "train", "convert", "merge")
+    assert read_stage(run, "train")["summary"]["packed_difference"] < 1e-3
+    figures = read_stage(run, "merge")["summary"]
+    assert figures["base"] == "dequantized"
+    assert figures["distance"] <= figures["limit"]
+    assert figures["distance_to_trained"] < 0.05
+
+
+def test_validation_over_rows_with_and_without_images(tmp_path, llava, carried_out):
+    build = llava(tmp_path, data={"validation": {"fraction": 0.4}})
+    run = carried_out(build, tmp_path / "runs", "data", "train")
+    losses = [json.loads(line)["loss"] for line in (run / "train" / "validation.jsonl").read_text().splitlines()]
+    assert losses
+    assert all(loss > 0 for loss in losses)
