@@ -21,7 +21,7 @@ from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, LlavaModel, Trainer, TrainingArguments
 
 from runtime import config as configs
 from runtime import gguf
@@ -36,6 +36,9 @@ from runtime.model import locate, pick_device, torch_dtype
 from runtime.optimizers import optim_args_text
 from runtime.packed import quantize, quantized_like
 from runtime.trainable import autocasts, prepared, weights_dtype
+from runtime.vision.layout import llava_settings
+from runtime.vision.parts import adapter_of
+from runtime.vision.sizes import sight_of, tower_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -83,12 +86,13 @@ def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: tor
     rows = batch.trained if output_loss.whole_because else min(batch.trained, output_loss.chunk_rows(device))
     ledger = Ledger(selected=batch.trained, answer=not batch.masked, logits=(rows, base.get_text_config().vocab_size))
     masks = mock.patch("transformers.masking_utils.is_tracing", return_value=False)
-    with FakeTensorMode(allow_non_fake_inputs=True), ledger, masks:
+    images = mock.patch.object(LlavaModel, "get_placeholder_mask", placeholders)
+    with FakeTensorMode(allow_non_fake_inputs=True), ledger, masks, images:
         with ledger.booking("weights"):
             give_storage(model, config, device)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for parameter in trainable:
-            if config.adapter is not None:
+            if adapter_of(config) is not None:
                 ledger.book(parameter, "adapter")
             parameter.register_post_accumulate_grad_hook(lambda tensor: ledger.book(tensor.grad, "gradients"))
         take_steps(config, model, output_loss, trainable, batch, ledger, device)
@@ -103,7 +107,8 @@ def measure(config: Config, base: PreTrainedConfig, batch: Batch, *, device: tor
 def meta_model(config: Config, base: PreTrainedConfig, batch: Batch, device: torch.device) -> nn.Module:
     """The model as training on the device has it, without storage."""
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+        kind = AutoModelForCausalLM if config.model.vision is None else AutoModelForImageTextToText
+        model: PreTrainedModel = kind.from_config(
             base,
             dtype=torch_dtype(weights_dtype(config)),
             attn_implementation=counted_as(config.model, base, longest=batch.row_tokens, device=device),
@@ -186,10 +191,31 @@ def make_optimizer(config: Config, model: Any, trainable: list[nn.Parameter], le
 def inputs_of(config: Config, batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
     """A batch as data/dataset.py collates it: rows with a mask, packs with positions."""
     names = ("input_ids", "position_ids" if config.data.packing else "attention_mask", "labels")
-    return {name: torch.ones(batch.rows, batch.row_tokens, dtype=torch.int64, device=device) for name in names}
+    found = {name: torch.ones(batch.rows, batch.row_tokens, dtype=torch.int64, device=device) for name in names}
+    vision = config.model.vision
+    if vision is None:
+        return found
+    sight = sight_of(tower_settings(locate(vision.tower, weights=False)))
+    in_a_row = max(1, batch.row_tokens // sight.tokens) if config.data.packing else 1
+    return {**found, "pixel_values": torch.ones(batch.rows * in_a_row, 3, sight.image_size, sight.image_size, device=device)}
+
+
+def placeholders(model: Any, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+    """Where images stand; transformers' own holds their number against the images, which tensors without values have not."""
+    return (input_ids == model.config.image_token_id).unsqueeze(-1)
 
 
 def base_config(config: Config, own: Path | None) -> PreTrainedConfig:
+    """The config of what is trained: the base model's, or LLaVA's of that and of the vision tower's."""
+    text, vision = _base_alone(config, own), config.model.vision
+    if vision is None:
+        return text
+    tower = tower_settings(locate(vision.tower, weights=False))
+    token, tied = text.vocab_size - 1, bool(text.tie_word_embeddings)
+    return AutoConfig.for_model(**llava_settings(text.to_dict(), tower, vision, image_token=token, tied=tied))
+
+
+def _base_alone(config: Config, own: Path | None) -> PreTrainedConfig:
     """The base model's config: out of a file with the JSON of one, or where the base model lies."""
     trusted, base = config.model.trust_remote_code, config.model.base
     if own is not None:

@@ -26,6 +26,7 @@ from runtime.resume import Change
 from runtime.schedule import settled, without_counts, without_rows
 from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, read_stage, write_json
 from runtime.vision.parts import adapter_of
+from runtime.vision.pictures import BadPicture, checked
 
 TOKENIZER = ("transformers", "tokenizers")
 MODEL = ("torch", "transformers", "peft")
@@ -188,6 +189,7 @@ def run(
             write_json(folder / CONFIG, read_tree(build))
             require_trackers(config.train.report_to)
             _require_evaluation(graph, config, folder, only)
+            _require_pictures(graph, config, folder, only)
         leader = entered.enter_context(_led(place, folder, build))
         if only != ("data",) and not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)
@@ -231,6 +233,16 @@ def _require_evaluation(graph: Sequence[Stage], config: Config, folder: Path, on
         from runtime.harness import require_tasks
 
         require_tasks(config.eval.tasks if config.eval else ())
+
+
+def _require_pictures(graph: Sequence[Stage], config: Config, folder: Path, only: Sequence[str]) -> None:
+    """Before anything is trained: the pictures that the smoke test shows can be used, if it, or the proof of the merge, is to run."""
+    if any(stage.name in ("merge", "smoke") and _is_pending(stage, graph, config, folder, only) for stage in graph):
+        for image in dict.fromkeys(item.image for item in config.smoke if item.image is not None):
+            try:
+                checked(image)
+            except BadPicture as fault:
+                raise RunFault(fault.code, f"smoke: {image}: {fault.message}", fault.hint, exit_code=WRONG) from None
 
 
 def _meets(config: Config, only: Sequence[str], folder: Path, build: Path) -> bool:

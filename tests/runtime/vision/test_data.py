@@ -136,3 +136,12 @@ def test_the_preview_shows_an_image_as_one_piece(tmp_path, llava):
     assert row.text.count("<image>") == 1
     assert as_data(row, 128)["tokens"] == len(as_data(row, 128)["input_ids"])
     assert json.dumps(as_data(row, 128))
+
+
+def test_a_picture_of_the_smoke_test_is_asked_for_before_anything_is_trained(tmp_path, llava, carried_out, pictures, fault_of):
+    image = shutil.copyfile(pictures / "red.png", tmp_path / "red.png")
+    build = llava(tmp_path, smoke=[{"user": QUESTION, "image": str(image), "expect": {"not_contains": ["SmolLM"]}}])
+    image.unlink()
+    said = fault_of(carried_out, build, tmp_path / "runs")
+    assert said.startswith(f"error SG429: smoke: {image}: an image is not there")
+    assert not (tmp_path / "runs" / "tiny" / "data").exists()
