@@ -28,7 +28,6 @@ SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 WEIGHTS = "*.safetensors"
 OLD_WEIGHTS = "pytorch_model*.bin"
 SEEING = ("model.vision_tower", "model.multi_modal_projector", "lm_head")  # of a model that sees: never quantized; by their whole names
-SEEING = ("vision_tower", "multi_modal_projector", "lm_head")  # of a model that sees: never quantized
 KERNEL_ROWS = 32  # of bitsandbytes' kernel for 4 bits on a CPU
 
 
