@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -145,3 +147,11 @@ def test_a_picture_of_the_smoke_test_is_asked_for_before_anything_is_trained(tmp
     said = fault_of(carried_out, build, tmp_path / "runs")
     assert said.startswith(f"error SG429: smoke: {image}: an image is not there")
     assert not (tmp_path / "runs" / "tiny" / "data").exists()
+
+
+def test_the_data_stage_alone_runs_without_pytorch(tmp_path, llava):
+    """Such a process hides it (runtime/__main__.py): whatever asked for it would fail."""
+    command = [sys.executable, "-m", "runtime", llava(tmp_path), "--runs-dir", tmp_path / "runs", "--stage", "data"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "4 images" in done.stdout
