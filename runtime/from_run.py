@@ -13,7 +13,7 @@ from runtime.stages import read_stage
 CONFIG = "config.json"  # what a run was made from: see pipeline.py
 SAME = ("base", "vision")
 TAGS = (PackageBase.TAG, HubBase.TAG, LocalBase.TAG)
-COUNTED = "image_tokens"
+OWN = ("image_tokens", "pad_to_square")  # what the compiler counted, and may not have known then; what each stage may have its own way
 
 
 def result_of(model: ModelConfig) -> Path:
@@ -54,9 +54,9 @@ def _made_from(run: Path) -> dict[str, Any]:
 
 
 def _compared(part: Any) -> Any:
-    """Without what the compiler counted, as it may not have known it then; and without the names of variants."""
+    """Without what may differ, and without the names of variants."""
     if not isinstance(part, dict):
         return part
     if len(part) == 1 and (tag := next(iter(part))) in TAGS:
         return _compared(part[tag])
-    return {key: _compared(value) for key, value in part.items() if key != COUNTED}
+    return {key: _compared(value) for key, value in part.items() if key not in OWN}

@@ -63,7 +63,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
         settings.save_pretrained(str(place))
         save_tokenizer(tokenizer, place)
         if config.model.vision is not None:
-            copy_processor(folder_of_model(config.model), place)
+            copy_processor(folder_of_model(config.model), place, pad_to_square=config.model.vision.pad_to_square)
     probes = probes_of(config, form, device)
     wanted = [logits(model, probe) for probe in probes]
     model.to(torch_dtype(export.dtype))

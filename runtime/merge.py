@@ -63,7 +63,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         settings.save_pretrained(str(place))
         save_tokenizer(tokenizer, place)
         if config.model.vision is not None:
-            copy_processor(folder_of_model(config.model), place)
+            copy_processor(folder_of_model(config.model), place, pad_to_square=config.model.vision.pad_to_square)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
 
     with read_back(export.layout, out) as place:

@@ -35,22 +35,24 @@ def eyes_of(config: Config) -> Eyes | None:
     """What looks at the images of a config's model; None where it sees nothing."""
     from runtime.model import folder_of_model
 
-    return None if config.model.vision is None else Eyes(folder_of_model(config.model))
+    vision = config.model.vision
+    return None if vision is None else Eyes(folder_of_model(config.model), vision.pad_to_square)
 
 
 class Eyes:
-    """The image processor of a LLaVA folder. It is sent to other processes as the folder's name."""
+    """The image processor of a LLaVA folder, padding as the folder says or as asked: a second stage may pad where the first did not. It is
+    sent to other processes as the folder's name."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._processor = folder, None
+    def __init__(self, folder: Path, pad_to_square: bool | None = None) -> None:
+        self.folder, self.pad_to_square, self._processor = folder, pad_to_square, None
 
-    def __reduce__(self) -> tuple[type[Eyes], tuple[Path]]:
-        return Eyes, (self.folder,)
+    def __reduce__(self) -> tuple[type[Eyes], tuple[Path, bool | None]]:
+        return Eyes, (self.folder, self.pad_to_square)
 
     @property
     def processor(self) -> Any:
         if self._processor is None:
-            self._processor = image_processor(self.folder)
+            self._processor = image_processor(self.folder, pad_to_square=self.pad_to_square)
         return self._processor
 
     def __call__(self, pictures: Sequence[Picture]) -> torch.Tensor:

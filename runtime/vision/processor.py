@@ -54,17 +54,22 @@ def write_image_processor(settings: dict[str, Any], sight: Sight, out: Path) -> 
     (out / OWN).write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
 
 
-def copy_processor(source: Path, out: Path) -> None:
-    """The processor's files of one LLaVA folder in another; its tokenizer and chat template are files of their own."""
+def copy_processor(source: Path, out: Path, *, pad_to_square: bool | None = None) -> None:
+    """The processor's files of one LLaVA folder in another, which pads otherwise if asked to; its tokenizer and chat template are files of
+    their own."""
     for name in (OF_IMAGES, OWN):
-        (out / name).write_bytes((source / name).read_bytes())
+        settings = json.loads((source / name).read_text(encoding="utf-8"))
+        if pad_to_square is not None:
+            settings.get("image_processor", settings)["do_pad"] = pad_to_square
+        (out / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def image_processor(folder: Path) -> Any:
-    """The image processor of a LLaVA folder."""
+def image_processor(folder: Path, *, pad_to_square: bool | None = None) -> Any:
+    """The image processor of a LLaVA folder, padding as the folder says or as asked."""
     from transformers import AutoImageProcessor
 
-    return AutoImageProcessor.from_pretrained(folder)
+    changed = {} if pad_to_square is None else {"do_pad": pad_to_square}
+    return AutoImageProcessor.from_pretrained(folder, **changed)
 
 
 def mark_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -25,7 +25,7 @@ from runtime.smoke import generator_of
 from runtime.talker import Loading, of_folder, of_run
 from runtime.text_format import row_format
 from runtime.vision.form import asking
-from runtime.vision.looking import Eyes, chequered
+from runtime.vision.looking import Eyes, chequered, eyes_of
 from tests.runtime.vision.conftest import TOKENS, asked, write_rows
 
 QUESTION = "Which colour?"
@@ -217,3 +217,20 @@ def test_a_run_that_is_not_there_or_not_whole_or_another_s_is_refused(tmp_path, 
     )
     uncounted = going_on(run[1], vision=seeing(towers["clip"], image_tokens=None))
     assert result_of(uncounted) == run[1] / "merge"  # what the compiler could not count is no difference
+
+
+def test_a_second_stage_pads_where_the_first_did_not(tmp_path, llava, carried_out, run, pictures, towers):
+    """Other margins are other pixels, and the exported processor is the one that training looked through."""
+    build, first = run
+    assert configs.load(build).model.vision.pad_to_square
+    vision = {"tower": str(towers["clip"]), "pad_to_square": False}
+    second = llava(tmp_path, model={"from_run": str(first), "vision": vision})
+    merged = carried_out(second, tmp_path / "runs", "data", "train", "convert", "merge") / "merge"
+    wide = str(pictures / "wide.png")
+    (mine,) = eyes_of(configs.load(second)).at([wide])
+    (exported,) = Eyes(merged).at([wide])
+    (before,) = Eyes(first / "merge").at([wide])
+    assert torch.equal(mine, exported)
+    assert not torch.equal(mine, before)
+    both = [json.loads((merged / name).read_text()) for name in ("preprocessor_config.json", "processor_config.json")]
+    assert (both[0]["do_pad"], both[1]["image_processor"]["do_pad"]) == (False, False)
