@@ -61,7 +61,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
         for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
             linked(folder / "convert" / file, place / file)
         settings.save_pretrained(str(place))
-        save_tokenizer(tokenizer, place)
+        save_tokenizer(tokenizer, place, sees=config.model.vision is not None)
         if config.model.vision is not None:
             copy_processor(folder_of_model(config.model), place, pad_to_square=config.model.vision.pad_to_square)
     probes = probes_of(config, form, device)

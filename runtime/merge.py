@@ -61,7 +61,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     with written_as(export.layout, config.model.base, out, max_shard_size=export.max_shard_size) as place:
         write_merged(config, folder, place, device)
         settings.save_pretrained(str(place))
-        save_tokenizer(tokenizer, place)
+        save_tokenizer(tokenizer, place, sees=config.model.vision is not None)
         if config.model.vision is not None:
             copy_processor(folder_of_model(config.model), place, pad_to_square=config.model.vision.pad_to_square)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")

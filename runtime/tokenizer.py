@@ -11,6 +11,7 @@ from conversations.generation_tag import without_tags
 from conversations.row import Message
 from runtime.chat_render import ChatTemplate
 from runtime.faults import RunFault
+from runtime.vision.content_parts import joining
 from runtime.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
@@ -34,10 +35,13 @@ def begin_conversations(tokenizer: PreTrainedTokenizerBase) -> None:
     _each(tokenizer, begun)
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    """Writes the tokenizer for servers: its chat template without {% generation %}, which most of them do not know."""
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, out: Path, *, sees: bool = False) -> None:
+    """Writes the tokenizer for servers: its chat template without {% generation %}, which most of them do not know. That of a model that
+    `sees` takes contents in parts, too."""
     own = tokenizer.chat_template
     _each(tokenizer, without_tags)
+    if sees:
+        _each(tokenizer, joining)
     tokenizer.save_pretrained(str(out))
     tokenizer.chat_template = own
 

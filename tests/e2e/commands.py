@@ -21,10 +21,10 @@ class Ran:
     folder: Path
 
 
-def specgen(*arguments: str | Path, cwd: Path, **environment: str) -> Ran:
-    """Runs the command line to its end; stdout and stderr together."""
+def specgen(*arguments: str | Path, cwd: Path, timeout: int = 600, **environment: str) -> Ran:
+    """Runs the command line to its end, for at most so many seconds; stdout and stderr together."""
     done = subprocess.run(
-        command(*arguments), cwd=cwd, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
+        command(*arguments), cwd=cwd, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout
     )
     return Ran(done.returncode, done.stdout.decode("utf-8"), cwd)
 
