@@ -60,11 +60,12 @@ def write_captions(pictures: list[Picture], file: Path) -> None:
 
 
 def write_questions(pictures: list[Picture], file: Path, *questions: str) -> None:
-    """A conversation about each picture, in LLaVA's form; `questions` are names of QUESTIONS."""
+    """A conversation about each picture, in LLaVA's form; `questions` are names of QUESTIONS, each the first one in turn."""
     rows = []
-    for picture in pictures:
-        turns = []
-        for question in questions:
+    for number, picture in enumerate(pictures):
+        turns: list[dict[str, str]] = []
+        first = number % len(questions)
+        for question in (*questions[first:], *questions[:first]):
             turns += [{"from": "human", "value": QUESTIONS[question]}, {"from": "gpt", "value": getattr(picture, question)}]
         turns[0]["value"] = f"<image>\n{turns[0]['value']}"
         rows.append({"image": picture.file, "conversations": turns})
