@@ -25,6 +25,7 @@ def main(words: list[str] | None = None) -> int:
     made.add_argument("--lagent", action="store_true")
     made.add_argument("--command-stop-word")
     made.add_argument("--answer-stop-word")
+    made.add_argument("--image", action="append", default=[])
     flags = made.parse_args(words)
     code = exit_code_of(lambda: chat(flags))
     if code == INTERRUPTED:
@@ -35,20 +36,25 @@ def main(words: list[str] | None = None) -> int:
 def chat(flags: argparse.Namespace) -> int:
     """Reads questions until the end of input or /exit. Raises RunFault where there is no model."""
     from runtime.chat_flags import is_run, talker_of
+    from runtime.chat_images import found
     from runtime.chat_input import lines, prompts, readable
     from runtime.chat_session import Session
+    from runtime.generate import sees_nothing
 
     if flags.lagent:
         from runtime.agents import refuse_lagent
 
         refuse_lagent()
+    images = [found(text) for text in flags.image]  # a wrong one is told before a model is loaded
     talker = talker_of(flags)
+    if images and not talker.sees:
+        raise sees_nothing()
     view = _view(flags)
     if is_run(flags.target) and flags.adapter is None:
         _say_stale(flags, view)
     if not talker.has_turns:
         view.note("the model has no chat template: it continues each text for itself (--prompt-template names one)")
-    session = Session(talker=talker, view=view, chat=talker.chat, answering=_answering(flags, talker))
+    session = Session(talker=talker, view=view, chat=talker.chat, answering=_answering(flags, talker), images=images)
     interactive = sys.stdin.isatty()
     if interactive:
         view.note(f"{talker.name} · Enter sends, Alt-Enter begins a line, /help shows the commands")

@@ -1,4 +1,4 @@
-"""Conversations as files: OpenAI's messages in JSON."""
+"""Conversations as files: OpenAI's messages in JSON. An image is a part of a content, as its path or as a data: URL."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+from conversations.images import COLUMNS, Images, count_faults
 from conversations.json_values import DECODER
-from conversations.row import Message
+from conversations.row import IMAGE, Message
 from conversations.turns import ROLES, Faults, message_of
 from runtime.faults import WRONG, RunFault
+from runtime.vision.form import IMAGES, images_of, placed
+from runtime.vision.pictures import BadPicture, checked
 
 LARGEST = 20 * 10**6  # bytes of a file that is loaded
+BLIND = "this model sees none"
 
 
 def save(messages: list[Message], file: Path) -> None:
@@ -23,7 +27,8 @@ def save(messages: list[Message], file: Path) -> None:
             raise _not_saved(file, "a file that is no conversation is there", "give another name")
         partial = place.with_name(f".{os.getpid()}.part")  # short: a name may be as long as a folder takes
         try:
-            partial.write_text(json.dumps({"messages": messages}, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            content = {"messages": [as_openai(message) for message in messages]}
+            partial.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
             partial.replace(place)
         finally:
             partial.unlink(missing_ok=True)
@@ -31,8 +36,36 @@ def save(messages: list[Message], file: Path) -> None:
         raise _not_saved(file, _why(error)) from None
 
 
-def load(file: Path) -> list[Message]:
-    """The conversation in a file: an object with messages, or the list of them. Raises RunFault where it is none."""
+def as_openai(message: Message) -> Message:
+    """A message as OpenAI has it: its images are parts of the content. What is read of that is the message again, but for an image within
+    a line, which gets one of its own."""
+    images = message.get(IMAGES)
+    if not images:
+        return message
+    parts: list[dict[str, Any]] = []
+    texts = message["content"].split(IMAGE)
+    for index, text in enumerate(texts):
+        if index:
+            parts.append({"type": "image_url", "image_url": {"url": images[index - 1]}})
+        kept = text[1:] if index and text[:1] == "\n" and text[1:2] not in ("", "\n") else text  # who reads parts puts the break there
+        if kept:
+            parts.append({"type": "text", "text": kept})
+    return {**{key: value for key, value in message.items() if key != IMAGES}, "content": parts}
+
+
+def load(file: Path, *, sees: bool) -> list[Message]:
+    """The conversation in a file: an object with messages, or the list of them. `sees`: it may show images, whose paths start at the
+    file's folder. Raises RunFault where it is none, or shows an image that cannot be used."""
+    messages = _read(file, sees=sees)
+    try:
+        for image in images_of(messages):
+            checked(image)
+    except BadPicture as fault:
+        raise _not_loaded(file, fault.named.message) from None
+    return messages
+
+
+def _read(file: Path, *, sees: bool) -> list[Message]:
     try:
         place = file.expanduser()
         if place.stat().st_size > LARGEST:
@@ -48,15 +81,30 @@ def load(file: Path) -> list[Message]:
     if not isinstance(turns, list) or not turns:
         raise _not_loaded(file, "it has no messages")
     faults = Faults()
-    messages = [_message(turn, f"messages[{index}]", faults) for index, turn in enumerate(turns)]
+    folder = str(place.absolute().parent) if sees else None
+    messages = [_message(turn, f"messages[{index}]", faults, Images(folder, BLIND)) for index, turn in enumerate(turns)]
+    columns = {name: content[name] for name in COLUMNS if name in content} if isinstance(content, dict) else {}
+    if not faults:
+        messages = _with_images(messages, columns, Images(folder, BLIND), faults)
     if faults:
         raise _not_loaded(file, faults[0].text)
     return messages
 
 
+def _with_images(messages: list[Message], columns: dict[str, Any], images: Images, faults: Faults) -> list[Message]:
+    """Messages with the images that stand beside them, as rows of data have these."""
+    images.found += images_of(messages)
+    own = len(images.found)
+    images.of_columns(columns, faults)
+    if faults or len(images.found) == own:
+        return messages
+    faults += count_faults(messages, (), images.found)
+    return list(placed({"messages": messages, IMAGES: images.found})["messages"])
+
+
 def _is_conversation(file: Path) -> bool:
     try:
-        load(file)
+        _read(file, sees=True)
     except RunFault:
         return False
     return True
@@ -68,7 +116,7 @@ def _why(error: Exception) -> str:
     return words[:1].upper() + words[1:].rstrip(".")
 
 
-def _message(turn: Any, path: str, faults: Faults) -> Message:
+def _message(turn: Any, path: str, faults: Faults, images: Images) -> Message:
     if not isinstance(turn, dict):
         faults.wrong("a message", path, turn, "an object with role and content")
         return {}
@@ -76,7 +124,12 @@ def _message(turn: Any, path: str, faults: Faults) -> Message:
     if role not in ROLES:
         faults.add("an unknown role", f"{path}.role", f"{path}.role has to be one of {', '.join(ROLES)}")
         return {}
-    return message_of(turn, path, ROLES[role], "content", faults)
+    message = message_of(turn, path, ROLES[role], "content", faults, images=images)
+    if not images.found:
+        return message
+    if (number := str(message["content"]).count(IMAGE)) != len(images.found):
+        faults.add("another number of <image>", path, f"{path} says {IMAGE} {number} times, and has {len(images.found)} images")
+    return {**message, IMAGES: images.found}
 
 
 def _not_loaded(file: Path, why: str) -> RunFault:

@@ -12,17 +12,19 @@ from threading import Event
 from typing import Any, Protocol
 
 from conversations.row import Message
-from runtime import chat_files
+from runtime import chat_files, chat_images
 from runtime.config import ChatConfig
 from runtime.faults import RunFault
-from runtime.generate import Answer, is_greedy
+from runtime.generate import Answer, is_greedy, sees_nothing
 from runtime.talker import Talker
+from runtime.vision.form import asking
 
 COMMANDS = {
     "/reset": "begin anew",
     "/system": "TEXT  another system text; without TEXT show it",
     "/save": "FILE  write the conversation, as OpenAI's messages",
     "/load": "FILE  go on with a conversation that was saved",
+    "/image": "FILE  show a picture with the next question; without FILE list them, - takes them off",
     "/regen": "answer the last question again, with the next seed",
     "/exit": "end; Ctrl-D, too",
     "/help": "show this",
@@ -62,13 +64,14 @@ class Answering(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """The state of one chat. `chat` are its settings, which commands change."""
+    """The state of one chat. `chat` are its settings, which commands change. `images` are shown with the next question."""
 
     talker: Talker
     view: View
     chat: ChatConfig
     answering: Answering
     messages: list[Message] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     repeats: int = 0
     over: bool = False
 
@@ -80,7 +83,7 @@ class Session:
                 self._command(word, rest.strip())
             elif text.strip():
                 self.repeats = 0
-                self._ask(text.strip())
+                self._question(text.strip())
         except RunFault as fault:
             self.view.fault(fault)
 
@@ -89,11 +92,13 @@ class Session:
             case "/exit":
                 self.over = True
             case "/reset":
-                self.messages, self.repeats = [], 0
+                self.messages, self.images, self.repeats = [], [], 0
             case "/help":
                 self.view.note("\n".join(f"{name:<8} {about}" for name, about in COMMANDS.items()))
             case "/system":
                 self._system(rest)
+            case "/image":
+                self._image(rest)
             case "/regen":
                 self._again()
             case "/save" | "/load" if not rest:
@@ -105,7 +110,7 @@ class Session:
                 chat_files.save(self._whole(), Path(rest))
                 self.view.note(f"wrote {rest}")
             case "/load":
-                self.messages = chat_files.load(Path(rest))
+                self.messages = chat_files.load(Path(rest), sees=self.talker.sees)
                 self.view.note(f"loaded {len(self.messages)} messages from {rest}")
             case _:
                 near = get_close_matches(word, COMMANDS, n=1)
@@ -119,12 +124,29 @@ class Session:
         self.chat = replace(self.chat, system=text)
         self.messages = [message for message in self.messages if message["role"] != "system"]
 
+    def _image(self, text: str) -> None:
+        if not self.talker.sees:
+            raise sees_nothing()
+        if text == "-":
+            self.images = []
+        elif text:
+            self.images = [*self.images, chat_images.found(text)]
+        if not self.images:
+            self.view.note("no image is shown with the next question; /image FILE shows one")
+            return
+        number = "1 image is" if len(self.images) == 1 else f"{len(self.images)} images are"
+        self.view.note("\n".join((f"{number} shown with the next question; /image - takes them off", *self.images)))
+
+    def _question(self, text: str) -> None:
+        if self._ask(asking(text, self.images)):
+            self.images = []
+
     def _again(self) -> None:
         asked = [index for index, message in enumerate(self.messages) if message["role"] == "user"]
         if not asked:
             self.view.note("nothing has been asked yet")
             return
-        question = self.messages[asked[-1]]["content"]
+        question = self.messages[asked[-1]]
         before, self.messages = self.messages, self.messages[: asked[-1]]
         self.repeats += 1
         if is_greedy(self.chat):
@@ -132,10 +154,10 @@ class Session:
         if not self._ask(question):
             self.messages = before
 
-    def _ask(self, text: str) -> bool:
+    def _ask(self, question: Message) -> bool:
         """Asks, and keeps question and answer where there is one."""
         before = self.messages
-        messages = [*(before if self.talker.has_turns else []), {"role": "user", "content": text}]
+        messages = [*(before if self.talker.has_turns else []), question]
         chat = replace(self.chat, seed=(self.chat.seed + self.repeats) % 2**32)
         messages, dropped = self.talker.fitted(messages, chat, self.answering.told)
         if dropped:

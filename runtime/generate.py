@@ -102,7 +102,7 @@ class Generator:
         if not images:
             return {}
         if self.eyes is None:
-            raise RunFault("SG410", "this model sees no images", "train one with model.vision", exit_code=WRONG)
+            raise sees_nothing()
         return {"pixel_values": self.eyes.at(images).to(_device(model))}
 
     @torch.inference_mode()
@@ -155,6 +155,11 @@ class Generator:
             raw=self.tokenizer.decode(new, skip_special_tokens=False),
             ids=tuple(new),
         )
+
+
+def sees_nothing() -> RunFault:
+    """What is told where an image is shown to a model that sees none."""
+    return RunFault("SG410", "this model sees no images", "train one with model.vision", exit_code=WRONG)
 
 
 def _device(model: Any) -> torch.device:

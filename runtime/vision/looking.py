@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.vision.pictures import Picture, called, inline, opened, read, unchanged
+from runtime.vision.pictures import BadPicture, Picture, called, inline, opened, read, unchanged
 from runtime.vision.processor import image_processor
 
 if TYPE_CHECKING:
@@ -60,8 +60,16 @@ class Eyes:
         return self._values([unchanged(picture) for picture in pictures])
 
     def at(self, references: Sequence[str]) -> torch.Tensor:
-        """The same of paths and data: URLs that nobody has checked. Raises RunFault where one cannot be used."""
-        return self._values([opened(read(reference), called(reference)) for reference in references])
+        """The same of paths and data: URLs that nobody has checked. One is in memory at a time: people send large ones.
+
+        Raises RunFault, which names the picture, where one cannot be used.
+        """
+        import torch
+
+        try:
+            return torch.cat([self._values([opened(read(reference), called(reference))]) for reference in references])
+        except BadPicture as fault:
+            raise fault.named from None
 
     def _values(self, images: list[Image]) -> torch.Tensor:
         values: torch.Tensor = self.processor(images=images, return_tensors="pt")["pixel_values"]

@@ -39,6 +39,11 @@ class BadPicture(RunFault):
         super().__init__("SG429", what, hint, exit_code=WRONG)
         self.name = name
 
+    @property
+    def named(self) -> RunFault:
+        """The same for who sees no row beside it: the picture is named in the message."""
+        return RunFault(self.code, f"{self.name}: {self.message}", self.hint, exit_code=self.exit_code)
+
 
 def checked(reference: str) -> Picture:
     """Opens a picture whole. Raises BadPicture."""

@@ -71,6 +71,7 @@ ANSWERS = (
 )
 # What only the terminal has.
 TERMINAL = (
+    click.option("--image", multiple=True, metavar="FILE", help="A picture that the first question is about; may be repeated."),
     click.option("--no-streamer", is_flag=True, help="Show each answer when it is whole."),
     click.option("--lagent", is_flag=True, help="XTuner's agents; refused, with the reason."),
     click.option("--command-stop-word", metavar="TEXT", help="What ends a call of a tool in MOSS's format; default <eoc>."),

@@ -12,13 +12,13 @@ WEB = (
     click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="The page's port; default 8501. 0: any that is free."),
 )
 ONLY_WEB = ("host", "port")
-ONLY_TERMINAL = ("no_streamer", "lagent", "command_stop_word", "answer_stop_word")
+ONLY_TERMINAL = ("image", "no_streamer", "lagent", "command_stop_word", "answer_stop_word")
 
 
 def program(*, web: bool, flags: dict[str, Any]) -> str:
     """The module that talks. Raises UsageError where flags belong to the other one."""
     for name in ONLY_TERMINAL if web else ONLY_WEB:
-        if flags.get(name) not in (None, False):
+        if flags.get(name) not in (None, False, ()):
             flag = f"--{name.replace('_', '-')}"
             raise click.UsageError(f"{flag} is of the chat in the terminal: leave out --web" if web else f"{flag} belongs to --web")
     return "runtime.web" if web else "runtime.chat"
