@@ -53,7 +53,7 @@ def build(talker: Talker, desk: Desk, key: str | None) -> Door:
     )  # fmt: skip
     started = int(time.time())
     model = ModelTold(id=talker.name, created=started)
-    _tell_errors(app)
+    _tell_errors(app, sees=talker.sees)
 
     @app.post(
         "/v1/chat/completions",
@@ -160,7 +160,7 @@ async def _events(job: Job, teller: Teller, question: Question, *, with_usage: b
     yield DONE
 
 
-def _tell_errors(app: FastAPI) -> None:
+def _tell_errors(app: FastAPI, *, sees: bool) -> None:
     """Every error in OpenAI's form."""
 
     @app.exception_handler(ApiError)
@@ -169,7 +169,7 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_request: Request, error: RequestValidationError) -> Response:
-        return of_validation(error.errors(), error.body).response()
+        return of_validation(error.errors(), error.body, sees=sees).response()
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:

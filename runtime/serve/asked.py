@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from runtime.serve.faults import BESIDE_TEXT
 
+IMAGE_URL = "image_url"
+
 
 def _text_only(content: object) -> object:
     """Names a part that is no text, before a union of types makes that hard to tell."""
+    return _only(("text",), content)
+
+
+def _text_or_images(content: object) -> object:
+    return _only(("text", IMAGE_URL), content)
+
+
+def _only(types: tuple[str, ...], content: object) -> object:
     for part in content if isinstance(content, list) else ():
-        if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] != "text":
+        if isinstance(part, dict) and isinstance(part.get("type"), str) and part["type"] not in types:
             raise PydanticCustomError("unsupported_part", BESIDE_TEXT)
     return content
+
+
+def _kind(part: object) -> str:
+    return "an image" if isinstance(part, dict) and part.get("type") == IMAGE_URL else "a text"
 
 
 def _whole(text: str) -> str:
@@ -38,6 +52,20 @@ class TextPart(_Closed):
     text: Text
 
 
+class ImageUrl(_Closed):
+    url: Text = Field(description="A data: URL; nothing is fetched.")
+    detail: Literal["auto", "low", "high"] | None = Field(None, description="Taken, without effect.")
+
+
+class ImagePart(_Closed):
+    """An image, for a model that sees."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+Part = Annotated[Annotated[TextPart, Tag("a text")] | Annotated[ImagePart, Tag("an image")], Discriminator(_kind)]
+Seen = Annotated[Text | Annotated[list[Part], Field(min_length=1)], BeforeValidator(_text_or_images)]
 Content = Annotated[Text | Annotated[list[TextPart], Field(min_length=1)], BeforeValidator(_text_only)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -61,7 +89,7 @@ class SystemMessage(_Closed):
 
 class UserMessage(_Closed):
     role: Literal["user"]
-    content: Content
+    content: Seen
     name: Text | None = None
 
 

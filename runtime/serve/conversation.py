@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,10 @@ from conversations.row import Message
 from runtime.chat_template import PROBE
 from runtime.config import ChatConfig
 from runtime.faults import RunFault
-from runtime.serve.asked import AnyMessage, Asked, AssistantMessage, CallMade, TextPart, ToolMessage
-from runtime.serve.faults import ApiError
+from runtime.serve.asked import AnyMessage, Asked, AssistantMessage, CallMade, ImagePart, TextPart, ToolMessage
+from runtime.serve.faults import ApiError, beside_text
+from runtime.serve.images import text_and_images
+from runtime.vision.form import IMAGES
 
 if TYPE_CHECKING:
     from runtime.talker import Talker
@@ -36,7 +38,7 @@ def question_of(asked: Asked, talker: Talker) -> Question:
         raise ApiError(404, message, code="model_not_found", param="model")
     if asked.stream_options is not None and not asked.stream:
         raise ApiError(400, "stream_options goes with stream: true", code="invalid_value", param="stream_options")
-    messages = [message_of(message, f"messages[{index}]") for index, message in enumerate(asked.messages)]
+    messages = [message_of(message, f"messages[{index}]", sees=talker.sees) for index, message in enumerate(asked.messages)]
     _require_calls(asked.messages)
     tools = _tools(asked, talker)
     if not talker.has_turns:
@@ -49,9 +51,12 @@ def question_of(asked: Asked, talker: Talker) -> Question:
     return Question(messages=messages, tools=tools, chat=_settings(asked, talker, number))
 
 
-def message_of(message: AnyMessage, path: str) -> Message:
-    """A message as rows have it. Raises ApiError."""
-    told: Message = {"role": "system" if message.role == "developer" else message.role, "content": _text(message.content)}
+def message_of(message: AnyMessage, path: str, *, sees: bool) -> Message:
+    """A message to a model that `sees` as rows have it; its images are with it. Raises ApiError."""
+    content, images = _content(message.content, f"{path}.content", sees=sees)
+    told: Message = {"role": "system" if message.role == "developer" else message.role, "content": content}
+    if images:
+        told[IMAGES] = images
     if isinstance(message, AssistantMessage):
         if message.content is None and not message.tool_calls:
             raise ApiError(400, f"{path}: content or tool_calls has to be there", code="invalid_value", param=f"{path}.content")
@@ -66,8 +71,12 @@ def message_of(message: AnyMessage, path: str) -> Message:
     return told
 
 
-def _text(content: str | list[TextPart] | None) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content or ())
+def _content(content: str | Sequence[TextPart | ImagePart] | None, path: str, *, sees: bool) -> tuple[str, list[str]]:
+    if isinstance(content, str):
+        return content, []
+    if not sees and any(isinstance(part, ImagePart) for part in content or ()):
+        raise beside_text(path, sees=False)
+    return text_and_images(content or (), path)
 
 
 def _call(call: CallMade, path: str) -> dict[str, Any]:

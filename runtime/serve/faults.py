@@ -38,6 +38,7 @@ TYPES = {
     "bool_type": "true or false",
 }
 BESIDE_TEXT = "this model reads text: only parts of the type 'text' can be in content"
+BESIDE_IMAGES = "this model reads text and sees images: parts of the type 'text' can be in content, and 'image_url' in that of a user"
 
 
 class ApiError(Exception):
@@ -85,8 +86,9 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-def of_validation(errors: Sequence[Mapping[str, Any]], body: object) -> ApiError:
-    """What is wrong with a request, one thing. `errors` are pydantic's: of a field with variants, those of every variant.
+def of_validation(errors: Sequence[Mapping[str, Any]], body: object, *, sees: bool) -> ApiError:
+    """What is wrong with a request to a model that `sees`, one thing. `errors` are pydantic's: of a field with variants, those of every
+    variant.
 
     The variant that was meant is the one that led deepest into what was sent, or whose type is that of what was sent.
     """
@@ -103,10 +105,17 @@ def of_validation(errors: Sequence[Mapping[str, Any]], body: object) -> ApiError
         return ApiError(400, f"{param} is missing", code="missing_required_parameter", param=param)
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"{param} is not known here, and would have no effect", code="unknown_parameter", param=param)
+    if first["type"] == "unsupported_part":
+        return beside_text(str(param), sees=sees)
     if path[0] in REASONS:
         return ApiError(400, f"{path[0]}: {REASONS[str(path[0])]}", code="unsupported_value", param=param)
     types = [error["type"] for error, other in zip(errors, paths, strict=True) if other == path]
     return ApiError(400, f"{param}{_wrong(first, types)}", code="invalid_value", param=param)
+
+
+def beside_text(param: str, *, sees: bool) -> ApiError:
+    """The refusal of a content with parts that this model cannot take."""
+    return ApiError(400, f"{param}: {BESIDE_IMAGES if sees else BESIDE_TEXT}", code="invalid_value", param=param)
 
 
 def of_unreadable(cause: BaseException | None) -> ApiError:
