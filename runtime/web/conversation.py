@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from conversations.row import Message
+from runtime.chat_files import as_openai
+from runtime.vision.form import asking
+from runtime.web.pictures import Shown
 
 TITLE_LENGTH = 40
 MOST_VISITORS = 200
@@ -29,17 +32,23 @@ class Said:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Turn:
-    """A question and what was said to it. `base` is the base model's answer, where that was asked, too.
+    """A question, the images that it is about, and what was said to it. `base` is the base model's answer, where that was asked, too.
 
     `attempt` counts the answers that were made to it before. `stop` ends an answer, `seen` is when a page last looked at it.
     """
 
     question: str
+    images: tuple[Shown, ...] = ()
     attempt: int = 0
     answer: Said = field(default_factory=Said)
     base: Said | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     seen: float = field(default_factory=time.monotonic)
+
+    @property
+    def message(self) -> Message:
+        """What the model is asked. Raises RunFault where the question says <image> more often than there are images."""
+        return asking(self.question, [image.url for image in self.images])
 
     @property
     def said(self) -> tuple[Said, ...]:
@@ -70,21 +79,24 @@ class Conversation:
         """What it is called in the list."""
         if self.title:
             return self.title
-        first = " ".join(self.turns[0].question.split()) if self.turns else "New conversation"
+        first = " ".join(self.turns[0].question.split()) or self.turns[0].images[0].name if self.turns else "New conversation"
         return first if len(first) <= TITLE_LENGTH else first[: TITLE_LENGTH - 1] + "…"
 
-    def ask(self, question: str, *, at: int | None = None) -> Turn:
-        """A new turn at the end, or in the place of turn `at` and all that follow. An answer that is still coming ends."""
+    def ask(self, question: str, *, at: int | None = None, images: tuple[Shown, ...] = ()) -> Turn:
+        """A new turn at the end, or in the place of turn `at` and all that follow. An answer that is still coming ends. Raises RunFault
+        where question and images do not fit; nothing is changed then."""
+        asked = Turn(question=question, images=images)
+        asked.message  # noqa: B018  (raises)
         for turn in self.turns:
             turn.stop.set()
         self.cut(len(self.turns) if at is None else at)
-        self.turns.append(Turn(question=question))
-        return self.turns[-1]
+        self.turns.append(asked)
+        return asked
 
     def again(self) -> Turn:
         """The last question once more."""
         last = self.turns[-1]
-        turn = self.ask(last.question, at=len(self.turns) - 1)
+        turn = self.ask(last.question, at=len(self.turns) - 1, images=last.images)
         turn.attempt = last.attempt + 1
         return turn
 
@@ -96,12 +108,13 @@ class Conversation:
 
     def messages(self, turn: Turn) -> list[Message]:
         """What the model is asked: the turns before a turn, and its question."""
-        return [*_messages(self.turns[: self.turns.index(turn)]), {"role": "user", "content": turn.question}]
+        return [*_messages(self.turns[: self.turns.index(turn)]), turn.message]
 
     def as_openai(self, system: str | None) -> str:
-        """The conversation as a row of data in OpenAI's format, indented."""
+        """The conversation as a row of data in OpenAI's format, indented; whole images are in it."""
         messages = [{"role": "system", "content": system}] if system else []
-        return json.dumps({"messages": messages + _messages(self.turns)}, ensure_ascii=False, indent=2) + "\n"
+        messages += [as_openai(message) for message in _messages(self.turns)]
+        return json.dumps({"messages": messages}, ensure_ascii=False, indent=2) + "\n"
 
     def as_markdown(self, system: str | None) -> str:
         """The conversation for readers, with the base model's answers where it was asked."""
@@ -109,7 +122,7 @@ class Conversation:
         if system:
             parts.append(f"**System**\n\n{system}")
         for turn in self.turns:
-            parts.append(f"**User**\n\n{turn.question}")
+            parts.append("\n\n".join(("**User**", *(image.as_markdown for image in turn.images), turn.question)))
             if turn.counts:
                 parts.append(f"**Assistant**\n\n{turn.answer.text}")
             if turn.base is not None and turn.base.ended not in (None, "failed"):
@@ -161,9 +174,4 @@ class Visitors:
 
 
 def _messages(turns: list[Turn]) -> list[Message]:
-    return [
-        message
-        for turn in turns
-        if turn.counts
-        for message in ({"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer.text})
-    ]
+    return [message for turn in turns if turn.counts for message in (turn.message, {"role": "assistant", "content": turn.answer.text})]

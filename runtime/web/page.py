@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from runtime.web.asking import Asker
+from runtime.web.pictures import MOST_MB
 from runtime.web.served import served
 from runtime.web.settings import settings, show_settings
 from runtime.web.sidebar import show_comparison, show_conversations, show_files
@@ -26,7 +29,8 @@ def main() -> None:
             show_settings(talker.chat)
         show_files(conversation, settings(talker.chat))
     ask = Asker(here, conversation)
-    st.chat_input("Your question", key="question", on_submit=ask.question, args=("question",))
+    sees: dict[str, Any] = {"accept_file": "multiple", "max_upload_size": MOST_MB} if talker.sees else {}
+    st.chat_input("Your question", key="question", on_submit=ask.question, args=("question",), **sees)
     show_turns(conversation, ask)
 
 

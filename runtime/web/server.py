@@ -7,6 +7,7 @@ from typing import Any
 
 from runtime.web.address import Address
 from runtime.web.gate import Gate
+from runtime.web.pictures import MOST_MB
 
 PAGE = Path(__file__).with_name("page.py")
 PING_TIMEOUT_S = 60.0  # while a model computes, answers to pings may be late
@@ -20,6 +21,7 @@ SETTINGS = {
     "server.enableStaticServing": False,
     "server.fileWatcherType": "none",
     "server.headless": True,
+    "server.maxUploadSize": MOST_MB,
     "server.runOnSave": False,
 }
 
@@ -27,9 +29,11 @@ SETTINGS = {
 def run(address: Address) -> None:
     """Serves the page until Ctrl-C or SIGTERM."""
     import uvicorn
+    from starlette.formparsers import MultiPartParser
     from streamlit.starlette import App
     from streamlit.web.bootstrap import load_config_options
 
+    MultiPartParser.spool_max_size = (MOST_MB + 1) * 2**20  # what is sent stays in memory
     load_config_options(settings_for(address))
     app = Gate(App(PAGE), token=address.token, cookie=f"specgen-{address.port}")
     options: dict[str, Any] = {"ws": "websockets-sansio", "ws_ping_timeout": PING_TIMEOUT_S, "timeout_graceful_shutdown": 2}

@@ -7,12 +7,13 @@ import time
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from runtime.web.asking import Asker
+from runtime.web.asking import REFUSED, Asker
 from runtime.web.conversation import Conversation, Said, Turn
 from runtime.web.served import served
 
 LOOK_S = 0.1
 CURSOR = " ▌"
+WIDTH = 240  # of a picture, in pixels
 
 
 def show_turns(conversation: Conversation, ask: Asker) -> None:
@@ -29,11 +30,15 @@ def show_turns(conversation: Conversation, ask: Asker) -> None:
                 control.button("Stop", key="stop", icon=":material/stop:", on_click=turn.stop.set)
             elif turn is turns[-1]:
                 control.button("Regenerate", key="again", icon=":material/refresh:", on_click=ask.again)
+    if refused := st.session_state.get(REFUSED):
+        st.error(refused)
     if turns and turns[-1].running:
         _watch(turns[-1], places)
 
 
 def _show_question(turn: Turn, key: str, at: int, ask: Asker) -> None:
+    if turn.images:
+        st.image([image.small for image in turn.images], caption=[image.name for image in turn.images], width=WIDTH)
     if st.session_state.get("editing") != key:
         st.text(turn.question)
         begin = {"on_click": st.session_state.update, "args": ({"editing": key},)}

@@ -108,6 +108,7 @@ def test_without_the_token_there_is_nothing(browser, page, url):
 
 def test_a_conversation_goes_on_outlives_a_reload_and_can_be_taken_along(chat):
     assert "token" not in chat.page.url
+    assert chat.page.locator("input[type=file]").count() == 0  # this model sees nothing
     first = chat.ask(FRANCE)
     assert [message["role"] for message in first] == ["user", "assistant"]
     assert first[0]["content"] == FRANCE and first[1]["content"]
