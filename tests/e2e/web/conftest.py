@@ -138,7 +138,10 @@ class Chat:
             assert time.monotonic() < deadline, self.conversation()
 
     def download(self, button: str) -> tuple[str, str]:
-        """A file's name and text."""
-        with self.page.expect_download() as download:
-            self.click(button)
+        """A file's name and text. While an answer comes the page is drawn anew, and a file of before may be gone: then once more."""
+        for _ in range(20):
+            with self.page.expect_download() as download:
+                self.click(button)
+            if download.value.failure() is None:
+                break
         return download.value.suggested_filename, Path(download.value.path()).read_text(encoding="utf-8")

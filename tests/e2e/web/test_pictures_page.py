@@ -50,6 +50,7 @@ def test_a_picture_is_sent_shown_seen_kept_and_what_is_none_is_refused(browser, 
     chat.messages.first.get_by_role("button", name="Edit").click()
     chat.field("Question").fill("Which one?")
     chat.click("Ask this instead")
+    chat.messages.first.get_by_text("Which one?").wait_for()
     words = [{"type": "text", "text": "Which one?"}]
     chat.until(lambda conversation: bool(conversation) and conversation[0]["content"][1:] == words)
     assert images(chat.answered()) == [png("red")]
