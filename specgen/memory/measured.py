@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from specgen.diagnostics import Diagnostic, SpecError
+from specgen.diagnostics import SpecError
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
 from specgen.launch import run_quietly, told_faults
@@ -21,9 +21,6 @@ from specgen.plan import HubBase, Plan
 
 def measured(build: Path, plan: Plan, facts: ModelFacts | None, figures: DataFigures | None) -> MemoryPlan:
     """The memory plan of a compiled folder. Raises SpecError with what the runtime finds wrong."""
-    if plan.model.vision is not None:
-        message = "a training step of a model that sees is not measured: its memory is worked out by arithmetic"
-        raise SpecError(Diagnostic(code="SG630", message=message, hint="leave out --measure"))
     longest = plan.data.max_length if figures is None or plan.data.packing else min(figures.longest, plan.data.max_length)
     share = 1.0 if figures is None else figures.trained_share
     found = _run(plan, facts, [str(build), "--row-tokens", str(longest), "--trained-share", repr(share)])
