@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -26,11 +28,17 @@ def limited(seconds: float) -> Iterator[None]:
     """Within this, Python code that computes for longer than `seconds` ends with TooMuch, and what asks for more than
     256 MB ends with MemoryError.
 
-    The time is what the process itself uses, so that a busy machine changes nothing. Neither bound holds where the system or a
-    thread cannot have it.
+    The time is what this thread itself uses, so that a busy machine changes nothing, nor what other threads do; and no garbage is
+    collected meanwhile, which takes as long as the process is large. Neither bound holds where the system or a thread cannot have it.
     """
-    with _limited_memory(), _limited_time(seconds):
-        yield
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with _limited_memory(), _limited_time(seconds):
+            yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextlib.contextmanager
@@ -39,7 +47,13 @@ def _limited_time(seconds: float) -> Iterator[None]:
         yield
         return
 
+    began = time.thread_time()
+
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        left = seconds - (time.thread_time() - began)
+        if left > 0:
+            signal.setitimer(signal.ITIMER_PROF, left)
+            return
         raise TooMuch(f"it takes more than {seconds:g} seconds")
 
     before = signal.signal(signal.SIGPROF, stop)

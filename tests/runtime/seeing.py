@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel
 
 from runtime.config import LocalBase, VisionConfig
+from runtime.tokenizer import save_tokenizer
 from runtime.vision.folders import assemble
 from tests.runtime.small_models import small_model
 from tests.runtime.small_tokenizers import small_tokenizer
@@ -28,4 +29,5 @@ def seeing_folder(folder: Path, *, context: int = 512, template: str | None = No
     vision = VisionConfig(tower=LocalBase(path=str(folder / "tower")), **settings)
     (folder / "seeing").mkdir()
     assemble(folder / "words", folder / "tower", vision, folder / "seeing")
+    save_tokenizer(AutoTokenizer.from_pretrained(folder / "seeing"), folder / "seeing", sees=True)  # as a merge exports it
     return folder / "seeing"
