@@ -54,8 +54,8 @@ def test_nine_of_ten_answers_about_unseen_pictures_are_right(trained: Ran) -> No
     assert trained.code == 0, trained.output
     summary = json.loads((trained.folder / "runs/shapes/manifest.json").read_text())["eval"]["summary"]
     assert summary["asked"] == UNSEEN * len(QUESTIONS)
-    (found,) = [result for result in summary["results"] if result["metric"] == "exact_match"]
-    assert found["value"] >= 0.9
+    (found,) = [result for result in summary["results"] if result["name"] == "exact_match"]
+    assert found["tuned"] >= 0.9
     assert found["base"] < 0.5
 
 
