@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
-from threading import Thread
+from threading import Lock, Thread
 from urllib.parse import unquote, urlsplit
 
 from tests.hub_stand_in import COMMIT, Handler, Repo
@@ -34,11 +34,20 @@ class UploadHub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), UploadHandler)
         self.repos, self.stored, self.sent, self.failing = {}, {}, [], {}
         self.broken, self.tokens, self.asked = None, set(), []
+        self.taken, self.counting = 0, Lock()
         Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self):
         return f"http://127.0.0.1:{self.server_port}"
+
+    def takes_one_more(self):
+        """Whether a large file that begins to arrive is taken; several begin at once."""
+        with self.counting:
+            if self.broken is not None and self.taken >= self.broken:
+                return False
+            self.taken += 1
+            return True
 
     def handle_error(self, *_):
         pass
@@ -68,7 +77,7 @@ class UploadHandler(Handler):
 
     def do_PUT(self):
         path = self.begin()
-        if self.server.broken is not None and len(self.server.sent) >= self.server.broken:
+        if not self.server.takes_one_more():
             self.close_connection = True
             return self.connection.close()
         content = self.rfile.read(int(self.headers["Content-Length"]))
