@@ -255,8 +255,13 @@ def require_bitsandbytes(what: str) -> None:
 def require_modules(code: str, message: str, modules: Iterable[str], names: Iterable[str]) -> None:
     """Raises RunFault for the first name that is neither a module's nor the end of a module's dotted path."""
     for name in names:
-        if not any(module == name or module.endswith(f".{name}") for module in modules):
+        if not any(is_called(module, name) for module in modules):
             raise RunFault(code, message.format(name=name), exit_code=WRONG)
+
+
+def is_called(module: str, name: str) -> bool:
+    """Whether a module's dotted path is that name, or ends in a dot and it."""
+    return module == name or module.endswith(f".{name}")
 
 
 def torch_dtype(name: str) -> torch.dtype:

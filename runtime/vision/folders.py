@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,11 +119,11 @@ def _write_weights(settings: dict[str, Any], llm: Path, tower: Path, out: Path) 
     from runtime.written import write_weights
 
     shapes = shapes_of(settings)
-    words = _of_language_model(llm, settings, shapes)
-    sights = {of_tower(name): name for name in files_of(tower, "the vision tower's weights") if of_tower(name)}
     where_llm, where_tower = files_of(llm, "the language model's weights"), files_of(tower, "the vision tower's weights")
+    words = _of_language_model(llm, where_llm, settings, shapes)
+    sights = {own: name for name in where_tower if (own := of_tower(name)) is not None}
     wanted = {name for name in shapes if name.startswith(TOWER)}
-    _require_same(tower, wanted, {str(name) for name in sights}, "the vision tower")
+    _require_same(tower, wanted, set(sights), "the vision tower")
     types = {name: dtype for name, (_, dtype) in kinds({name: where_llm[name] for name in words.values()}).items()}
     seen = {name: dtype for name, (_, dtype) in kinds({name: where_tower[name] for name in sights.values()}).items()}
     usual = types[words[f"{LANGUAGE}embed_tokens.weight"]]
@@ -146,12 +147,12 @@ def _write_weights(settings: dict[str, Any], llm: Path, tower: Path, out: Path) 
     write_weights({name: kind(name) for name in shapes}, value, out, max_shard_size=SHARD)
 
 
-def _of_language_model(llm: Path, settings: dict[str, Any], shapes: dict[str, list[int]]) -> dict[str, str]:
+def _of_language_model(llm: Path, names: Iterable[str], settings: dict[str, Any], shapes: dict[str, list[int]]) -> dict[str, str]:
     """LLaVA's name → the language model's own. Raises RunFault where they are not the tensors that LLaVA has."""
-    from runtime.shards import COMPUTED, files_of
+    from runtime.shards import COMPUTED
     from runtime.vision.layout import LANGUAGE, OUTPUT, of_language_model
 
-    every = {of_language_model(name): name for name in files_of(llm, "the language model's weights") if not name.endswith(COMPUTED)}
+    every = {of_language_model(name): name for name in names if not name.endswith(COMPUTED)}
     if settings["tie_word_embeddings"]:
         every.pop(OUTPUT, None)
     wanted = {name for name in shapes if name == OUTPUT or name.startswith(LANGUAGE)}

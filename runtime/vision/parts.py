@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from runtime.config import Config, LoraAdapter
+from runtime.model import is_called
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,8 +68,8 @@ def targets_of(lora: LoraAdapter, model: PreTrainedModel) -> list[str]:
     if isinstance(lora.targets, str):
         found = [name for name in words if isinstance(modules[name], torch.nn.Linear)]
     else:
-        found = [name for name in words if any(_is_called(name, target) for target in lora.targets)]
-    found = [name for name in found if not any(_is_called(name, other) for other in lora.exclude_modules)]
+        found = [name for name in words if any(is_called(name, target) for target in lora.targets)]
+    found = [name for name in found if not any(is_called(name, other) for other in lora.exclude_modules)]
     if lora.vision_tower is not None:
         used = used_tower_layers(model.config)
         tower = [name for name in modules if f".{TOWER}." in f".{name}" and isinstance(modules[name], torch.nn.Linear)]
@@ -88,10 +89,6 @@ def used_tower_layers(config: Any) -> int:
     """How many of the tower's layers lie before what LLaVA takes of it; `config` is transformers' LlavaConfig."""
     layers, taken = config.vision_config.num_hidden_layers, config.vision_feature_layer
     return int(taken if taken >= 0 else layers + 1 + taken)
-
-
-def _is_called(name: str, other: str) -> bool:
-    return name == other or name.endswith(f".{other}")
 
 
 def _is_in_layers(name: str, layers: tuple[int, ...] | None) -> bool:

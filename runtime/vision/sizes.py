@@ -13,18 +13,17 @@ from runtime.faults import WRONG, RunFault
 ALONE = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}  # a model of texts and images → its half that sees
 CLASSES = {"clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel"}
 # transformers' own sizes (5.23) where a config.json leaves them out
-SIZES = {"clip_vision_model": (224, 32, 12), "siglip_vision_model": (224, 16, 12)}
+SIZES = {"clip_vision_model": (224, 32), "siglip_vision_model": (224, 16)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """How a tower sees: sides of images and patches in pixels, its layers, and what LLaVA takes of its numbers: `default` drops the
+    """How a tower sees: sides of images and patches in pixels, and what LLaVA takes of its numbers: `default` drops the
     first of them, a class token, `full` takes all. `mean`, `std` and `resample` are what is usual for its kind."""
 
     kind: str
     image_size: int
     patch_size: int
-    layers: int
     strategy: str
     class_tokens: int
     mean: tuple[float, float, float]
@@ -35,10 +34,6 @@ class Sight:
     def tokens(self) -> int:
         """Tokens of an image: one for each patch."""
         return int((self.image_size // self.patch_size) ** 2)
-
-    def used_layers(self, select_layer: int) -> int:
-        """How many of the layers have a say in what LLaVA takes: those behind it do not."""
-        return select_layer if select_layer >= 0 else self.layers + 1 + select_layer
 
 
 def tower_in(settings: dict[str, Any]) -> dict[str, Any] | None:
@@ -66,14 +61,13 @@ def tower_settings(folder: Path) -> dict[str, Any]:
 def sight_of(tower: dict[str, Any]) -> Sight:
     """How a tower with this config sees."""
     kind = str(tower["model_type"])
-    image_size, patch_size, layers = SIZES[kind]
+    image_size, patch_size = SIZES[kind]
     is_clip = kind == "clip_vision_model"
     half = (0.5, 0.5, 0.5)
     return Sight(
         kind=kind,
         image_size=_side(tower.get("image_size", image_size)),
         patch_size=_side(tower.get("patch_size", patch_size)),
-        layers=int(tower.get("num_hidden_layers", layers)),
         strategy="default" if is_clip else "full",
         class_tokens=1 if is_clip else 0,
         mean=(0.48145466, 0.4578275, 0.40821073) if is_clip else half,

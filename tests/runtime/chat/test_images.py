@@ -17,7 +17,7 @@ from runtime.generate import Answer
 from runtime.talker import START, Loading, of_folder
 from runtime.vision.form import asking, images_of
 from specgen import cli
-from tests.runtime.chat.test_session import Quiet
+from tests.runtime.chat.conftest import Quiet
 from tests.runtime.seeing import IMAGE_TOKENS, seeing_folder
 
 BLIND = "error SG410: this model sees no images\n  hint: train one with model.vision"
@@ -31,11 +31,6 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def talker(model):
     return of_folder(model, Loading(device="cpu"))
-
-
-@pytest.fixture
-def session(talker):
-    return Session(talker=talker, view=Quiet(), chat=replace(START, max_new_tokens=4), answering=Plainly())
 
 
 class Saying(Plainly):

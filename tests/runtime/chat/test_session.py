@@ -25,43 +25,15 @@ from transformers import PreTrainedTokenizerFast
 from conversations.system_texts import NAMES, system_texts
 from runtime.chat_flags import parser, settings_of
 from runtime.chat_input import history_in, lines, prompt_session, readable
-from runtime.chat_session import Plainly, Session
 from runtime.chat_view import RichView
 from runtime.faults import RunFault
 from runtime.generate import Answer, TextStream
 from runtime.talker import START, Loading, of_folder
 
 
-class Quiet:
-    """A view that keeps what it is given."""
-
-    def __init__(self):
-        self.notes, self.pieces = [], []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def fault(self, fault):
-        self.notes.append(str(fault))
-
-    def begin(self):
-        self.pieces = []
-
-    def piece(self, text):
-        self.pieces.append(text)
-
-    def end(self, answer):
-        pass
-
-
 @pytest.fixture(scope="module")
 def talker(tiny_base):
     return of_folder(tiny_base, Loading(device="cpu"))
-
-
-@pytest.fixture
-def session(talker):
-    return Session(talker=talker, view=Quiet(), chat=replace(START, max_new_tokens=4), answering=Plainly())
 
 
 def roles(session):
