@@ -33,7 +33,7 @@ def convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     export = config.export.adapter
     hint = "write export.adapter.dtype: float32"
     number = write_adapter(whole, settings, out, dtype=dtype, max_shard_size=export.max_shard_size, hint=hint)
-    if config.model.quantization is not None and not trains_projector_alone(config):
+    if config.model.quantization is not None:
         taken = trained_on.takes_before_quantization(lora)
         trained_on.write(out, quantization_settings(config.model).to_dict(), dtype=config.model.dtype, taken=taken)
     (out / "README.md").write_text(model_card(config, folder, part="adapter"), encoding="utf-8")

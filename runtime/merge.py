@@ -35,7 +35,7 @@ from runtime.streaming import merge_files, write_config
 from runtime.text_format import row_format
 from runtime.tokenizer import save_tokenizer
 from runtime.train import FINAL
-from runtime.vision.parts import adapter_of, trains_projector_alone
+from runtime.vision.parts import adapter_of
 from runtime.vision.processor import copy_processor
 
 
@@ -99,9 +99,8 @@ def _base_to_merge_into(
 
 
 def merged_into(config: Config) -> str:
-    """Which base the adapter is added to. A projector that was trained alone changes no weight of a quantized layer: those stay whole."""
-    quantized = config.model.quantization is not None and not trains_projector_alone(config)
-    return config.export.merged.base if quantized else "full"
+    """Which base the adapter is added to: the quantized one that training saw, dequantized, or as it was before."""
+    return config.export.merged.base if config.model.quantization is not None else "full"
 
 
 def write_merged(config: Config, folder: Path, out: Path, device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,13 +12,14 @@ from typing import Any
 from specgen.diagnostics import Diagnostic, Place, printable
 from specgen.facts.gather import Facts
 from specgen.plan import to_plain
-from specgen.runfolder import is_run, read_run
+from specgen.runfolder import is_run, read_run, runs_below
 from specgen.source import Node
 from specgen.validate import place_of
 
 RUNS = Path("runs")
 SEEN = ("tower", "projector", "select_layer")  # of model.vision: what the earlier run's weights are of; images may be taken otherwise
 MOST_SPECS = 200
+NAME = re.compile(r"""^name:\s*['"]?(?P<name>[A-Za-z0-9._-]+)['"]?\s*(#.*)?$""", re.MULTILINE)
 
 
 def the_earlier_run_is_of_this_model(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -31,8 +33,7 @@ def the_earlier_run_is_of_this_model(tree: Node, facts: Facts) -> Iterator[Diagn
         yield _told(node, message, "name the folder of the run before, and give this one a name of its own")
     elif not folder.exists():
         message = f"{shown} is not there yet: that run comes first"
-        found = _told(node, message, f"specgen run {_spec_named(node, folder.name) or 'SPEC'} makes it")
-        yield replace(found, severity="note")
+        yield replace(_told(node, message, _what_makes(folder, node, own=tree.text("name"))), severity="note")
     elif not is_run(folder):
         yield _told(node, f"{shown} is no run folder", "a run is in runs/NAME; specgen runs lists them")
     else:
@@ -49,7 +50,7 @@ def _compared(tree: Node, facts: Facts, node: Node, folder: Path) -> Iterator[Di
             yield _told(node, message, f"write the model.{key} of that run, or name another run", related=related, key=key)
     if "merge" not in run.stages:
         message = f"the run in {shown} has no merged model yet ({run.state})"
-        found = _told(node, message, f"specgen run {_spec_named(node, folder.name) or 'SPEC'} goes on with it")
+        found = _told(node, message, f"specgen run {_specs_beside(node).get(folder.name, 'SPEC')} goes on with it")
         yield replace(found, severity="note")
 
 
@@ -88,19 +89,30 @@ def _named(base: object) -> str:
     return f"package:{settings['package']}/{settings['path']}" if kind == "package" else str(settings["path"])
 
 
-def _spec_named(node: Node, name: str) -> str | None:
-    """The spec beside this one that has that name, if there is one."""
-    if node.place is None or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        return None
-    line = re.compile(rf"^name:\s*['\"]?{re.escape(name)}['\"]?\s*(#.*)?$", re.MULTILINE)
+def _what_makes(folder: Path, node: Node, *, own: str) -> str:
+    """The command that makes a run; where no spec beside this one has its name, the run that may be meant."""
+    specs = _specs_beside(node)
+    if folder.name not in specs:
+        names = {*specs, *(run.name for run in runs_below(folder.parent, depth=1))} - {own}
+        if near := difflib.get_close_matches(folder.name, sorted(names), n=1):
+            return f"did you mean '{folder.parent / near[0]}'?"
+    return f"specgen run {specs.get(folder.name, 'SPEC')} makes it"
+
+
+def _specs_beside(node: Node) -> dict[str, str]:
+    """The files of the specs in this one's folder, by the names of their runs."""
+    if node.place is None:
+        return {}
     folder = Path(node.place.file).parent
+    specs: dict[str, str] = {}
     for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])[:MOST_SPECS]:
         try:
-            if file.is_file() and line.search(file.read_text(encoding="utf-8")):
-                return str(file)
+            found = NAME.search(file.read_text(encoding="utf-8")) if file.is_file() else None
         except (OSError, UnicodeDecodeError):
             continue
-    return None
+        if found:
+            specs.setdefault(found["name"], str(file))
+    return specs
 
 
 def _told(node: Node, message: str, hint: str, *, related: Place | None = None, key: str = "") -> Diagnostic:
