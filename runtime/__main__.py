@@ -15,7 +15,6 @@ from runtime.rank import end_with_launcher, is_supervised, leave_word, lost_othe
 from runtime.stopping import listen
 
 if TYPE_CHECKING:
-    from runtime.config import Config
     from runtime.resume import Change
 
 STAGES = ("data", "train", "convert", "merge", "smoke", "eval", "export", "report")
@@ -67,10 +66,12 @@ def carry_out(arguments: argparse.Namespace) -> int:
     """The stages that are asked for, or one training process's part of them; the exit code."""
     from runtime import config as configs
     from runtime import pipeline
+    from runtime.unused import without_torch, without_unused
 
     rank = os.environ.get("RANK")
     change: Change = "accept" if arguments.accept_change else "anew" if arguments.begin_anew else "refuse"
     config = configs.load(arguments.build)
+    without_unused(config)
     if arguments.stage == ["data"]:
         without_torch(config)
     if rank is None:
@@ -83,25 +84,6 @@ def carry_out(arguments: argparse.Namespace) -> int:
     else:
         pipeline.train_rank(config, build=arguments.build, runs_dir=arguments.runs_dir)
     return 0
-
-
-def without_torch(config: Config) -> None:
-    """Hides PyTorch from transformers, whose tokenizers then start in a third of the time; the data stage needs no more.
-
-    Not where it is needed all the same: to read the tokenizer of a .gguf file for the first time, by a model's own code, or by a
-    model that writes rows here.
-    """
-    from runtime.config import LlmSource
-    from runtime.model import has_tokenizer
-
-    sources = [*config.data.sources, *(config.data.validation.sources if config.data.validation else ())]
-    writes = any(isinstance(source, LlmSource) and source.local for source in sources)
-    if has_tokenizer(config.model.base) and not config.model.trust_remote_code and not writes:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-        from transformers.utils import is_torch_available
-
-        assert not is_torch_available()  # transformers asks once, and remembers
-        del sys.modules["torch"]  # datasets takes an entry for PyTorch itself
 
 
 def quiet() -> None:

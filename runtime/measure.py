@@ -7,7 +7,6 @@ twice, and live bytes are counted. No weight is read and no value computed: a mo
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -17,7 +16,6 @@ from unittest import mock
 
 import torch
 from accelerate.utils.operations import convert_outputs_to_fp32
-from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -29,6 +27,7 @@ from runtime.__main__ import quiet
 from runtime.attention import counted_as
 from runtime.config import Config
 from runtime.faults import RunFault
+from runtime.fused_lora import fused
 from runtime.internlm2.settings import is_internlm2, llama_settings, read_settings
 from runtime.ledger import Ledger
 from runtime.loss import ZERO_3, OutputLoss, trained_parts
@@ -166,7 +165,7 @@ def take_steps(
     casts = torch.autocast(device.type, dtype=torch_dtype(config.model.dtype), enabled=autocasts(config))
     if autocasts(config):
         model.forward = convert_outputs_to_fp32(casts(model.forward))
-    with disable_input_dtype_casting(model, active=autocasts(config)) if isinstance(model, PeftModel) else contextlib.nullcontext():
+    with disable_input_dtype_casting(model, active=autocasts(config)), fused(model, active=not config.train.torch_compile):
         for _ in range(STEPS):
             for _ in range(min(config.train.gradient_accumulation_steps, 2)):
                 output_loss(model, inputs_of(config, batch, device)).summed.backward()

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 from runtime.config import Config
 from runtime.faults import WRONG, RunFault
 from runtime.model import require_bitsandbytes
+from runtime.unused import BITSANDBYTES
 
 # What a name begins with → the module that it needs, and what brings it
 PACKAGES = {
@@ -30,7 +31,6 @@ PACKAGES = {
     "schedule_free": ("schedulefree", "schedulefree"),
     "stable_adamw": ("optimi", "torch-optimi"),
 }
-BITSANDBYTES = ("adamw_bnb", "adamw_8bit", "ademamix", "lion", "paged", "rmsprop_bnb")
 NEEDS_GPU = ("galore_adamw_8bit", "adalomo", "paged_ademamix")  # their code asks for CUDA
 # transformers keeps no state of these in a checkpoint, or one that can only be read by running what the file says
 LOSES_STATE = ("galore", "apollo", "adalomo", "grokadamw")

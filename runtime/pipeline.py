@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,7 @@ def _train(build: Path) -> Any:
     def work(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         from runtime.train import train
 
+        gc.freeze()  # a third of a second for each collection among the libraries' objects, some of them in the middle of a step
         return train(config, folder, out, build=build)
 
     return work

@@ -10,17 +10,18 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback
+from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
 
 from runtime import checkpoints
 from runtime.contract import CONTRACT
 from runtime.faults import RunFault
+from runtime.lean import LeanTrainer
 from runtime.stages import write_json
 
 
-class SavingTrainer(Trainer):
+class SavingTrainer(LeanTrainer):
     """Trainer that writes a checkpoint aside, holds its weights against the model, adds `contract`, and puts it in place.
 
     `keep` checkpoints stay, all where it is None. With `keep_best` that of the lowest validation loss is one of them. With

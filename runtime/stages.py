@@ -104,6 +104,7 @@ def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, st
     }
     write_json(partial / STAGE_FILE, record)
     gc.collect()  # a trainer refers to itself: its model would stay in memory beside the next stage's
+    gc.freeze()  # what is still there are libraries: no need to look through them after each stage
     return put_in_place(stage, folder)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
-from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
 from transformers import PrinterCallback, TrainingArguments
 
@@ -22,6 +20,7 @@ from runtime.config import Config
 from runtime.console import training_bar
 from runtime.data.dataset import collate, load_rows
 from runtime.early_stopping import EarlyStopping, is_over
+from runtime.fused_lora import fused
 from runtime.guard import Guard
 from runtime.in_step import InStep
 from runtime.initial import TAKEN
@@ -101,13 +100,12 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         if is_main and config.train.report_to:
             trackers.prepare(config.train.report_to, folder, out, resumed=resume is not None)
             trainer.add_callback(Trackers(config.train.report_to, bar))
-        # under autocast peft's own casts of every input to float32 and back cost an eighth of a step, and memory
-        is_adapter = isinstance(model, PeftModel)
         if is_main:
             room.told_if_scarce(model, config, out)
         where = functools.partial(_where, trainer)
         shortages = shortage.told(out, where, changes=shortage.savings(config), discard=out / checkpoints.ASIDE)
-        with shortages, disable_input_dtype_casting(model, active=autocasts(config)) if is_adapter else contextlib.nullcontext():
+        # under autocast peft's own casts of every input to float32 and back cost an eighth of a step, and memory
+        with shortages, disable_input_dtype_casting(model, active=autocasts(config)), fused(model, active=not config.train.torch_compile):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     stop.carry_out()
     _save_result(trainer, out, best=config.train.load_best_model_at_end)

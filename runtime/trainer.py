@@ -86,11 +86,11 @@ class SpanTrainer(GuardedTrainer):
         return None, batch.by_row(), weight_by_row(inputs).float()
 
     def _batch_loss(self, model: Any, inputs: dict[str, torch.Tensor]) -> BatchLoss:
-        plain = self.accelerator.unwrap_model(self.model)
         if "position_ids" in inputs and self.packed_difference is None:
-            self.packed_difference = prove_apart(model, plain.config._attn_implementation)
+            self.packed_difference = prove_apart(model, self.accelerator.unwrap_model(self.model).config._attn_implementation)
         if self.output_loss is not None:
             return self.output_loss(model, inputs)
+        plain = self.accelerator.unwrap_model(self.model)
         self.output_loss = OutputLoss(plain, label_smoothing=self.args.label_smoothing_factor)
         loss = self.output_loss(model, inputs)
         if self.output_loss.whole_because and self.is_world_process_zero():

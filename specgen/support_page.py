@@ -15,7 +15,7 @@ PLAIN: Combination = {
     "packing": False,
     "attention": "sdpa",
     "offload": "none",
-    "optimizer": "adamw_torch",
+    "optimizer": "adamw_torch_fused",
     "zero_stage": 0,
     "dtype": "bfloat16",
     "compute_dtype": "none",
