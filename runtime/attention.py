@@ -1,7 +1,8 @@
 """Which attention a model is trained with, by its name in transformers, and why.
 
 auto takes FlashAttention 3 on Hopper and FlashAttention 2 from Ampere on, where they are installed and know the model's dtype and
-heads; else sdpa, where transformers offers it to the model, else eager. On a CPU eager is faster for short rows (LOG.md).
+heads; else sdpa, where transformers offers it to the model, else eager. On a CPU by_rows where the caller can lay rows in a line
+(by_rows.py), else eager for short rows, which is faster there (LOG.md).
 Outside training (merging, answering) transformers chooses: answers are not compared between kernels.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SHORT_ROW = 128  # tokens
 WIDEST_HEAD = 256  # flash-attn 2 and 3: README of Dao-AILab/flash-attention
+BY_ROWS = "by_rows"
 FLASH = ("flash_attention_3", "flash_attention_2")  # they take packs of a batch in one line; the better one first
 GPU_ONLY = (*FLASH, "flex_attention")
 FLAGS = {"flash_attention_3": "flash_attn", "flash_attention_2": "flash_attn", "flex_attention": "flex_attn", "sdpa": "sdpa"}
@@ -56,6 +58,11 @@ class Asked:
     dtype: str
     head_dim: int
 
+    @property
+    def knows_rows(self) -> bool:
+        """Whether its attention may get the positions, which tell rows in a line apart, and is of the plain kind."""
+        return {"sdpa", "flash_attention_2"} <= self.offers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Obstacle:
@@ -66,13 +73,16 @@ class Obstacle:
     hint: str
 
 
-def attention_for(model: ModelConfig, base: PreTrainedConfig, *, longest: int, device: torch.device) -> Attention:
-    """The attention for training on rows of at most `longest` tokens. Raises RunFault where the spec names one that cannot be."""
-    return pick(model.attention, machine_of(device), asked_of(model, base), longest=longest)
+def attention_for(model: ModelConfig, base: PreTrainedConfig, *, longest: int, device: torch.device, in_line: bool = False) -> Attention:
+    """The attention for training on rows of at most `longest` tokens, which can lie `in_line` or not. Raises RunFault where the spec
+    names one that cannot be."""
+    return pick(model.attention, machine_of(device), asked_of(model, base), longest=longest, in_line=in_line)
 
 
-def pick(choice: str, machine: Machine, asked: Asked, *, longest: int) -> Attention:
+def pick(choice: str, machine: Machine, asked: Asked, *, longest: int, in_line: bool = False) -> Attention:
     """The attention that a spec's choice comes to. Raises RunFault where it names one that cannot be taken."""
+    if choice == "auto" and in_line and not machine.on_gpu and asked.knows_rows:
+        return Attention(name=BY_ROWS, why="a CPU: each row by itself, and no padding (LOG.md)")
     if choice == "auto":
         return _automatic(machine, asked, longest)
     found = obstacle(choice, machine, asked)

@@ -24,15 +24,8 @@ def prove_apart(model: torch.nn.Module, attention: str) -> float:
 
     `model` may be wrapped (DistributedDataParallel, DeepSpeed); every process calls this. Raises RunFault where rows see each other.
     """
-    was_training = model.training
-    model.eval()  # without dropout
-    try:
-        with torch.no_grad(), _each_token_for_itself(model):
-            found = difference(model)
-    finally:
-        model.train(was_training)
-    is_exact = all(weight.dtype == torch.float32 for weight in model.parameters())
-    if not found <= (FLOAT32_MOST if is_exact else MOST):
+    found = _measured(model)
+    if not found <= _most(model):
         message = (
             f"with model.attention: {attention} this model lets packed rows see each other: its answers to a packed row differ"
             f" from those to it alone by {found:.0%} of their spread"
@@ -40,6 +33,27 @@ def prove_apart(model: torch.nn.Module, attention: str) -> float:
         hint = "write data.packing: false; train.group_by_length: true leaves little padding, too"
         raise RunFault("SG494", message, hint, exit_code=WRONG)
     return found
+
+
+def is_kept(model: torch.nn.Module) -> bool:
+    """Whether rows in a line stay apart."""
+    return _measured(model) <= _most(model)
+
+
+def _measured(model: torch.nn.Module) -> float:
+    """The difference, without dropout and without gradients."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), _each_token_for_itself(model):
+            return difference(model)
+    finally:
+        model.train(was_training)
+
+
+def _most(model: torch.nn.Module) -> float:
+    """What rounding alone makes of it at most."""
+    return FLOAT32_MOST if all(weight.dtype == torch.float32 for weight in model.parameters()) else MOST
 
 
 def difference(model: torch.nn.Module) -> float:

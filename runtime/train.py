@@ -15,27 +15,26 @@ from runtime import checkpoints, console, contract, room, shortage, trackers, un
 from runtime import resume as resuming
 from runtime.arguments import training_arguments
 from runtime.arithmetic import told_if_slow
-from runtime.attention import FLASH, Attention, attention_for
+from runtime.attention import Attention
 from runtime.config import Config
 from runtime.console import training_bar
-from runtime.data.dataset import collate, load_rows
+from runtime.data.dataset import load_rows
 from runtime.early_stopping import EarlyStopping, is_over
 from runtime.fused_lora import fused
 from runtime.guard import Guard
 from runtime.in_step import InStep
-from runtime.initial import TAKEN
 from runtime.metrics import previous_metrics, previous_validation
-from runtime.model import load_config, load_model, load_tokenizer, torch_dtype
+from runtime.model import torch_dtype
 from runtime.optimizers import require_resumable, trainer_options
 from runtime.previews import Previews
 from runtime.rank import beating
+from runtime.ready import made_ready
 from runtime.smoke import generator_of
 from runtime.stopping import stop_on_request
 from runtime.together import Together
 from runtime.trackers import Trackers
-from runtime.trainable import autocasts, prepared, weights_dtype
+from runtime.trainable import autocasts
 from runtime.trainer import SpanTrainer
-from runtime.vision.looking import eyes_of
 from runtime.watch import Watch
 
 FINAL = "final"
@@ -53,27 +52,22 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         import deepspeed
 
         deepspeed.init_distributed()  # ZeRO-3 asks for the number of processes while the model is loaded
-    tokenizer = load_tokenizer(config.model, config.template)
-    attention = attention_for(config.model, load_config(config.model), longest=rows.longest, device=arguments.device)
-    base = load_model(config.model, device=arguments.device, attention=attention.name, dtype=weights_dtype(config))
-    model = prepared(config, base, out / TAKEN)
-    collator = functools.partial(collate, pad_id=int(tokenizer.pad_token_id), flat=attention.name in FLASH, look=eyes_of(config))
+    ready = made_ready(config, rows, out, arguments.device)
     if is_main:
-        _tell_how(attention, torch_dtype(config.model.dtype), arguments.device)
+        _tell_how(ready.attention, torch_dtype(config.model.dtype), arguments.device)
     together = Together(config.distributed.ddp_timeout)
     resume, has_changed = _goes_on_from(out, config, arguments, together)
     if resume:
         require_resumable(config.train.optimizer, resume.name)
-    before = previous_metrics(out, resume)
     assert config.train.total_steps is not None, "the data stage's figures settle it"
     beats = beating(arguments.process_index)
     with training_bar(config.train.total_steps, shown=is_main) as bar, stop_on_request() as stop, beats as pulse:
         trainer = SpanTrainer(
-            model=model,
+            model=ready.model,
             args=arguments,
             train_dataset=rows,
             eval_dataset=held_out if len(held_out) else None,
-            data_collator=collator,
+            data_collator=ready.collate,
             callbacks=[],
             by_length=config.train.group_by_length,
             **trainer_options(config, arguments),
@@ -83,37 +77,36 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
             new_settings=has_changed,
             wait=together.wait,
         )
-        validation = previous_validation(out, resume)
-        stopping = config.train.early_stopping
-        if resume and stopping and is_over(stopping, validation):
-            arguments.max_steps = int(resume.name.rpartition("-")[2])  # it was over when it was interrupted
-        previews = Previews(config, trainer, bar, out, generator_of(config, tokenizer, config.chat))
-        watch = Watch(config, trainer, bar, out, previews, stop, before, validation)
+        previews = Previews(config, trainer, bar, out, generator_of(config, ready.tokenizer, config.chat))
+        watch = Watch(config, trainer, bar, out, previews, stop, previous_metrics(out, resume), previous_validation(out, resume))
+        losses = [metric.loss for metric in watch.metrics]
+        tell = functools.partial(bar.note, "train") if is_main else _silent
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(InStep(together, stop, pulse))
-        losses = [metric.loss for metric in before]
-        tell = functools.partial(bar.note, "train") if is_main else _silent
-        trainer.add_callback(Guard(trainer, together, tokenizer, spike=config.train.loss_spike, losses=losses, tell=tell))
+        trainer.add_callback(Guard(trainer, together, ready.tokenizer, spike=config.train.loss_spike, losses=losses, tell=tell))
         trainer.add_callback(watch)
-        if stopping:
-            trainer.add_callback(EarlyStopping(stopping, validation, bar if is_main else None))
+        if stopping := config.train.early_stopping:
+            if resume and is_over(stopping, watch.validation):
+                arguments.max_steps = int(resume.name.rpartition("-")[2])  # it was over when it was interrupted
+            trainer.add_callback(EarlyStopping(stopping, watch.validation, bar if is_main else None))
         if is_main and config.train.report_to:
             trackers.prepare(config.train.report_to, folder, out, resumed=resume is not None)
             trainer.add_callback(Trackers(config.train.report_to, bar))
         if is_main:
-            room.told_if_scarce(model, config, out)
+            room.told_if_scarce(ready.model, config, out)
         where = functools.partial(_where, trainer)
         shortages = shortage.told(out, where, changes=shortage.savings(config), discard=out / checkpoints.ASIDE)
         # under autocast peft's own casts of every input to float32 and back cost an eighth of a step, and memory
-        with shortages, disable_input_dtype_casting(model, active=autocasts(config)), fused(model, active=not config.train.torch_compile):
+        casts = disable_input_dtype_casting(ready.model, active=autocasts(config))
+        with shortages, casts, fused(ready.model, active=not config.train.torch_compile):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     stop.carry_out()
     _save_result(trainer, out, best=config.train.load_best_model_at_end)
     return watch.summary(len(rows)) | {
-        "attention": attention.name,
-        "attention_reason": attention.why,
+        "attention": ready.attention.name,
+        "attention_reason": ready.attention.why,
         "device": str(arguments.device),
-        "packed_difference": trainer.packed_difference,
+        "packed_difference": trainer.packed_difference if config.data.packing else None,
         "whole_logits_because": trainer.output_loss.whole_because if trainer.output_loss else None,
     }
 

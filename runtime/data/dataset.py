@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from runtime.data.joining import Joined
 from runtime.data.packing import Packing
@@ -46,6 +46,8 @@ PICTURES = "pictures"
 SHA256 = 64  # letters
 IGNORED = -100  # the label that cross entropy leaves out
 BLOCK = 1 << 20
+
+InLine = Literal["nothing", "packs", "all"]  # what of a batch lies in one line, without padding
 
 
 class Writer:
@@ -198,18 +200,12 @@ class Packs:
         return max(self.rows.longest, int(np.add.reduceat(lengths, self.bounds[:-1]).max()))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        import numpy as np
-
         here = slice(self.bounds[index], self.bounds[index + 1])
         if self.pieces is None:
             rows = [self.rows[place] for place in self.rows.arrays["packs"][here]]
         else:
             rows = [self.rows.tokens(start, end) for start, end in self.pieces[here]]
-        lengths = [len(row["input_ids"]) for row in rows]
-        pack = _one_line(rows)
-        for name in pack.keys() - {"input_ids", "images"}:
-            pack[name][np.cumsum([0, *lengths[:-1]])] = 0
-        return {**pack, "position_ids": np.concatenate([np.arange(length) for length in lengths])}
+        return _pack(rows)
 
 
 def load_rows(folder: Path) -> tuple[Rows | Packs, Rows]:
@@ -243,20 +239,26 @@ def _mapped(folder: Path, name: str) -> Array:
 
 
 def collate(
-    rows: Sequence[dict[str, Any]], *, pad_id: int, flat: bool = False, look: Callable[[list[Picture]], torch.Tensor] | None = None
+    rows: Sequence[dict[str, Any]],
+    *,
+    pad_id: int,
+    in_line: InLine = "nothing",
+    look: Callable[[list[Picture]], torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Rows as a right-padded batch: input_ids and labels, int64 [B, T], the number of real tokens, int64 [B], and the weights
     of the labels, float32 [B, T], if the rows have them; if they have images, what `look` makes of all of them in the order in
     which they stand in the rows: pixel_values, float32 [I, 3, H, W].
 
     Padding is known by position, never by its id: where pad and end of turn are one token, the latter stays trained. Rows
-    come with an attention_mask; packs with position_ids instead, in which the padding is a row of its own, or with `flat` one
-    after another in one line (packing.py).
+    come with an attention_mask; packs with position_ids instead, in which the padding is a row of its own. Without any padding come
+    packs `in_line`, or packs and rows: one after another, with position_ids (packing.py).
     """
     import torch
 
-    if flat and "position_ids" in rows[0]:
+    if "position_ids" in rows[0] and in_line != "nothing":
         rows = [_one_line(rows)]
+    elif in_line == "all":
+        rows = [_pack(rows)]
     lengths = [len(row["input_ids"]) for row in rows]
     input_ids_BT = torch.full((len(rows), max(lengths)), pad_id)
     labels_BT = torch.full_like(input_ids_BT, IGNORED)
@@ -280,6 +282,17 @@ def collate(
     if look is not None and pictures:
         batch["pixel_values"] = look(pictures)
     return {"input_ids": input_ids_BT, **batch, "labels": labels_BT, "tokens": torch.tensor(lengths)}
+
+
+def _pack(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Rows one behind another, with position_ids; the first token of each is not trained."""
+    import numpy as np
+
+    lengths = [len(row["input_ids"]) for row in rows]
+    pack = _one_line(rows)
+    for name in pack.keys() - {"input_ids", "images"}:
+        pack[name][np.cumsum([0, *lengths[:-1]])] = 0
+    return {**pack, "position_ids": np.concatenate([np.arange(length) for length in lengths])}
 
 
 def _one_line(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

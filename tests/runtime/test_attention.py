@@ -171,8 +171,8 @@ def test_flex_attention_has_no_gradient_on_a_cpu():
 def test_the_run_and_its_figures_say_what_was_taken_and_why(tmp_path, compiled, carried_out, capsys):
     run = carried_out(compiled(tmp_path, train={"max_steps": 1}), tmp_path, "data", "train")
     figures = read_stage(run, "train")["summary"]
-    assert (figures["attention"], figures["attention_reason"]) == ("eager", "a CPU, and rows of at most 128 tokens (LOG.md)")
-    assert "train    attention eager: a CPU, and rows of at most 128 tokens (LOG.md)\n" in capsys.readouterr().out
+    assert (figures["attention"], figures["attention_reason"]) == ("by_rows", "a CPU: each row by itself, and no padding (LOG.md)")
+    assert "train    attention by_rows: a CPU: each row by itself, and no padding (LOG.md)\n" in capsys.readouterr().out
 
 
 def lacking_in_transformers():

@@ -218,7 +218,7 @@ def test_packs_in_one_line_for_flash_attention_give_the_same_loss(tiny_model):
     """flash_attention_2 needs a GPU; the line itself is as good for sdpa."""
     rows = [Encoded(input_ids=[(7 * step + 3) % 50 + 5 for step in range(n)], trained=[False] + [True] * (n - 1)) for n in (9, 5, 6, 11)]
     packs = [packed(rows, pack) for pack in ([0, 1], [2, 3])]
-    padded, line = collate(packs, pad_id=2), collate(packs, pad_id=2, flat=True)
+    padded, line = collate(packs, pad_id=2), collate(packs, pad_id=2, in_line="packs")
     assert line["input_ids"].shape == (1, 31)
     assert line["tokens"].tolist() == [31]
     assert line["position_ids"].tolist() == [[*range(9), *range(5), *range(6), *range(11)]]
