@@ -13,6 +13,10 @@ SKYPILOT := skypilot==0.14.1
 LLAMA_CPP := llama-cpp-python==0.3.36
 SLURM := slurm-wlm munge iproute2 libaio-dev
 
+BENCHMARKS := cli data train merge chat scale gpu
+TCMALLOC := libtcmalloc-minimal4
+PEERS := $(VENV)/peers
+
 # two nodes of eight GPUs, for every scheduler
 NODES := --set name=assistant-nodes --set distributed.nodes=2 --set distributed.processes_per_node=8 --set distributed.zero_stage=3 \
   --set train.batch_size=16 --set hardware.devices=8 --set cluster.image=ghcr.io/example/specgen:1.0 --set cluster.volume=specgen \
@@ -42,6 +46,18 @@ $(VENV)/llama_cpp/ready: Makefile $(VENV)/dev
 	mkdir -p $(@D)
 	touch $@
 
+# what `make bench` measures beside: each in an environment of its own, with the versions that it asks for as far as those install beside
+# a CPU's PyTorch. LLaMA-Factory imports torchaudio, of which there is none for this PyTorch; training on text calls nothing of it.
+$(PEERS)/ready: $(VENV)/dev benchmarks/peers/llamafactory.txt benchmarks/peers/axolotl.txt
+	$(PIP) --no-deps --upgrade --target $(PEERS)/trl trl==1.16.0
+	mkdir -p $(PEERS)/stand_ins/torchaudio
+	touch $(PEERS)/stand_ins/torchaudio/__init__.py
+	for name in llamafactory==0.9.5 axolotl==0.19.0; do \
+	  folder=$(PEERS)/$${name%%==*}; $(PYTHON) -m venv $$folder && pip="$$folder/bin/pip install --quiet --disable-pip-version-check" && \
+	  $$pip -c constraints.txt torch && $$pip --no-deps $$name && $$pip -r benchmarks/peers/$${name%%==*}.txt || exit 1; \
+	done
+	touch $@
+
 check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,9 +68,11 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/ready
-	$(BIN)/python benchmarks/cli.py
-	$(BIN)/python benchmarks/run.py
+# figures beside the peers', in half an hour on a quiet machine; docs/benchmarks.md is made of them
+bench: $(VENV)/dev $(PEERS)/ready
+	command -v apt-get >/dev/null && ! ls /usr/lib/*/libtcmalloc_minimal.so.4 >/dev/null 2>&1 && (apt-get -q update && apt-get -qy install --no-install-recommends $(TCMALLOC)) || true
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.page > docs/benchmarks.md
 
 # torch is named first and pinned: what other packages ask for would bring the CUDA build
 $(VENV)/ready: pyproject.toml constraints.txt

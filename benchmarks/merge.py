@@ -1,7 +1,7 @@
 """specgen merge beside peft's merge_and_unload: seconds and memory, each in a process of its own, on random Llamas in bfloat16.
 
-    python benchmarks/merge.py               models of 0.3 and 2 GB, five runs each
-    python benchmarks/merge.py --sizes 8     another size; it needs the disk three times that, and peft the memory
+    python -m benchmarks.merge                a model of 0.3 GB; those of other sizes stay as they were measured last
+    python -m benchmarks.merge --sizes 2 8    others; they need the disk three times that, and peft the memory
 
 Seconds are of the whole process, imports included; both write safetensors. Memory is the largest anonymous memory that was seen of
 the process, every 20 ms: what the kernel cannot let go, as it can the pages of files that are mapped.
@@ -12,16 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
+from benchmarks.bench import RESULTS, RUNS, Figures, Report, Table, Target, medians, versions
 
 LAYERS = {0.3: 1, 2.0: 18, 8.0: 77}  # a layer has 101 MB, both embeddings together 262 MB
+LARGEST_GB = 0.131  # an embedding
+PEFT, OURS = "peft", "specgen merge"
 BY_PEFT = """
 import sys, torch
 from peft import PeftModel
@@ -29,6 +31,50 @@ from transformers import AutoModelForCausalLM
 base, adapter, out = sys.argv[1:]
 PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16), adapter).merge_and_unload().save_pretrained(out)
 """
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=float, nargs="+", choices=LAYERS, default=[0.3])
+    parser.add_argument("--runs", type=int, default=RUNS)
+    arguments = parser.parse_args()
+    report = Report(
+        name="merge", about="An adapter merged into random Llamas", versions=versions("specgen", "peft", "transformers", "torch")
+    )
+    report.runs = arguments.runs
+    report.figures = _before()
+    for size in arguments.sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            made(folder, LAYERS[size])
+            words = [str(folder / part) for part in ("base", "adapter", "out")]
+            ways = {PEFT: [sys.executable, "-c", BY_PEFT, *words], OURS: [sys.executable, "-m", "runtime.merging", *words]}
+            found = {way: partial(measured, command, folder / "out") for way, command in ways.items()}
+            report.figures[str(size)] = medians(found, runs=arguments.runs, what=f"{size} GB")
+    show(report)
+    report.show()
+
+
+def _before() -> dict[str, dict[str, Figures]]:
+    """What was measured of other sizes."""
+    file = RESULTS / "merge.json"
+    figures: dict[str, dict[str, Figures]] = json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else {}
+    return figures
+
+
+def show(report: Report) -> None:
+    """The table, and what has to hold."""
+    table = Table(title="Merge", columns=("model, GB", "", "seconds", "of peft's", "memory, GB", "of peft's"))
+    for size, found in sorted(report.figures.items()):
+        peft = found[PEFT]
+        for way, of in found.items():
+            row = (f"{of['seconds']:.1f}", f"{of['seconds'] / peft['seconds']:.2f}", f"{of['gb']:.2f}", f"{of['gb'] / peft['gb']:.2f}")
+            table.rows.append((size, way, *row))
+        report.targets.append(Target(what=f"{size} GB: of peft's seconds", found=found[OURS]["seconds"] / peft["seconds"], most=1))
+    smallest, largest = (report.figures[size][OURS]["gb"] for size in (min(report.figures), max(report.figures)))
+    what = f"memory beyond that for the smallest model, in largest tensors ({LARGEST_GB} GB)"
+    report.targets.append(Target(what=what, found=(largest - smallest) / LARGEST_GB, most=1))
+    report.tables.append(table)
 
 
 def made(folder: Path, layers: int) -> None:
@@ -57,8 +103,9 @@ def made(folder: Path, layers: int) -> None:
     adapted.peft_config["default"].save_pretrained(str(folder / "adapter"))
 
 
-def measured(command: list[str]) -> tuple[float, float]:
+def measured(command: list[str], out: Path) -> Figures:
     """Seconds, and the most anonymous memory in GB. Raises CalledProcessError where it fails."""
+    shutil.rmtree(out, ignore_errors=True)
     began, most = time.perf_counter(), 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
@@ -66,7 +113,7 @@ def measured(command: list[str]) -> tuple[float, float]:
             time.sleep(0.02)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return time.perf_counter() - began, most / 1e9
+    return {"seconds": time.perf_counter() - began, "gb": most / 1e9}
 
 
 def _anonymous(pid: int) -> int:
@@ -75,32 +122,6 @@ def _anonymous(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=float, nargs="+", choices=LAYERS, default=[0.3, 2.0])
-    parser.add_argument("--runs", type=int, default=5)
-    arguments = parser.parse_args()
-    found = {}
-    print("| model | way | seconds | GB | seconds beside peft | GB beside peft |\n|---|---|---|---|---|---|")
-    for size in arguments.sizes:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            made(folder, LAYERS[size])
-            words = [str(folder / part) for part in ("base", "adapter", "out")]
-            ways = {"peft": [sys.executable, "-c", BY_PEFT, *words], "specgen merge": [sys.executable, "-m", "runtime.merging", *words]}
-            runs: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-            for _ in tqdm(range(arguments.runs), desc=f"{size} GB", disable=not sys.stderr.isatty()):
-                for way, command in ways.items():
-                    shutil.rmtree(folder / "out", ignore_errors=True)
-                    runs[way].append(measured(command))
-        medians = {way: tuple(statistics.median(column) for column in zip(*figures, strict=True)) for way, figures in runs.items()}
-        for way, (seconds, memory) in medians.items():
-            ratios = f"{seconds / medians['peft'][0]:.2f} | {memory / medians['peft'][1]:.2f}"
-            print(f"| {size} GB | {way} | {seconds:.1f} | {memory:.2f} | {ratios} |", flush=True)
-        found[str(size)] = {way: {"seconds": pair[0], "gigabytes": pair[1]} for way, pair in medians.items()}
-    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

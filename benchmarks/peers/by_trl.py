@@ -1,5 +1,6 @@
 """A job done by TRL's SFTTrainer."""
 
+import torch
 from datasets import Dataset
 from job import LORA, asked, merged_and_answered, rows_of, time_trainers
 from peft import LoraConfig
@@ -25,13 +26,15 @@ trainer = SFTTrainer(
         lr_scheduler_type="cosine",
         warmup_steps=2,
         bf16=job["dtype"] == "bfloat16",
-        use_cpu=True,
+        use_cpu=not job.get("on_gpu"),
         report_to=[],
         save_strategy="no",
         **settings,
     ),
 )
 trainer.train()
+if job.get("on_gpu"):
+    print("peak bytes:", torch.cuda.max_memory_allocated())
 if job["is_whole"]:
     trainer.save_model(job["out"])
     merged_and_answered(trainer.model, trainer.processing_class, job["out"])

@@ -194,7 +194,10 @@ def test_datasets_that_is_not_installed_is_named(monkeypatch, fault_of):
 
 def test_nothing_loads_datasets_unless_a_spec_names_the_hub(tmp_path, compiled):
     build = compiled(tmp_path)
-    code = "import sys; from runtime.__main__ import main; main(); print([name for name in ('datasets', 'pyarrow', 'pandas') if sys.modules.get(name)])"
+    code = (
+        "import sys; from runtime.__main__ import main; main();"
+        " print([name for name in ('datasets', 'pyarrow', 'pandas') if sys.modules.get(name)])"
+    )
     command = [sys.executable, "-c", code, str(build), "--runs-dir", str(tmp_path / "runs"), "--stage", "data"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -135,7 +135,15 @@ def validated(tmp_path_factory, compiled, carried_out):
     """A run that learns its two training rows by heart: the rows held out get worse and worse. An evaluation at every step."""
     folder = tmp_path_factory.mktemp("validated")
     data = {**DATA, "validation": {"fraction": 0.7}}
-    train = {**TRAIN, "epochs": 30, "learning_rate": 10.0, "schedule": "constant", "eval_steps": 1, "save_steps": 100, "save_total_limit": 1}
+    train = {
+        **TRAIN,
+        "epochs": 30,
+        "learning_rate": 10.0,
+        "schedule": "constant",
+        "eval_steps": 1,
+        "save_steps": 100,
+        "save_total_limit": 1,
+    }
     build = compiled(folder, data=data, train={**train, "load_best_model_at_end": True}, adapter={"lora": {"dropout": 0.1}})
     return build, carried_out(build, folder / "runs", "data", "train")
 

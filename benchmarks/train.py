@@ -1,0 +1,217 @@
+"""The same LoRA work by specgen, by what a user would pick instead, and by loops that have nothing but the work.
+
+    python -m benchmarks.train               everything
+    python -m benchmarks.train --only whole  one part: whole, steps, packed, qlora
+
+Everybody trains SmolLM2-135M on the rows of specs/assistant.yaml in batches of 8 at the same rate and in the same type: bfloat16 where the
+processor has instructions for it, else float32. `whole` is from the start of a process to an answer of the merged model; the
+default spec shows previews, writes checkpoints and tests the base model as well. A step is counted from the third on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.bench import (
+    ROOT,
+    RUNS,
+    TRL,
+    Figures,
+    Peer,
+    Report,
+    Table,
+    Target,
+    base_in,
+    has_bfloat16,
+    measured,
+    medians,
+    specgen,
+    versions,
+)
+from benchmarks.bench import peers as installed
+
+SPEC = ROOT / "specs" / "assistant.yaml"
+DTYPE = "bfloat16" if has_bfloat16() else "float32"
+PARTS = ("whole", "steps", "packed", "qlora")
+OURS, LOOP, BEST = "specgen", "plain PyTorch loop", "the same loop, all that is known"
+TRL_NAME, TRL_LEAN = "TRL", "TRL, without its gradient checkpointing"
+WARM_UP = 2  # steps
+STEPS, FEW = 10, 6
+WHOLE_STEPS = 30
+PACK = 512
+SELF = Peer(name="torch", python=Path(sys.executable))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--runs", type=int, default=RUNS)
+    arguments = parser.parse_args()
+    about = f"Training by specgen and by others, in {DTYPE}"
+    packages = versions("specgen", "torch", "transformers", "peft", "accelerate", "bitsandbytes")
+    report = Report(name="train", about=about, runs=arguments.runs, versions=packages | {peer.name: peer.version() for peer in installed()})
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(Path(name))
+        for part in arguments.only or PARTS:
+            report.figures[part] = medians(bench.ways(part), runs=arguments.runs, what=part)
+    for part, found in report.figures.items():
+        SHOWN[part](report, found)
+    report.show()
+
+
+class Bench:
+    """A folder with the base model and the rows, in which everybody works."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cache = {"SPECGEN_CACHE": str(folder / "cache")}
+        self.base = base_in(folder)
+        (folder / "rows.json").write_text(json.dumps(conversations(folder / "base")), encoding="utf-8")
+
+    def ways(self, part: str) -> dict[str, Callable[[], Figures]]:
+        """Who does the work of a part."""
+        trl, lean = partial(self.job, TRL), partial(self.job, TRL, checkpointing=False)
+        if part == "whole":
+            whole = {"is_whole": True, "steps": WHOLE_STEPS}
+            return {OURS: self.ours_whole, TRL_NAME: partial(trl, **whole), TRL_LEAN: partial(lean, **whole)}
+        if part == "steps":
+            others = {peer.name: partial(self.job, peer, checkpointing=False) for peer in installed() if peer != TRL}
+            loops = {LOOP: partial(self.job, SELF), BEST: partial(self.job, SELF, best=True)}
+            return {OURS: self.ours, TRL_NAME: trl, TRL_LEAN: lean, **others, **loops}
+        if part == "packed":
+            packs = partial(self.ours, data={"packing": True, "max_length": PACK}, batch=1)
+            theirs = partial(lean, pack=PACK, batch_size=1, steps=WARM_UP + 1)
+            return {"specgen, rows": self.ours, "specgen, packed": packs, "TRL, rows": lean, "TRL, packed": theirs}
+        few = {"nf4": True, "steps": FEW}
+        return {OURS: partial(self.ours, quantized=True, steps=FEW), TRL_NAME: partial(lean, **few), LOOP: partial(self.job, SELF, **few)}
+
+    def ours(self, *, data: dict[str, Any] | None = None, batch: int = 8, quantized: bool = False, steps: int = STEPS) -> Figures:
+        """Data and training of the default spec, or of one that packs or quantizes."""
+        spec: dict[str, Any] = yaml.safe_load(SPEC.read_text(encoding="utf-8"))
+        spec["model"] |= {"dtype": DTYPE} | ({"quantization": {"nf4": {}}} if quantized else {})
+        spec["data"] |= data or {}
+        spec["train"] |= {"batch_size": batch, "micro_batch_size": batch, "max_steps": steps, "save_steps": steps, "preview": None}
+        del spec["train"]["epochs"], spec["profiles"]
+        (self.folder / "ours.yaml").write_text(yaml.safe_dump({**spec, "name": "ours"}), encoding="utf-8")
+        shutil.rmtree(self.folder / "runs", ignore_errors=True)
+        sample = measured(specgen("run", "ours.yaml", "--stage", "data", "--stage", "train"), cwd=self.folder, **self.cache)
+        return sample.figures() | of_steps(_metrics(self.folder / "runs" / "ours"))
+
+    def ours_whole(self) -> Figures:
+        """The default spec, all stages."""
+        shutil.rmtree(self.folder / "runs", ignore_errors=True)
+        sample = measured(specgen("run", SPEC, "--set", f"model.dtype={DTYPE}"), cwd=self.folder, **self.cache)
+        return sample.figures() | of_steps(_metrics(self.folder / "runs" / "assistant"))
+
+    def job(self, peer: Peer, **settings: Any) -> Figures:
+        """What a script of benchmarks/peers does, in a process of its own."""
+        shutil.rmtree(self.folder / "out", ignore_errors=True)
+        (self.folder / "out").mkdir()
+        job: dict[str, Any] = {"base": str(self.base), "rows": str(self.folder / "rows.json"), "out": str(self.folder / "out")}
+        job |= {"steps": STEPS, "batch_size": 8, "learning_rate": 5e-4, "dtype": DTYPE, "pack": None, "nf4": False}
+        job |= {"is_whole": False, "checkpointing": None, "best": False, "timings": str(self.folder / "timings.json"), **settings}
+        (self.folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        script = ROOT / "benchmarks" / "peers" / f"by_{'loop' if peer is SELF else peer.name}.py"
+        environment = peer.environment | (tcmalloc() if job["best"] else {})
+        sample = measured([peer.python, script, "job.json"], cwd=self.folder, **environment)
+        return sample.figures() | of_steps(json.loads((self.folder / "timings.json").read_text(encoding="utf-8")))
+
+
+def conversations(build: Path) -> list[list[dict[str, str]]]:
+    """The training rows of a compiled folder, each as often as it counts."""
+    from runtime.config import load
+    from runtime.data.parts import parts_of
+    from runtime.data.synthetic import rules_of
+
+    data = load(build).data
+    rules = rules_of(data, seed=42)
+    parts = [(source, part) for number, source in enumerate(data.sources) for part in parts_of(source, number, seed=42, rows_of=rules)]
+    return [row["messages"] for source, part in parts for _, row in part for _ in range(source.repeat)]
+
+
+def tcmalloc() -> dict[str, str]:
+    """What has a process take its memory from tcmalloc, where the machine has it: as specgen's own launcher does."""
+    from specgen.launch import environment
+
+    found = environment()
+    return {"LD_PRELOAD": found["LD_PRELOAD"]} if "LD_PRELOAD" in found else {}
+
+
+def _metrics(run: Path) -> list[dict[str, float]]:
+    (file,) = run.glob("train*/metrics.jsonl")
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def of_steps(steps: list[dict[str, float]]) -> Figures:
+    """Of the steps after the warm-up: the median of their seconds, and their real tokens a second."""
+    counted = steps[WARM_UP:]
+    seconds = [step["seconds"] for step in counted]
+    return {"step": statistics.median(seconds), "tokens_s": sum(step["tokens"] for step in counted) / sum(seconds)}
+
+
+def _steps_table(title: str, found: dict[str, Figures], beside: str, note: str = "") -> Table:
+    table = Table(title=title, columns=("", "steps/s", f"beside {beside}", "real tokens/s", "peak memory, GB", "process, s"), note=note)
+    for way, of in found.items():
+        ratio, rate = found[beside]["step"] / of["step"], 1 / of["step"]
+        table.rows.append((way, f"{rate:.2f}", f"{ratio:.2f}", f"{of['tokens_s']:,.0f}", f"{of['gb']:.2f}", f"{of['seconds']:.1f}"))
+    return table
+
+
+def show_whole(report: Report, found: dict[str, Figures]) -> None:
+    """From the start of the process to an answer of the merged model."""
+    columns = ("", "wall seconds", "of TRL's", "CPU seconds", "peak memory, GB", "steps/s")
+    table = Table(title=f"Whole run of the default spec, {WHOLE_STEPS} steps", columns=columns)
+    ours, peer = found[OURS], found[TRL_NAME]
+    for way, of in found.items():
+        ratio = of["seconds"] / peer["seconds"]
+        row = (f"{of['seconds']:.1f}", f"{ratio:.2f}", f"{of['cpu']:.1f}", f"{of['gb']:.2f}", f"{1 / of['step']:.2f}")
+        table.rows.append((way, *row))
+    report.tables.append(table)
+    report.targets += [
+        Target(what="whole run, of TRL's wall time", found=ours["seconds"] / peer["seconds"], most=0.55),
+        Target(what="whole run, of TRL's peak memory", found=ours["gb"] / peer["gb"], most=1.0),
+    ]
+
+
+def show_steps(report: Report, found: dict[str, Figures]) -> None:
+    """The training step alone."""
+    report.tables.append(
+        _steps_table("Training step, LoRA r 16, 8 rows", found, TRL_NAME, "Rows of 44 to 50 tokens: padding is next to none.")
+    )
+    step = {way: figures["step"] for way, figures in found.items()}
+    report.targets += [
+        Target(what="steps/s beside TRL", found=step[TRL_NAME] / step[OURS], least=2),
+        Target(what="steps/s beside the plain loop", found=step[LOOP] / step[OURS], least=1),
+        Target(what="steps/s beside the loop with all that is known", found=step[BEST] / step[OURS], least=0.95),
+    ]
+
+
+def show_packed(report: Report, found: dict[str, Figures]) -> None:
+    """Rows in packs against the same rows in batches."""
+    report.tables.append(_steps_table(f"Packed into {PACK} tokens, and not", found, "specgen, rows"))
+    ratio = found["specgen, packed"]["tokens_s"] / found["specgen, rows"]["tokens_s"]
+    report.targets.append(Target(what="packed tokens/s beside those of rows", found=ratio, least=1))
+
+
+def show_qlora(report: Report, found: dict[str, Figures]) -> None:
+    """The base model in 4 bits."""
+    report.tables.append(_steps_table("QLoRA, nf4", found, TRL_NAME))
+    report.targets.append(Target(what="QLoRA steps/s beside TRL", found=found[TRL_NAME]["step"] / found[OURS]["step"], least=1))
+
+
+SHOWN = {"whole": show_whole, "steps": show_steps, "packed": show_packed, "qlora": show_qlora}
+
+
+if __name__ == "__main__":
+    main()
