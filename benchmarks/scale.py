@@ -34,6 +34,7 @@ LINE = 4096  # tokens of a step, whatever its rows' length
 VOCABULARIES = (8_000, 16_000, 32_000, 64_000, 128_000, 256_000)
 PROCESSES = (1, 2)
 STEEPEST = 1.15
+ATTENTION = 6  # times as long as a product with weights takes an operation of PyTorch's attention on the processor measured first
 LAYERS, HIDDEN, BODY = 30, 576, 106_000_000  # SmolLM2-135M: layers, width, weights without the embedding
 
 
@@ -100,8 +101,8 @@ def of_rows(folder: Path, rows: int) -> Figures:
 
 
 def work_of_length(length: int) -> float:
-    """Of a step of so many tokens: products with weights, forward and back, and attention to half of the row."""
-    return LINE * (4 * BODY + 6 * LAYERS * HIDDEN * length)
+    """Of a step of so many tokens: products with weights, forward and back, and attention to half of the row, which is dearer."""
+    return LINE * (4 * BODY + ATTENTION * 6 * LAYERS * HIDDEN * length)
 
 
 def of_length(folder: Path, length: int) -> Figures:

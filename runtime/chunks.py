@@ -20,6 +20,7 @@ from torch.nn import functional
 from runtime.shaping import Shaping
 
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}  # of a chunk's logits in float32
+LEAST_ROWS = 128
 FLOAT16_SCALE = 1024.0  # a float16 gradient of a probability below 6e-8 would be zero
 
 # N trained positions, C those of a chunk, D model, V vocabulary
@@ -41,9 +42,9 @@ class Targets:
 
 
 def chunk_rows(vocabulary: int, device: str, *, trained_columns: int = 0) -> int:
-    """Rows of a chunk. Where the layer is trained, at least a quarter of the columns of its weight: the gradient of the whole
-    weight is added up once a chunk."""
-    return max(16, CHUNK_BYTES.get(device, CHUNK_BYTES["cuda"]) // (4 * vocabulary), trained_columns // 4)
+    """Rows of a chunk. At least 128, as each chunk reads the whole weight; where the layer is trained, at least a quarter of the
+    columns of its weight: the gradient of the whole weight is added up once a chunk."""
+    return max(LEAST_ROWS, CHUNK_BYTES.get(device, CHUNK_BYTES["cuda"]) // (4 * vocabulary), trained_columns // 4)
 
 
 def chunked_losses(

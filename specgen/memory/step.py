@@ -17,6 +17,7 @@ from specgen.sizes import BYTES
 from specgen.trainable import adapted_modules, trained_tensors
 
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}  # of the logits of a chunk, in float32; the runtime's (a test compares)
+LEAST_ROWS = 128  # of a chunk
 OUTPUT_LAYERS = ("lm_head", "embed_out", "output")
 SHORT_ROW = 128  # tokens: up to here the runtime takes eager attention on a CPU
 
@@ -90,7 +91,7 @@ def step_of(plan: Plan, shape: Shape, facts: ModelFacts, figures: DataFigures | 
 def chunk_rows(shape: Shape, step: Step) -> int:
     """Trained positions that go through the output layer together."""
     fits = CHUNK_BYTES["cpu" if step.on_cpu else "cuda"] // (4 * shape.vocabulary)
-    return max(16, fits, shape.hidden // 4 if step.trains_head else 0)
+    return max(LEAST_ROWS, fits, shape.hidden // 4 if step.trains_head else 0)
 
 
 def _trains_head(plan: Plan, facts: ModelFacts) -> bool:

@@ -47,8 +47,9 @@ def inputs():
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    """16 rows to a chunk, the fewest there are."""
+    """16 rows to a chunk."""
     monkeypatch.setitem(chunks.CHUNK_BYTES, "cpu", 1)
+    monkeypatch.setattr(chunks, "LEAST_ROWS", 16)
 
 
 def loss_of(model, inputs, **options):
@@ -310,9 +311,10 @@ def test_a_batch_without_a_trained_token_has_a_loss_of_zero_and_gradients_of_zer
     assert not any(gradient.any() for gradient in gradients(loss.summed, model).values())
 
 
-def test_a_chunk_is_as_many_rows_as_have_64_mib_of_logits_in_float32(monkeypatch):
+def test_a_chunk_is_as_many_rows_as_have_64_mib_of_logits_in_float32_and_128_at_least(monkeypatch):
     monkeypatch.setitem(chunks.CHUNK_BYTES, "cpu", 64 * 2**20)
-    assert [chunk_rows(vocabulary, "cpu") for vocabulary in (49_152, 92_544, 262_144)] == [341, 181, 64]
+    monkeypatch.setattr(chunks, "LEAST_ROWS", 128)
+    assert [chunk_rows(vocabulary, "cpu") for vocabulary in (49_152, 92_544, 262_144)] == [341, 181, 128]
     assert chunk_rows(92_544, "cpu", trained_columns=2048) == 512
 
 
