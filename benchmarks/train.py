@@ -45,7 +45,7 @@ PARTS = ("whole", "steps", "packed", "qlora")
 OURS, LOOP, BEST = "specgen", "plain PyTorch loop", "the same loop, all that is known"
 TRL_NAME, TRL_LEAN = "TRL", "TRL without gradient checkpointing"
 WARM_UP = 2  # steps
-STEPS, FEW = 8, 6
+STEPS = 6
 WHOLE_STEPS = 30
 PACK = 512
 SELF = Peer(name="torch", python=Path(sys.executable))
@@ -91,7 +91,7 @@ class Bench:
             packs = partial(self.ours, *packing)
             theirs = partial(lean, pack=PACK, batch_size=1, steps=WARM_UP + 1)
             return {"specgen, rows": self.ours, "specgen, packed": packs, "TRL, packed": theirs}
-        return {OURS: partial(self.ours, "model.quantization={nf4: {}}", steps=FEW), TRL_LEAN: partial(lean, nf4=True, steps=FEW)}
+        return {OURS: partial(self.ours, "model.quantization={nf4: {}}"), TRL_LEAN: partial(lean, nf4=True)}
 
     def ours(self, *changes: str, steps: int = STEPS) -> Figures:
         """Data and training of the default spec, with changes."""
