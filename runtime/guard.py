@@ -18,6 +18,7 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 
 from runtime import console
 from runtime.config import LossSpikeConfig
+from runtime.data.dataset import rows_in
 from runtime.faults import RunFault
 from runtime.saving import SavingTrainer
 from runtime.together import Together
@@ -27,18 +28,19 @@ MOST_SHOWN = 3  # rows of a batch
 
 
 class GuardedTrainer(SavingTrainer):
-    """Trainer that knows an optimizer step before it is taken: `parts` are its micro batches so far, each the loss and the ids [B, T];
+    """Trainer that knows an optimizer step before it is taken: `parts` are its micro batches so far, each the loss and its rows' ids;
     `norm` is that of the gradients, before clipping."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.parts: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.parts: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
         self.norm: float | None = None
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        self.parts.append((torch.zeros(()), inputs["input_ids"]))  # known while it runs: memory may not suffice for it
+        rows = rows_in(inputs)
+        self.parts.append((torch.zeros(()), rows))  # known while it runs: memory may not suffice for it
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
-        self.parts[-1] = (loss, inputs["input_ids"])
+        self.parts[-1] = (loss, rows)
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
@@ -108,15 +110,15 @@ class Guard(TrainerCallback):
         self.tell(f"step {step}  spike: {what}{skipped}")
         return spike.action
 
-    def _rows(self, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> str:
+    def _rows(self, parts: list[tuple[torch.Tensor, list[torch.Tensor]]]) -> str:
         """How the rows begin that are to blame: those of micro batches here whose loss is not finite, else of the largest."""
         losses = [float(loss) for loss, _ in parts]
-        broken = [ids for loss, (_, ids) in zip(losses, parts, strict=True) if not math.isfinite(loss)]
+        broken = [rows for loss, (_, rows) in zip(losses, parts, strict=True) if not math.isfinite(loss)]
         if not parts:
             return ""
-        ids_BT = broken[0] if broken else parts[losses.index(max(losses))][1]
-        begins = (console.one_line(self.tokenizer.decode(ids_T[:40]), 60) for ids_T in ids_BT[:MOST_SHOWN])
-        return f"; its batch [{ids_BT.shape[0]}, {ids_BT.shape[1]}] has the rows " + ", ".join(f"'{text}'" for text in begins)
+        rows = broken[0] if broken else parts[losses.index(max(losses))][1]
+        begins = (console.one_line(self.tokenizer.decode(ids_T[:40]), 60) for ids_T in rows[:MOST_SHOWN])
+        return f"; its batch [{len(rows)}, {max(map(len, rows))}] has the rows " + ", ".join(f"'{text}'" for text in begins)
 
 
 def all_finite(model: torch.nn.Module) -> bool:

@@ -120,8 +120,9 @@ def _where(trainer: SpanTrainer) -> str:
     step = f"at step {trainer.state.global_step + 1}"
     if not trainer.parts:
         return step
-    rows, longest = trainer.parts[-1][1].shape
-    return f"{step}, on a micro batch [{rows}, {longest}], whose longest row has {longest} tokens"
+    rows = trainer.parts[-1][1]
+    longest = max(map(len, rows))
+    return f"{step}, on a micro batch [{len(rows)}, {longest}], whose longest row has {longest} tokens"
 
 
 def _silent(_line: str) -> None:

@@ -55,14 +55,17 @@ class SpanTrainer(GuardedTrainer):
 
     def _leave_out_repeated(self, last: dict[str, torch.Tensor]) -> None:
         """At the end of an epoch accelerate gives the processes as many rows each by repeating the first ones; they count nothing."""
-        state, rows = self.accelerator.gradient_state, len(last["labels"])
+        state, labels_BT, tokens = self.accelerator.gradient_state, last["labels"], last["tokens"]
         if self.args.world_size == 1 or not state.end_of_dataloader or state.remainder <= 0:
             return
-        places = torch.arange(rows) + self.accelerator.process_index * self._train_batch_size
-        repeated = places.to(last["labels"].device) >= state.remainder
-        last["labels"][repeated], last["tokens"][repeated] = IGNORED, 0
+        places = torch.arange(len(tokens)) + self.accelerator.process_index * self._train_batch_size
+        repeated = places.to(labels_BT.device) >= state.remainder
+        # packs in a line are one row of the batch: then it is tokens that are left out
+        here = repeated if len(labels_BT) == len(tokens) else repeated.repeat_interleave(tokens).unsqueeze(0)
+        labels_BT[here] = IGNORED
         if "weights" in last:
-            last["weights"][repeated] = 0
+            last["weights"][here] = 0
+        tokens[repeated] = 0
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None

@@ -8,7 +8,7 @@ says which places of that order go together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -245,7 +245,7 @@ def collate(
     in_line: InLine = "nothing",
     look: Callable[[list[Picture]], torch.Tensor] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Rows as a right-padded batch: input_ids and labels, int64 [B, T], the number of real tokens, int64 [B], and the weights
+    """Rows as a right-padded batch: input_ids and labels, int64 [B, T], each row's number of real tokens, int64 [rows], and the weights
     of the labels, float32 [B, T], if the rows have them; if they have images, what `look` makes of all of them in the order in
     which they stand in the rows: pixel_values, float32 [I, 3, H, W].
 
@@ -255,6 +255,7 @@ def collate(
     """
     import torch
 
+    tokens = torch.tensor([len(row["input_ids"]) for row in rows])
     if "position_ids" in rows[0] and in_line != "nothing":
         rows = [_one_line(rows)]
     elif in_line == "all":
@@ -281,7 +282,13 @@ def collate(
     pictures = [picture for row in rows for picture in row.get("images", ())]
     if look is not None and pictures:
         batch["pixel_values"] = look(pictures)
-    return {"input_ids": input_ids_BT, **batch, "labels": labels_BT, "tokens": torch.tensor(lengths)}
+    return {"input_ids": input_ids_BT, **batch, "labels": labels_BT, "tokens": tokens}
+
+
+def rows_in(batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The ids of each row, or pack, of a batch; with their padding, where it has any."""
+    input_ids_BT, tokens = batch["input_ids"], batch["tokens"]
+    return list(input_ids_BT) if len(input_ids_BT) == len(tokens) else list(input_ids_BT[0].split(tokens.tolist()))
 
 
 def _pack(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

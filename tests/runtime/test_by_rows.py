@@ -20,7 +20,7 @@ from transformers import (
 
 from runtime import by_rows, isolation
 from runtime.by_rows import layout_of
-from runtime.data.dataset import load_rows
+from runtime.data.dataset import load_rows, rows_in
 from runtime.ready import made_ready
 
 LENGTHS = (5, 40, 33, 150, 200, 7)  # two of them are longer than what is computed with scores
@@ -141,7 +141,8 @@ def test_a_run_on_a_cpu_lays_the_rows_of_a_batch_in_a_line(tmp_path, configured,
     assert ready.attention.name == "by_rows"
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2]]
     assert batch["labels"].tolist() == [[-100, 2, 3, 4, 5, -100, 2, 3]]
-    assert batch["tokens"].tolist() == [8]
+    assert batch["tokens"].tolist() == [5, 3]
+    assert [row.tolist() for row in rows_in(batch)] == [[1, 2, 3, 4, 5], [1, 2, 3]]
     assert "attention_mask" not in batch
 
 

@@ -79,7 +79,7 @@ def test_a_spike_that_stops_training_says_so_and_the_step_is_not_taken(tmp_path,
 
 def guard_of(*parts, norm=1.0, model=None):
     """A guard after a backward pass with these losses."""
-    trainer = SimpleNamespace(parts=[(torch.tensor(loss), torch.zeros(1, 2, dtype=torch.int64)) for loss in parts], norm=norm)
+    trainer = SimpleNamespace(parts=[(torch.tensor(loss), list(torch.zeros(1, 2, dtype=torch.int64))) for loss in parts], norm=norm)
     tokenizer = SimpleNamespace(decode=lambda _ids: "text")
     guard = Guard(trainer, Together(1), tokenizer, spike=None, losses=[], tell=print)
     return guard, SimpleNamespace(fp16=False), SimpleNamespace(global_step=6), SimpleNamespace(should_save=True)

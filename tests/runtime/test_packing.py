@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from runtime.data.dataset import IGNORED, Packs, collate, load_rows
 from runtime.data.packing import best_fit, fill
 from runtime.loss import OutputLoss
 from runtime.stages import read_stage
+from runtime.trainer import SpanTrainer
 from tests.runtime.saved import save_rows
 
 
@@ -220,11 +222,27 @@ def test_packs_in_one_line_for_flash_attention_give_the_same_loss(tiny_model):
     packs = [packed(rows, pack) for pack in ([0, 1], [2, 3])]
     padded, line = collate(packs, pad_id=2), collate(packs, pad_id=2, in_line="packs")
     assert line["input_ids"].shape == (1, 31)
-    assert line["tokens"].tolist() == [31]
+    assert line["tokens"].tolist() == [14, 17]
     assert line["position_ids"].tolist() == [[*range(9), *range(5), *range(6), *range(11)]]
     with torch.inference_mode():
         losses = [float(summed(tiny_model, inputs)) for inputs in (padded, line)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+@pytest.mark.parametrize(("process", "left"), [(0, [14, 17]), (1, [14, 0])])
+def test_a_pack_that_accelerate_repeats_at_the_end_of_an_epoch_counts_nothing_in_a_line_either(process, left):
+    """Three packs are left for two processes that take two each: the second process gets the first one again."""
+    rows = [Encoded(input_ids=list(range(1, n + 1)), trained=[False] + [True] * (n - 1)) for n in (9, 5, 6, 11)]
+    packs = [packed(rows, pack) for pack in ([0, 1], [2, 3])]
+    state = SimpleNamespace(end_of_dataloader=True, remainder=3)
+    accelerator = SimpleNamespace(gradient_state=state, process_index=process)
+    trainer = SimpleNamespace(args=SimpleNamespace(world_size=2), accelerator=accelerator, _train_batch_size=2)
+    for in_line in ("nothing", "packs"):
+        batch = collate(packs, pad_id=2, in_line=in_line)
+        SpanTrainer._leave_out_repeated(trainer, batch)
+        assert batch["tokens"].tolist() == left
+        labels = batch["labels"] if in_line == "nothing" else [batch["labels"][0, :14], batch["labels"][0, 14:]]
+        assert [bool((row != -100).any()) for row in labels] == [tokens > 0 for tokens in left]
 
 
 def packed(rows, pack):
