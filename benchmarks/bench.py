@@ -133,6 +133,13 @@ class Report:
         (RESULTS / f"{self.name}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
+def before(name: str) -> dict[str, dict[str, Figures]]:
+    """The figures that a benchmark left when it ran last: parts that are not measured anew stay as they were."""
+    file = RESULTS / f"{name}.json"
+    figures: dict[str, dict[str, Figures]] = json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else {}
+    return figures
+
+
 def machine() -> str:
     """Cores, processor, system and Python in a line."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []

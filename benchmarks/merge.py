@@ -10,7 +10,6 @@ the process, every 20 ms: what the kernel cannot let go, as it can the pages of 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.bench import RESULTS, RUNS, Figures, Report, Table, Target, medians, versions
+from benchmarks.bench import RUNS, Figures, Report, Table, Target, before, medians, versions
 
 LAYERS = {0.3: 1, 2.0: 18, 8.0: 77}  # a layer has 101 MB, both embeddings together 262 MB
 LARGEST_GB = 0.131  # an embedding
@@ -42,7 +41,7 @@ def main() -> None:
         name="merge", about="An adapter merged into random Llamas", versions=versions("specgen", "peft", "transformers", "torch")
     )
     report.runs = arguments.runs
-    report.figures = _before()
+    report.figures = before("merge")
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -53,13 +52,6 @@ def main() -> None:
             report.figures[str(size)] = medians(found, runs=arguments.runs, what=f"{size} GB")
     show(report)
     report.show()
-
-
-def _before() -> dict[str, dict[str, Figures]]:
-    """What was measured of other sizes."""
-    file = RESULTS / "merge.json"
-    figures: dict[str, dict[str, Figures]] = json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else {}
-    return figures
 
 
 def show(report: Report) -> None:

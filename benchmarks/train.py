@@ -31,6 +31,7 @@ from benchmarks.bench import (
     Table,
     Target,
     base_in,
+    before,
     has_bfloat16,
     measured,
     medians,
@@ -61,10 +62,12 @@ def main() -> None:
     report = Report(name="train", about=about, runs=arguments.runs, versions=packages | {peer.name: peer.version() for peer in installed()})
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name))
+        report.figures = before("train") if arguments.only else {}
         for part in arguments.only or PARTS:
             report.figures[part] = medians(bench.ways(part), runs=arguments.runs, what=part)
-    for part, found in report.figures.items():
-        SHOWN[part](report, found)
+    for part in PARTS:
+        if part in report.figures:
+            SHOWN[part](report, report.figures[part])
     report.show()
 
 

@@ -22,26 +22,55 @@ from runtime.attention import BY_ROWS
 SHORT = 128  # tokens; longer rows go to PyTorch's kernel, which keeps no scores (LOG.md)
 LEAST_FULL = 0.75  # of a group's places: its shortest row has so many tokens of its longest one's
 
-# N tokens of the line, G rows of a group, L places of each, H heads, K heads of keys, Q queries to a key's head, D features
+# N tokens of the line, P places they are laid out in, G rows of a group, L places of each
+# H heads, K heads of keys, Q queries to a key's head, D features
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Rows that are computed together. `places` tells which token of the line stands where, int64 [G * L]: behind a row's last token
-    its first one, which no token of the row attends to. `future` is what is added to scores, float32 [L, L]; None where L is long."""
+    """Rows that are computed together, in G * L places. `future` is what is added to scores, float32 [L, L]; None where L is long."""
 
     rows: int
     length: int
-    places: torch.Tensor
     future: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The groups of a line, and where each of its tokens is among them, int64 [N]."""
+    """The groups of a line, which have P places together. Which token stands where, int64 [P], and where each token stands, int64 [N]:
+    behind a row's last token stands its first one again, which no token of the row attends to."""
 
     groups: tuple[Group, ...]
+    places: torch.Tensor
     back: torch.Tensor
+
+
+class _Laid(torch.autograd.Function):
+    """Tokens [N, …] laid out into places [P, …]. What stands behind a row has no gradient, as nobody asks for its output."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, layout: Layout) -> torch.Tensor:
+        ctx.layout = layout
+        return states.index_select(0, layout.places)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0].index_select(0, ctx.layout.back), None
+
+
+class _Back(torch.autograd.Function):
+    """Places [P, …] as tokens [N, …] again."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, layout: Layout) -> torch.Tensor:
+        ctx.layout = layout
+        return states.index_select(0, layout.back)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = gradients
+        laid = gradient.new_zeros(len(ctx.layout.places), *gradient.shape[1:])
+        return laid.index_copy_(0, ctx.layout.back, gradient), None
 
 
 def layout_of(position_ids: torch.Tensor) -> Layout:
@@ -55,7 +84,8 @@ def layout_of(position_ids: torch.Tensor) -> Layout:
         if not together or end - start < LEAST_FULL * (together[-1][0][1] - together[-1][0][0]):
             together.append([])
         together[-1].append((start, end))
-    groups, back = [], torch.empty(position_ids.numel(), dtype=torch.long)
+    groups, places = [], list[torch.Tensor]()
+    back = torch.empty(position_ids.numel(), dtype=torch.long)
     offsets = accumulate((len(group) * (group[0][1] - group[0][0]) for group in together), initial=0)
     for group, offset in zip(together, offsets, strict=False):
         length = group[0][1] - group[0][0]
@@ -64,8 +94,9 @@ def layout_of(position_ids: torch.Tensor) -> Layout:
             places_GL[index, : end - start] = torch.arange(start, end)
             back[start:end] = torch.arange(end - start) + (offset + index * length)
         future = torch.full((length, length), -torch.inf).triu(1) if length <= SHORT else None
-        groups.append(Group(rows=len(group), length=length, places=places_GL.flatten(), future=future))
-    return Layout(groups=tuple(groups), back=back)
+        groups.append(Group(rows=len(group), length=length, future=future))
+        places.append(places_GL.flatten())
+    return Layout(groups=tuple(groups), places=torch.cat(places), back=back)
 
 
 class ByRows:
@@ -95,21 +126,21 @@ class ByRows:
         if self._known is None or self._known[0] is not position_ids:
             self._known = position_ids, layout_of(position_ids.expand(query.shape[0], -1))
         _, layout = self._known
-        query_NHD, key_NKD, value_NKD = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
-        found = [_attend(group, query_NHD, key_NKD, value_NKD, scaling, dropout) for group in layout.groups]
-        output_NHD = torch.cat(found).index_select(0, layout.back)
+        sizes = [group.rows * group.length for group in layout.groups]
+        laid = (_Laid.apply(states.transpose(1, 2).flatten(0, 1), layout).split(sizes) for states in (query, key, value))
+        parts = zip(layout.groups, *laid, strict=True)
+        found = [_attend(group, query_PHD, key_PKD, value_PKD, scaling, dropout) for group, query_PHD, key_PKD, value_PKD in parts]
+        output_NHD = _Back.apply(torch.cat(found), layout)
         return output_NHD.view(query.shape[0], query.shape[2], query.shape[1], -1), None
 
 
 def _attend(
-    group: Group, query_NHD: torch.Tensor, key_NKD: torch.Tensor, value_NKD: torch.Tensor, scaling: float | None, dropout: float
+    group: Group, query_PHD: torch.Tensor, key_PKD: torch.Tensor, value_PKD: torch.Tensor, scaling: float | None, dropout: float
 ) -> torch.Tensor:
-    """The output of a group [G * L, H, D]. Behind a row stand places whose output nobody asks for: the past does not see them."""
-    rows, length, heads, of_keys, width = group.rows, group.length, query_NHD.shape[1], key_NKD.shape[1], query_NHD.shape[2]
+    """The output in the group's places, P = G * L: [P, H, D]. What stands behind a row is no row's past."""
+    rows, length, heads, of_keys, width = group.rows, group.length, query_PHD.shape[1], key_PKD.shape[1], query_PHD.shape[2]
     scaling = width**-0.5 if scaling is None else scaling
-    query_GLHD, key_GLKD, value_GLKD = (
-        states.index_select(0, group.places).view(rows, length, *states.shape[1:]) for states in (query_NHD, key_NKD, value_NKD)
-    )
+    query_GLHD, key_GLKD, value_GLKD = (states.view(rows, length, *states.shape[1:]) for states in (query_PHD, key_PKD, value_PKD))
     key_GKLD, value_GKLD = key_GLKD.transpose(1, 2), value_GLKD.transpose(1, 2)
     if group.future is None:
         options = {"dropout_p": dropout, "is_causal": True, "scale": scaling, "enable_gqa": heads != of_keys}
@@ -118,9 +149,9 @@ def _attend(
     # the queries to a key's head lie one behind another, so that keys need no copies
     query_GKQLD = query_GLHD.view(rows, length, of_keys, -1, width).permute(0, 2, 3, 1, 4)
     scores_GKQLL = (query_GKQLD.flatten(2, 3) @ key_GKLD.transpose(2, 3)).view(rows, of_keys, -1, length, length)
-    weights_GKQLL = functional.softmax(scores_GKQLL.float().mul_(scaling).add_(group.future), dim=-1).to(query_NHD.dtype)
+    weights_GKQLL = functional.softmax(scores_GKQLL.float().mul_(scaling).add_(group.future), dim=-1).to(query_PHD.dtype)
     weights_GKQLL = functional.dropout(weights_GKQLL, p=dropout, training=dropout > 0)
-    output_GKQLD = (weights_GKQLL.flatten(2, 3) @ value_GKLD).view(rows, of_keys, -1, length, value_NKD.shape[2])
+    output_GKQLD = (weights_GKQLL.flatten(2, 3) @ value_GKLD).view(rows, of_keys, -1, length, value_PKD.shape[2])
     return output_GKQLD.permute(0, 3, 1, 2, 4).flatten(2, 3).flatten(0, 1)
 
 

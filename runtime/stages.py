@@ -6,6 +6,7 @@ written to `STAGE.partial` beside and renamed when whole; a stage whose output h
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
 import json
@@ -103,9 +104,20 @@ def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, st
         "summary": summary,
     }
     write_json(partial / STAGE_FILE, record)
-    gc.collect()  # a trainer refers to itself: its model would stay in memory beside the next stage's
-    gc.freeze()  # what is still there are libraries: no need to look through them after each stage
+    give_back_memory()
     return put_in_place(stage, folder)
+
+
+def give_back_memory() -> None:
+    """What a stage has left is not kept beside the next one's: neither a trainer, which refers to itself, nor what the allocator holds
+    of what was freed (tcmalloc, or glibc's malloc, told to keep it by the launcher for the steps of training)."""
+    gc.collect()
+    gc.freeze()  # what is still there are libraries: no need to look through them after each stage
+    process = ctypes.CDLL(None)
+    for name, arguments in (("MallocExtension_ReleaseFreeMemory", ()), ("malloc_trim", (0,))):
+        if hasattr(process, name):
+            getattr(process, name)(*arguments)
+            return
 
 
 def put_in_place(stage: Stage, folder: Path) -> Summary:

@@ -120,8 +120,7 @@ def test_rows_of_about_the_same_length_are_computed_together():
         (3, 10, False),
         (1, 3, False),
     ]
-    places = torch.cat([group.places for group in layout.groups])
-    assert torch.equal(places[layout.back], torch.arange(positions.numel()))
+    assert torch.equal(layout.places[layout.back], torch.arange(positions.numel()))
 
 
 def test_lines_of_a_batch_begin_rows_of_their_own():
