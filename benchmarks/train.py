@@ -96,10 +96,10 @@ class Bench:
             return {"specgen, rows": self.ours, "specgen, packed": packs, "TRL, packed": theirs}
         return {OURS: partial(self.ours, "model.quantization={nf4: {}}"), TRL_LEAN: partial(lean, nf4=True)}
 
-    def ours(self, *changes: str, steps: int = STEPS) -> Figures:
+    def ours(self, *changes: str) -> Figures:
         """Data and training of the default spec, with changes."""
         shutil.rmtree(self.folder / "runs", ignore_errors=True)
-        few = (f"model.dtype={DTYPE}", "train.epochs=null", f"train.max_steps={steps}", f"train.save_steps={steps}", "train.preview=null")
+        few = (f"model.dtype={DTYPE}", "train.epochs=null", f"train.max_steps={STEPS}", f"train.save_steps={STEPS}", "train.preview=null")
         words = [word for change in (*few, *changes) for word in ("--set", change)]
         sample = measured(specgen("run", SPEC, "--stage", "data", "--stage", "train", *words), cwd=self.folder, **self.cache)
         return sample.figures() | of_steps(_metrics(self.folder / "runs" / "assistant"))

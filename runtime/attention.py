@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
-SHORT_ROW = 128  # tokens
+SHORT_ROW = 128  # tokens; longer rows go to PyTorch's kernel, which keeps no scores (LOG.md)
 WIDEST_HEAD = 256  # flash-attn 2 and 3: README of Dao-AILab/flash-attention
 BY_ROWS = "by_rows"
 FLASH = ("flash_attention_3", "flash_attention_2")  # they take packs of a batch in one line; the better one first

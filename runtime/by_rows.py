@@ -17,9 +17,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from runtime.attention import BY_ROWS
+from runtime.attention import BY_ROWS, SHORT_ROW
 
-SHORT = 128  # tokens; longer rows go to PyTorch's kernel, which keeps no scores (LOG.md)
 LEAST_FULL = 0.75  # of a group's places: its shortest row has so many tokens of its longest one's
 
 # N tokens of the line, P places they are laid out in, G rows of a group, L places of each
@@ -93,7 +92,7 @@ def layout_of(position_ids: torch.Tensor) -> Layout:
         for index, (start, end) in enumerate(group):
             places_GL[index, : end - start] = torch.arange(start, end)
             back[start:end] = torch.arange(end - start) + (offset + index * length)
-        future = torch.full((length, length), -torch.inf).triu(1) if length <= SHORT else None
+        future = torch.full((length, length), -torch.inf).triu(1) if length <= SHORT_ROW else None
         groups.append(Group(rows=len(group), length=length, future=future))
         places.append(places_GL.flatten())
     return Layout(groups=tuple(groups), places=torch.cat(places), back=back)
