@@ -111,8 +111,9 @@ class Chat:
             field.press("Control+Enter" if name in ("system", "stop_texts") else "Enter")
 
     def type(self, question: str) -> None:
-        """Sends a question."""
+        """Sends a question. While a file beside it is on its way, Streamlit takes no Enter: then first the button is waited for."""
         self.field("Your question").fill(question)
+        self.page.locator('[data-testid="stChatInputSubmitButton"]:enabled').wait_for()
         self.page.keyboard.press("Enter")
 
     def ask(self, question: str) -> list[dict[str, str]]:
