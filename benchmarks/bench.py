@@ -176,6 +176,13 @@ def specgen(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "specgen", *map(str, arguments)]
 
 
+def launched() -> dict[str, str]:
+    """What specgen's launcher adds to the environment of training: tcmalloc where the machine has it."""
+    from specgen.launch import environment
+
+    return {name: value for name, value in environment().items() if os.environ.get(name) != value}
+
+
 def base_in(folder: Path) -> Path:
     """SmolLM2 as a folder of transformers', in the cache that `folder` then has (`SPECGEN_CACHE`: folder/cache)."""
     cache = {"SPECGEN_CACHE": str(folder / "cache")}

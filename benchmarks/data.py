@@ -1,6 +1,6 @@
 """How fast conversations become ids and masks, and in how much memory, beside the bare tokenizer, a plain `datasets.map` and TRL.
 
-    python -m benchmarks.data [--rows 60000]
+    python -m benchmarks.data [--rows 200000]
 
 The rows are made by a seed.
 """
@@ -29,7 +29,7 @@ from conversations.row import conversation_of
 TEMPLATES = {"marked": "chatml", "own": "tokenizer"}
 WORDS = {"marked": "a template that marks answers", "own": "the model's own template"}
 MAP, THEIRS = "datasets.map, row by row", "TRL's preparation"
-USUAL = 60_000
+USUAL = 200_000
 SOME = 10_000  # rows for what takes minutes with all of them
 SEED = 7
 THREADS = 2

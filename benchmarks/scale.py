@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from benchmarks.bench import BASE, PICTURES, Figures, Report, Table, Target, measured, specgen, versions
+from benchmarks.bench import BASE, PICTURES, Figures, Report, Table, Target, launched, measured, specgen, versions
 from benchmarks.data import compiled, stage, write_rows
 from benchmarks.train import DTYPE, of_steps
 from runtime.plots import TRAINING, as_svg, style
@@ -133,8 +133,8 @@ def train_of(folder: Path, data: dict[str, Any], *, batch: int, steps: int, proc
 
 
 def of_vocabulary(words: int) -> Figures:
-    """The output layer's loss, forward and back, in a process of its own."""
-    sample = measured([sys.executable, "-m", "benchmarks.scale", "--vocabulary", str(words)])
+    """The output layer's loss, forward and back, in a process of its own that takes its memory as training does."""
+    sample = measured([sys.executable, "-m", "benchmarks.scale", "--vocabulary", str(words)], **launched())
     return {**json.loads(sample.output.splitlines()[-1]), "gb": sample.peak / 1e9}
 
 

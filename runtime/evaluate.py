@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from runtime.arithmetic import for_answers
 from runtime.batches import answers
 from runtime.config import Config, EvalConfig, PerplexityConfig, ScoreConfig, TaskConfig
 from runtime.data.held_rows import Asked, asked_rows
+from runtime.freed import give_back
 from runtime.model import load_model, load_tokenizer, pick_device
 from runtime.perplexity import Scored, perplexity, scored_rows
 from runtime.smoke import generator_of, load_merged
@@ -39,7 +39,7 @@ def evaluate(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     work = _Work(config, asked, scored, folder)
     with console.counting_bar("eval    ", work.total) as work.show:
         before = work.measured(*_base(config)) if plan.base else None
-        gc.collect()  # one model at a time
+        give_back()  # one model at a time
         after = work.measured(*load_merged(config, folder / "merge"))
     _write(out / ANSWERS, asked, before, after)
     results = [judged(name, wanted, before, after) for name, wanted in _wanted(plan, after)]

@@ -5,7 +5,6 @@ Weights are read, rounded and written tensor by tensor: a model needs no more me
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from runtime import console
 from runtime.card import model_card
 from runtime.config import Config
 from runtime.files import linked
+from runtime.freed import give_back
 from runtime.generate import generation_config
 from runtime.internlm2.merged import read_back, require_layout, written_as
 from runtime.model import auto_class, folder_of_model, load_tokenizer, pick_device, torch_dtype
@@ -69,7 +69,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     model.to(torch_dtype(export.dtype))
     most = limit([logits(model, probe) for probe in probes], wanted)
     del model
-    gc.collect()
+    give_back()
 
     with read_back(export.layout, out) as place:
         exported = auto_class(place).from_pretrained(place, dtype=torch.float32).to(device).eval()

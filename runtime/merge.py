@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from runtime import adapters, console, merge_record
 from runtime.adapter import attach
 from runtime.card import begun_with, model_card
 from runtime.config import Config
+from runtime.freed import give_back
 from runtime.full import merge_full
 from runtime.generate import generation_config
 from runtime.initial import TAKEN, Taken, read_taken, take_out, weights_of
@@ -56,7 +56,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     settings = generation_config(config.chat, tokenizer, form, base)
     settings.validate(strict=True)
     del model, base
-    gc.collect()
+    give_back()
 
     with written_as(export.layout, config.model.base, out, max_shard_size=export.max_shard_size) as place:
         write_merged(config, folder, place, device)
@@ -94,7 +94,7 @@ def _base_to_merge_into(
     if merged_into(config) == "dequantized":
         return base.dequantize(), trained
     del base, with_adapter
-    gc.collect()
+    give_back()
     return load_model(replace(config.model, quantization=None), device=device), trained
 
 

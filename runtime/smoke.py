@@ -14,6 +14,7 @@ from runtime import console
 from runtime.arithmetic import for_answers
 from runtime.config import ChatConfig, Config, SmokeConfig, TurnConfig
 from runtime.expectations import unmet
+from runtime.freed import give_back
 from runtime.generate import Answer, Generator
 from runtime.internlm2.folders import readable
 from runtime.model import auto_class, load_model, load_tokenizer, pick_device, torch_dtype
@@ -35,6 +36,7 @@ def smoke(config: Config, folder: Path, _out: Path) -> dict[str, Any]:
         console.say("smoke", "the spec asks nothing")
         return {"passed": True, "transcript": []}
     before = _base_answers(config)
+    give_back()
     after = merged_answers(config, folder / "merge")
     transcript = []
     for item, base, said in zip(config.smoke, before, after, strict=True):

@@ -6,7 +6,6 @@ written to `STAGE.partial` beside and renamed when whole; a stage whose output h
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import hashlib
 import json
@@ -21,6 +20,7 @@ from typing import Any
 from runtime import __version__, shortage
 from runtime.config import Config, to_plain
 from runtime.faults import WRONG, RunFault
+from runtime.freed import give_back
 
 STAGE_FILE = "stage.json"
 MANIFEST = "manifest.json"
@@ -104,20 +104,9 @@ def carry_out(stage: Stage, config: Config, folder: Path, all_keys: dict[str, st
         "summary": summary,
     }
     write_json(partial / STAGE_FILE, record)
-    give_back_memory()
-    return put_in_place(stage, folder)
-
-
-def give_back_memory() -> None:
-    """What a stage has left is not kept beside the next one's: neither a trainer, which refers to itself, nor what the allocator holds
-    of what was freed (tcmalloc, or glibc's malloc, told to keep it by the launcher for the steps of training)."""
-    gc.collect()
+    give_back()
     gc.freeze()  # what is still there are libraries: no need to look through them after each stage
-    process = ctypes.CDLL(None)
-    for name, arguments in (("MallocExtension_ReleaseFreeMemory", ()), ("malloc_trim", (0,))):
-        if hasattr(process, name):
-            getattr(process, name)(*arguments)
-            return
+    return put_in_place(stage, folder)
 
 
 def put_in_place(stage: Stage, folder: Path) -> Summary:

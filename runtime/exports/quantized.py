@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ from runtime import console
 from runtime.config import Config, Int8Export, Nf4Export, TorchaoExport
 from runtime.expectations import unmet
 from runtime.faults import RunFault
+from runtime.freed import give_back
 from runtime.generate import Answer
 from runtime.model import SEEING, auto_class, keep_packing, pick_device, require_bitsandbytes, torch_dtype
 from runtime.smoke import asked, generator_of
@@ -45,7 +45,7 @@ def write_quantized(config: Config, merged: Path, out: Path) -> dict[str, Any]:
     if is_llava(merged):
         copy_processor(merged, out)
     del model
-    gc.collect()
+    give_back()
     answers = answers_of(config, out, device)
     transcript: list[dict[str, Any]] = [
         {"user": item.user, "answer": answer.text, "problems": unmet(item.expect, answer)}
