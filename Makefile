@@ -22,7 +22,7 @@ NODES := --set name=assistant-nodes --set distributed.nodes=2 --set distributed.
   --set train.batch_size=16 --set hardware.devices=8 --set cluster.image=ghcr.io/example/specgen:1.0 --set cluster.volume=specgen \
   --target slurm --target kubeflow --target skypilot
 
-.PHONY: run test test-slow check format bench golden docs clean
+.PHONY: run test test-slow coverage mutants check format bench golden docs clean
 
 run: $(VENV)/ready
 	$(BIN)/specgen run specs/assistant.yaml
@@ -34,6 +34,17 @@ test: $(VENV)/dev $(VENV)/node/ready $(VENV)/browser/ready
 test-slow: $(VENV)/dev $(VENV)/browser/ready $(VENV)/skypilot/ready $(VENV)/llama_cpp/ready
 	! command -v apt-get >/dev/null || command -v slurmctld >/dev/null || (apt-get -q update && apt-get -qy install --no-install-recommends $(SLURM))
 	$(BIN)/python -m pytest -m slow
+
+# by branch, of all three packages, in the processes that the tests start, too: at least 92 %
+coverage: $(VENV)/dev $(VENV)/node/ready $(VENV)/browser/ready
+	rm -f .coverage .coverage.*
+	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+# small faults, one at a time, in the checks, the resolver and the masks: the tests find at least 85 % of a sample
+mutants: $(VENV)/dev
+	$(BIN)/python -m tests.mutants
 
 # a hundred packages, of which specgen needs none
 $(VENV)/skypilot/ready: Makefile
@@ -100,7 +111,7 @@ $(VENV)/browser/ready: $(VENV)/dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs dist mutants .coverage .pytest_cache .mypy_cache .ruff_cache
 
 golden: $(VENV)/dev
 	$(BIN)/specgen compile specs/assistant.yaml

@@ -1,7 +1,7 @@
 """The same steps cut in several ways: a plain loop over whole batches, and the runtime's trainer on one process or many.
 
-python -m tests.runtime.trajectory --write                                      writes trajectory.json anew, by the plain loop
-torchrun --nproc-per-node 2 -m tests.runtime.trajectory --stage 2 --out FILE    trains on two processes, in every way of CUTS
+python -m tests.invariants.trajectory --write                                      writes trajectory.json anew, by the plain loop
+torchrun --nproc-per-node 2 -m tests.invariants.trajectory --stage 2 --out FILE    trains on two processes, in every way of CUTS
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from runtime.loss import ZERO_3
-from tests.runtime.trajectory import COMMITTED, CUTS, KINDS, plain, rows_of, trained
+from tests.invariants.trajectory import COMMITTED, CUTS, KINDS, plain, rows_of, trained
 
 WITHIN = 1e-5
 TRAJECTORIES = json.loads(COMMITTED.read_text())
@@ -38,7 +38,7 @@ def test_a_step_of_one_process_is_the_plain_one_cut_or_whole(kind, micro, accumu
 
 
 def on_two_processes(stage, out):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tests.runtime.trajectory"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "tests.invariants.trajectory"]
     done = subprocess.run([*command, "--stage", str(stage), "--out", out], capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(out.read_text())

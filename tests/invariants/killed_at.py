@@ -1,4 +1,4 @@
-"""python tests/runtime/killed_at.py BUILD FOLDER: one run for each of the MOMENTS, in FOLDER/MOMENT, killed (SIGKILL) just then.
+"""python -m tests.invariants.killed_at BUILD FOLDER: one run for each of the MOMENTS, in FOLDER/MOMENT, killed (SIGKILL) just then.
 
 Each is a process of its own, forked here: libraries are imported once.
 """
@@ -15,9 +15,9 @@ import torch
 
 from runtime import checkpoints, pipeline
 from runtime import config as configs
-from runtime.__main__ import quiet
 from runtime.loss import OutputLoss
 from runtime.saving import SavingTrainer
+from runtime.startup import quiet
 
 
 def die(*_arguments: object, **_options: object) -> None:

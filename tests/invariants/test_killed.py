@@ -10,7 +10,7 @@ import pytest
 
 from runtime import checkpoints
 from runtime.stages import read_stage
-from tests.runtime.killed_at import MOMENTS
+from tests.invariants.killed_at import MOMENTS
 
 STAGES = ("data", "train", "convert")
 SAID = {
@@ -52,7 +52,7 @@ def unbroken(tmp_path_factory, build, carried_out):
 def killed(tmp_path_factory, build):
     """Moment → the run folder of a process that was killed then."""
     folder = tmp_path_factory.mktemp("moments")
-    done = subprocess.run([sys.executable, "-m", "tests.runtime.killed_at", build, folder], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "tests.invariants.killed_at", build, folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return lambda moment: folder / moment / "tiny"
 
