@@ -4,64 +4,23 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from runtime import console
-
-RECORDS = "sweep.json"
-
-Record = dict[str, Any]
-Sweep = dict[str, Any]
-
-FIGURES: dict[str, Callable[[Record], str]] = {
-    "steps": lambda record: _told(record["steps"], ","),
-    "train loss": lambda record: _told(record["train_loss"], ".4f"),
-    "validation loss": lambda record: _told(record["validation_loss"], ".4f"),
-    "tok/s": lambda record: _told(record["tokens_per_s"], ","),
-    "memory": lambda record: console.size(record["memory_bytes"]) if record["memory_bytes"] else "–",
-    "smoke": lambda record: f"{record['passed']}/{record['asked']}" if record["asked"] else "–",
-    "time": lambda record: console.clock(record["seconds"]) if record["seconds"] else "–",
-}
+from runtime.sweep_page import page
+from runtime.sweep_table import RECORDS, Sweep, read_sweep, rows, written
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m runtime.sweep", description="Shows what came of a sweep.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that specgen sweep wrote, such as runs/NAME-sweep")
     folder = parser.parse_args().folder
-    from runtime.sweep_page import page
-
     sweep = read_sweep(folder)
     show(sweep)
     write_csv(sweep, folder / "trials.csv")
     (folder / "sweep.html").write_text(page(sweep, folder), encoding="utf-8")
     print(f"\nwrote {folder / 'sweep.html'}, trials.csv and {RECORDS}", flush=True)
     return 0
-
-
-def read_sweep(folder: Path) -> Sweep:
-    """sweep.json; its trials have the best first."""
-    sweep: Sweep = json.loads((folder / RECORDS).read_text(encoding="utf-8"))
-    return sweep
-
-
-def rows(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
-    """The table: its heads, and a row of texts for each trial. Of a failed one the last column says why."""
-    shown = [name for name, figure in FIGURES.items() if any(figure(record) != "–" for record in sweep["trials"])]
-    failed = any(record["state"] == "failed" for record in sweep["trials"])
-    heads = ["trial", *sweep["parameters"], *shown, *(["fault"] if failed else [])]
-    return heads, [
-        [
-            f"{record['number']}{' *' if record['label'] == sweep['best'] else ''}",
-            *(written(record["values"][path]) for path in sweep["parameters"]),
-            *(FIGURES[name](record) for name in shown),
-            *([record["fault"] or ""] if failed else []),
-        ]
-        for record in sweep["trials"]
-    ]
 
 
 def show(sweep: Sweep) -> None:
@@ -96,15 +55,6 @@ def write_csv(sweep: Sweep, file: Path) -> None:
             values = [written(record["values"][path]) for path in sweep["parameters"]]
             ends = [record["number"], record["name"], record["state"], *values, *(record[figure] for figure in figures), record["fault"]]
             writer.writerow(["" if cell is None else cell for cell in ends])
-
-
-def written(value: object) -> str:
-    """A value as a spec says it, on one line."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _told(number: float | None, form: str) -> str:
-    return "–" if number is None else format(number, form)
 
 
 if __name__ == "__main__":

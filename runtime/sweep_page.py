@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.plots import as_svg, style
-from runtime.sweep import Record, Sweep, rows, written
+from runtime.sweep_table import Record, Sweep, rows, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

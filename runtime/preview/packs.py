@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,17 +9,8 @@ from runtime.config import Config
 from runtime.data.dataset import Packs, load_rows
 from runtime.faults import WRONG, RunFault
 from runtime.pipeline import stages
-from runtime.preview.pieces import Token
+from runtime.preview.pieces import Pack, Token
 from runtime.stages import is_done, keys
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pack:
-    """The rows of a pack, each as its tokens. `number` counts from 1, of `packs`."""
-
-    number: int
-    packs: int
-    rows: tuple[tuple[Token, ...], ...]
 
 
 def read_pack(config: Config, build: Path, runs_dir: Path, number: int) -> Pack:

@@ -46,6 +46,15 @@ class Piece:
         return max(token.weight for token in self.tokens)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """The rows of a pack, each as its tokens. `number` counts from 1, of `packs`."""
+
+    number: int
+    packs: int
+    rows: tuple[tuple[Token, ...], ...]
+
+
 def pieces_of(tokens: Sequence[Token], decode: Callable[[list[int]], str], controls: frozenset[int]) -> list[Piece]:
     """The pieces of a row, in order. `controls` are ids: each of these is a piece of its own."""
     pieces: list[Piece] = []

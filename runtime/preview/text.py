@@ -12,14 +12,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from runtime.preview.lengths import Lengths
-from runtime.preview.pieces import Piece, one_line, visible
+from runtime.preview.pieces import Pack, Piece, one_line, visible
 from runtime.preview.rows import Encoder, Shown
 from runtime.preview.spans import Span, spans_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from runtime.preview.packs import Pack
 
 Style = Literal["head", "trained", "untrained", "control", "trained_control", "note", "plain"]
 Part = tuple[str, Style]

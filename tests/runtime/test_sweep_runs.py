@@ -12,8 +12,9 @@ import time
 
 import pytest
 
-from runtime.sweep import read_sweep, rows, show
+from runtime.sweep import show
 from runtime.sweep_page import page
+from runtime.sweep_table import read_sweep, rows
 from tests.e2e.commands import command, specgen
 
 GRID = {"metric": "train_loss", "parameters": {"data.max_length": [128, 20]}}
