@@ -92,7 +92,7 @@ def convert(file: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    from runtime.startup import quiet
+    from runtime.__main__ import quiet
 
     quiet()
     convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.bases import locate
 from runtime.config import VisionConfig
 from runtime.faults import WRONG, RunFault
 
@@ -78,6 +77,8 @@ def sight_of(tower: dict[str, Any]) -> Sight:
 
 def image_tokens(vision: VisionConfig) -> int:
     """How many tokens an image takes: as the compiler counted them, or as the tower's config.json says. Raises RunFault."""
+    from runtime.model import locate
+
     if vision.image_tokens is not None:
         return vision.image_tokens
     return sight_of(tower_settings(locate(vision.tower, weights=False))).tokens

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.hub_stand_in import COMMIT, NEWER, Hub, Repo
 
 LOCATE = (
-    f"from runtime.config import HubBase; from runtime.bases import locate; print(locate(HubBase(repo='team/tiny', revision='{COMMIT}')))"
+    f"from runtime.config import HubBase; from runtime.model import locate; print(locate(HubBase(repo='team/tiny', revision='{COMMIT}')))"
 )
 
 

@@ -13,10 +13,9 @@ import torch
 from transformers import AutoTokenizer
 
 from runtime import pipeline
-from runtime.bases import identity, locate
 from runtime.chat_template import ChatFormat
 from runtime.config import HubBase, LocalBase, ModelConfig, PackageBase, TemplateConfig
-from runtime.model import load_model, load_tokenizer, pick_device
+from runtime.model import identity, load_model, load_tokenizer, locate, pick_device
 
 ASKS_FOR_A_HUB_MODEL = """
 from runtime.config import HubBase

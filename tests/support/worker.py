@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from runtime.startup import quiet
+from runtime.__main__ import quiet
 
 
 def main(folder: Path, names: list[str]) -> None:
