@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import console
-from runtime.config import Config, DataConfig
+from runtime.config import Config, DataConfig, sources_of
 from runtime.data.figures import figures, repeated
 from runtime.data.gathered import Columns, Left, Rows
 from runtime.data.limits import hold
@@ -78,10 +78,8 @@ def _tokenized(config: Config, writer: Writer) -> Rows:
     """All rows of all sources, their examples written as they come; reading ends early where too many have faults."""
     from runtime.data.workers import tokenized
 
-    data = config.data
     vocabulary = vocabulary_of(load_tokenizer(config.model, config.template))
-    number = len(data.sources) + len(data.validation.sources if data.validation else ())
-    rows = Rows(number, sees=config.model.vision is not None)
+    rows = Rows(len(sources_of(config.data)), sees=config.model.vision is not None)
     for part in tokenized(_parts(config), config, vocabulary):
         rows.add(part, writer)
         if rows.faulty > MOST_FAULTS:
@@ -92,7 +90,7 @@ def _tokenized(config: Config, writer: Writer) -> Rows:
 def _parts(config: Config) -> Iterator[Part]:
     data, seed = config.data, config.train.seed
     rows_of = rules_of(data, seed=seed)
-    for number, source in enumerate([*data.sources, *(data.validation.sources if data.validation else ())]):
+    for number, source in enumerate(sources_of(data)):
         yield from parts_of(source, number, seed=seed, rows_of=rows_of, drop=data.on_bad_row == "drop")
 
 
