@@ -108,7 +108,7 @@ def _told(number: float | None, form: str) -> str:
 
 
 if __name__ == "__main__":
-    from runtime.__main__ import in_utf8
+    from runtime.starting import in_utf8
 
     in_utf8("runtime.sweep")
     sys.exit(main())

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from runtime.__main__ import in_utf8, quiet
 from runtime.faults import WRONG, RunFault, exit_code_of
+from runtime.starting import in_utf8, quiet
 
 if TYPE_CHECKING:
     from runtime.talker import Talker

@@ -15,9 +15,9 @@ import torch
 
 from runtime import checkpoints, pipeline
 from runtime import config as configs
-from runtime.__main__ import quiet
 from runtime.loss import OutputLoss
 from runtime.saving import SavingTrainer
+from runtime.starting import quiet
 
 
 def die(*_arguments: object, **_options: object) -> None:
