@@ -115,7 +115,7 @@ def base_of(word: str) -> LocalBase | HubBase:
 
 def base_folder(base: LocalBase | HubBase) -> Path:
     """The base model as a Hugging Face folder. Raises RunFault where it is not to be had."""
-    from runtime.model import folder_of
+    from runtime.base import folder_of
 
     folder = folder_of(base)
     if not (folder / "config.json").exists():

@@ -7,11 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from runtime.base import Base, identity
 from runtime.config import Dtype, HubBase, LlmSource, LocalBase, ModelConfig, PackageBase, TemplateConfig
 from runtime.data.llm.budget import Meter
 from runtime.data.llm.request import Reply, Request
 from runtime.faults import WRONG, RunFault
-from runtime.model import Base, identity, load_model, load_tokenizer, pick_device
+from runtime.model import load_model, load_tokenizer, pick_device
 
 if TYPE_CHECKING:
     import torch
