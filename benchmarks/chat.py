@@ -14,6 +14,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.bench import BASE, RUNS, Figures, Report, Table, Target, base_in, measured, medians, versions
 
@@ -77,9 +78,19 @@ def by_specgen(folder: Path) -> Figures:
     return found
 
 
+def _streamer(tokenizer: Any, clock: _Clock) -> Any:
+    from transformers import TextStreamer
+
+    class Streamer(TextStreamer):
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            clock.piece(text)
+
+    return Streamer(tokenizer, skip_prompt=True)
+
+
 def by_transformers(folder: Path) -> Figures:
     """transformers alone, with its streamer of text."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
@@ -89,11 +100,7 @@ def by_transformers(folder: Path) -> Figures:
     for _ in range(2):
         clock = _Clock()
 
-        class Streamer(TextStreamer):  # type: ignore[misc]
-            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-                clock.piece(text)  # noqa: B023
-
-        ids = model.generate(**prompt, max_new_tokens=TOKENS, do_sample=False, streamer=Streamer(tokenizer, skip_prompt=True))
+        ids = model.generate(**prompt, max_new_tokens=TOKENS, do_sample=False, streamer=_streamer(tokenizer, clock))
         found = clock.figures(ids.shape[1] - prompt["input_ids"].shape[1])
     return found
 

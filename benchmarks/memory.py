@@ -246,7 +246,8 @@ def tiny_model(config: Any) -> Any:
     """The base model's architecture with two thin layers: it loads the code that a step runs."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from runtime.model import folder_of, torch_dtype
+    from runtime.base import folder_of
+    from runtime.model import torch_dtype
     from runtime.trainable import weights_dtype
 
     shape = AutoConfig.from_pretrained(folder_of(config.model.base))

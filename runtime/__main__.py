@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from runtime.faults import FAILED, INTERRUPTED, PREEMPTED, Interrupted, Preempted, RunFault
 from runtime.rank import end_with_launcher, is_supervised, leave_word, lost_others
+from runtime.starting import in_utf8, quiet
 from runtime.stopping import listen
 
 if TYPE_CHECKING:
@@ -86,20 +85,6 @@ def carry_out(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def quiet() -> None:
-    """Libraries speak up only when something is wrong: a run's own lines say the rest."""
-    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS", "TQDM_DISABLE"):
-        os.environ.setdefault(name, "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    # Trainer counts the steps of accumulation itself, and tells accelerate 1
-    logging.getLogger("accelerate.accelerator").addFilter(lambda record: "accumulation steps mismatch" not in str(record.msg))
-    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", DeprecationWarning)
-
-
 def end(code: int) -> NoReturn:
     """Ends this process. A training process that fails does so at once: libraries would wait for those that are gone."""
     if code and "RANK" in os.environ:
@@ -107,13 +92,6 @@ def end(code: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def in_utf8(module: str) -> None:
-    """Starts again in UTF-8 mode where the locale is not UTF-8: file names and output hold any character."""
-    if not sys.flags.utf8_mode and {sys.getfilesystemencoding().lower(), (sys.stdout.encoding or "").lower()} != {"utf-8"}:
-        os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", module, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from runtime.__main__ import in_utf8, quiet
 from runtime.faults import INTERRUPTED, exit_code_of
+from runtime.starting import in_utf8, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

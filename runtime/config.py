@@ -1,6 +1,7 @@
 """`config.yaml` as frozen dataclasses. The same shape as schemas/plan.schema.json; a test holds that.
 
 Where a field holds one of several classes, the mapping has one key, the class's TAG.
+All sections on one page, in the order of `config.yaml`, to be read beside specgen/plan.py, the other side of the same contract.
 """
 
 from __future__ import annotations
@@ -632,6 +633,11 @@ class Config:
     chat: ChatConfig
     smoke: tuple[SmokeConfig, ...]
     eval: EvalConfig | None
+
+
+def sources_of(data: DataConfig) -> tuple[Source, ...]:
+    """All sources of the data stage: those for training, then those that validation has of its own."""
+    return (*data.sources, *(data.validation.sources if data.validation else ()))
 
 
 def exports_more(config: Config) -> bool:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime import console
+from runtime.base import identity_of_model
 from runtime.card import base_name
 from runtime.config import Config, TrainConfig
-from runtime.model import identity_of_model
 from runtime.schedule import without_counts
 from runtime.stages import versions
 

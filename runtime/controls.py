@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from conversations.row import Message
 
 CUTS = [chr(code) for code in range(0xFDD3, 0xFDF0)]  # noncharacters
 PLAIN = ("role", "train", "weight")
-
-Value = TypeVar("Value")
 
 
 class Controls:
@@ -57,11 +55,11 @@ class Controls:
             return any(self._has(item) for entry in value.items() for item in entry)
         return isinstance(value, list) and any(map(self._has, value))
 
-    def _cut(self, value: Value, cut: str) -> Value:
+    def _cut(self, value: Any, cut: str) -> Any:
         if isinstance(value, str):
             while self._any.search(value) is not None:  # what is left of one may be a part of the next
-                value = self._any.sub(lambda found: found[0][:1] + cut + found[0][1:], value)  # type: ignore[assignment]
+                value = self._any.sub(lambda found: found[0][:1] + cut + found[0][1:], value)
             return value
         if isinstance(value, dict):
-            return {self._cut(key, cut): self._cut(item, cut) for key, item in value.items()}  # type: ignore[return-value]
-        return [self._cut(item, cut) for item in value] if isinstance(value, list) else value  # type: ignore[return-value]
+            return {self._cut(key, cut): self._cut(item, cut) for key, item in value.items()}
+        return [self._cut(item, cut) for item in value] if isinstance(value, list) else value

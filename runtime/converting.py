@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import console
-from runtime.__main__ import in_utf8, quiet
 from runtime.faults import WRONG, RunFault, exit_code_of
 from runtime.new_folder import copy_small_files, written_aside
+from runtime.starting import in_utf8, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -92,7 +92,7 @@ def convert(file: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    from runtime.__main__ import quiet
+    from runtime.starting import quiet
 
     quiet()
     convert(Path(sys.argv[1]), Path(sys.argv[2]))

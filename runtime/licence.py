@@ -15,7 +15,7 @@ LONGEST = 80  # characters; what is longer is the licence's own text
 
 def licence_of(base: PackageBase | HubBase | LocalBase) -> str | None:
     """Its name as the base gives it, for example apache-2.0; None where nothing at hand says it."""
-    from runtime.model import locate
+    from runtime.base import locate
 
     try:
         path = locate(base, weights=False)

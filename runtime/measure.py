@@ -23,17 +23,18 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from runtime import config as configs
 from runtime import gguf
-from runtime.__main__ import quiet
 from runtime.attention import counted_as
+from runtime.base import locate
 from runtime.config import Config
 from runtime.faults import RunFault
 from runtime.fused_lora import fused
 from runtime.internlm2.settings import is_internlm2, llama_settings, read_settings
 from runtime.ledger import Ledger
 from runtime.loss import ZERO_3, OutputLoss, trained_parts
-from runtime.model import locate, pick_device, torch_dtype
+from runtime.model import pick_device, torch_dtype
 from runtime.optimizers import optim_args_text
 from runtime.packed import quantize, quantized_like
+from runtime.starting import quiet
 from runtime.trainable import autocasts, prepared, weights_dtype
 from runtime.vision.layout import llava_settings
 from runtime.vision.parts import adapter_of

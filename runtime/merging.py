@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import console
-from runtime.__main__ import in_utf8, quiet
 from runtime.faults import WRONG, RunFault, exit_code_of
 from runtime.new_folder import copy_small_files, written_aside
+from runtime.starting import in_utf8, quiet
 
 if TYPE_CHECKING:
     from runtime.config import HubBase, LocalBase
@@ -115,7 +115,7 @@ def base_of(word: str) -> LocalBase | HubBase:
 
 def base_folder(base: LocalBase | HubBase) -> Path:
     """The base model as a Hugging Face folder. Raises RunFault where it is not to be had."""
-    from runtime.model import folder_of
+    from runtime.base import folder_of
 
     folder = folder_of(base)
     if not (folder / "config.json").exists():

@@ -52,9 +52,9 @@ def four_bits(tensor: torch.Tensor, settings: ModelConfig, device: torch.device)
     outer: Any = None
     if settings.quantization.double_quant:
         absmax, code = _floats(-(-blocks // OUTER_BLOCK), device), _floats(256, device)
-        outer = QuantState(absmax=absmax, code=code, blocksize=OUTER_BLOCK, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        outer = QuantState(absmax=absmax, code=code, blocksize=OUTER_BLOCK, dtype=torch.float32)
     weight = nn.Parameter(torch.empty((tensor.numel() + 1) // 2, 1, dtype=torch.uint8, device=device), requires_grad=False)
-    state = QuantState(  # type: ignore[no-untyped-call]
+    state = QuantState(
         absmax=torch.empty(blocks, dtype=torch.uint8 if outer else torch.float32, device=device),
         shape=tensor.shape,
         code=_floats(16, device),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import checkpoints, console, gguf, progress, resume
+from runtime.base import begin_conversion, identity_of_parts
 from runtime.config import Config, exports_more, read_tree
 from runtime.contract import contract_of, what_changes_weights
 from runtime.exports.hub import push as push_parts
@@ -19,7 +20,7 @@ from runtime.exports.hub import require_push
 from runtime.faults import FAILED, WRONG, Preempted, RunFault
 from runtime.from_run import identity_of_run
 from runtime.meeting import Meeting, meeting
-from runtime.model import begin_conversion, folder_of_model, identity_of_parts
+from runtime.model import folder_of_model
 from runtime.nodes import Leader, Member, introduction
 from runtime.packages import require_trackers
 from runtime.processes import require_processes, train_in_processes

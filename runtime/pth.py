@@ -85,7 +85,7 @@ def load(file: Path) -> dict[str, Any]:
         if any(name.endswith("/constants.pkl") for name in archive.namelist()):  # torch.load would hand it to torch.jit
             raise RunFault("SG470", f"{file} cannot be read: it is a TorchScript program", "save its state_dict with torch.save")
     safe = types.ModuleType("safe_pickle")
-    safe.Unpickler = Unpickler  # type: ignore[attr-defined]
+    vars(safe)["Unpickler"] = Unpickler
     try:
         found = torch.load(file, map_location="cpu", mmap=True, weights_only=False, pickle_module=safe)
     except Exception as error:  # whatever a file that was made to do harm or was cut off leads to

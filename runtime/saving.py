@@ -136,7 +136,7 @@ def shapes(folder: Path) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as stream:
-            found |= {name: stream.get_slice(name).get_shape() for name in stream.keys()}  # noqa: SIM118 - a file, no mapping
+            found |= {name: stream.get_slice(name).get_shape() for name in stream.keys()}  # noqa: SIM118  (a file, no mapping)
     return found
 
 

@@ -58,7 +58,7 @@ def write_csv(sweep: Sweep, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    from runtime.__main__ import in_utf8
+    from runtime.starting import in_utf8
 
     in_utf8("runtime.sweep")
     sys.exit(main())

@@ -16,9 +16,9 @@ from runtime import resume as resuming
 from runtime.arguments import training_arguments
 from runtime.arithmetic import told_if_slow
 from runtime.attention import Attention
-from runtime.config import Config
+from runtime.config import Config, EarlyStoppingConfig
 from runtime.console import training_bar
-from runtime.data.dataset import load_rows
+from runtime.data.dataset import Packs, Rows, load_rows
 from runtime.early_stopping import EarlyStopping, is_over
 from runtime.fused_lora import fused
 from runtime.guard import Guard
@@ -28,7 +28,7 @@ from runtime.model import torch_dtype
 from runtime.optimizers import require_resumable, trainer_options
 from runtime.previews import Previews
 from runtime.rank import beating
-from runtime.ready import made_ready
+from runtime.ready import Ready, made_ready
 from runtime.smoke import generator_of
 from runtime.stopping import stop_on_request
 from runtime.together import Together
@@ -57,55 +57,78 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
         _tell_how(ready.attention, torch_dtype(config.model.dtype), arguments.device)
     together = Together(config.distributed.ddp_timeout)
     resume, has_changed = _goes_on_from(out, config, arguments, together)
-    if resume:
-        require_resumable(config.train.optimizer, resume.name)
     assert config.train.total_steps is not None, "the data stage's figures settle it"
     beats = beating(arguments.process_index)
     with training_bar(config.train.total_steps, shown=is_main) as bar, stop_on_request() as stop, beats as pulse:
-        trainer = SpanTrainer(
-            model=ready.model,
-            args=arguments,
-            train_dataset=rows,
-            eval_dataset=held_out if len(held_out) else None,
-            data_collator=ready.collate,
-            callbacks=[],
-            by_length=config.train.group_by_length,
-            **trainer_options(config, arguments),
-            contract=contract.read(out),
-            keep=config.train.save_total_limit,
-            keep_best=config.train.load_best_model_at_end,
-            new_settings=has_changed,
-            wait=together.wait,
-        )
+        saved = {"contract": contract.read(out), "new_settings": has_changed, "wait": together.wait}
+        trainer = _trainer(config, arguments, ready, rows, held_out, **saved)
         previews = Previews(config, trainer, bar, out, generator_of(config, ready.tokenizer, config.chat))
         watch = Watch(config, trainer, bar, out, previews, stop, previous_metrics(out, resume), previous_validation(out, resume))
-        losses = [metric.loss for metric in watch.metrics]
-        tell = functools.partial(bar.note, "train") if is_main else _silent
-        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(InStep(together, stop, pulse))
-        trainer.add_callback(Guard(trainer, together, ready.tokenizer, spike=config.train.loss_spike, losses=losses, tell=tell))
+        trainer.add_callback(_guard(config, trainer, together, ready, watch))
         trainer.add_callback(watch)
-        if stopping := config.train.early_stopping:
-            if resume and is_over(stopping, watch.validation):
-                arguments.max_steps = int(resume.name.rpartition("-")[2])  # it was over when it was interrupted
-            trainer.add_callback(EarlyStopping(stopping, watch.validation, bar if is_main else None))
+        if config.train.early_stopping:
+            trainer.add_callback(_early_stopping(config.train.early_stopping, arguments, watch, resume))
         if is_main and config.train.report_to:
             trackers.prepare(config.train.report_to, folder, out, resumed=resume is not None)
             trainer.add_callback(Trackers(config.train.report_to, bar))
         if is_main:
             room.told_if_scarce(ready.model, config, out)
-        where = functools.partial(_where, trainer)
-        shortages = shortage.told(out, where, changes=shortage.savings(config), discard=out / checkpoints.ASIDE)
-        # under autocast peft's own casts of every input to float32 and back cost an eighth of a step, and memory
-        casts = disable_input_dtype_casting(ready.model, active=autocasts(config))
-        with shortages, casts, fused(ready.model, active=not config.train.torch_compile):
-            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        _carry_out(config, trainer, ready, out, resume)
     stop.carry_out()
     _save_result(trainer, out, best=config.train.load_best_model_at_end)
-    return watch.summary(len(rows)) | {
+    return watch.summary(len(rows)) | _how_it_went(config, ready, trainer)
+
+
+def _trainer(config: Config, arguments: TrainingArguments, ready: Ready, rows: Rows | Packs, held_out: Rows, **saved: Any) -> SpanTrainer:
+    """The Trainer without its callbacks; `saved` is what it needs for its checkpoints (SavingTrainer)."""
+    trainer = SpanTrainer(
+        model=ready.model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=held_out if len(held_out) else None,
+        data_collator=ready.collate,
+        callbacks=[],
+        by_length=config.train.group_by_length,
+        keep=config.train.save_total_limit,
+        keep_best=config.train.load_best_model_at_end,
+        **trainer_options(config, arguments),
+        **saved,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _guard(config: Config, trainer: SpanTrainer, together: Together, ready: Ready, watch: Watch) -> Guard:
+    """Every process has one, as all of them stop; the first tells."""
+    losses = [metric.loss for metric in watch.metrics]
+    tell = functools.partial(watch.bar.note, "train") if watch.is_main else _silent
+    return Guard(trainer, together, ready.tokenizer, spike=config.train.loss_spike, losses=losses, tell=tell)
+
+
+def _early_stopping(config: EarlyStoppingConfig, arguments: TrainingArguments, watch: Watch, resume: Path | None) -> EarlyStopping:
+    """Training that was over when it was interrupted takes no step more: `arguments` then end where it goes on from."""
+    if resume and is_over(config, watch.validation):
+        arguments.max_steps = int(resume.name.rpartition("-")[2])
+    return EarlyStopping(config, watch.validation, watch.bar if watch.is_main else None)
+
+
+def _carry_out(config: Config, trainer: SpanTrainer, ready: Ready, out: Path, resume: Path | None) -> None:
+    """All steps. Raises RunFault for want of memory or disk space."""
+    where = functools.partial(_where, trainer)
+    shortages = shortage.told(out, where, changes=shortage.savings(config), discard=out / checkpoints.ASIDE)
+    # under autocast peft's own casts of every input to float32 and back cost an eighth of a step, and memory
+    casts = disable_input_dtype_casting(ready.model, active=autocasts(config))
+    with shortages, casts, fused(ready.model, active=not config.train.torch_compile):
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+
+
+def _how_it_went(config: Config, ready: Ready, trainer: SpanTrainer) -> dict[str, Any]:
+    """What was chosen on the way, for the manifest."""
+    return {
         "attention": ready.attention.name,
         "attention_reason": ready.attention.why,
-        "device": str(arguments.device),
+        "device": str(trainer.args.device),
         "packed_difference": trainer.packed_difference if config.data.packing else None,
         "whole_logits_because": trainer.output_loss.whole_because if trainer.output_loss else None,
     }
@@ -132,7 +155,8 @@ def _silent(_line: str) -> None:
 def _goes_on_from(out: Path, config: Config, arguments: TrainingArguments, together: Together) -> tuple[Path | None, bool]:
     """The newest whole checkpoint, or what was made of it for this number of processes; and whether a change was accepted since.
 
-    The first process looks for it, and tells the others: they would all read all of it.
+    The first process looks for it, and tells the others: they would all read all of it. Raises RunFault where the optimizer cannot
+    go on.
     """
     found: list[Any] = [None, False]
     if arguments.process_index == 0:
@@ -150,6 +174,7 @@ def _goes_on_from(out: Path, config: Config, arguments: TrainingArguments, toget
     name, has_changed = broadcast_object_list(found)
     if name is None:
         return None, False
+    require_resumable(config.train.optimizer, name)
     if name.startswith(universal.UNIVERSAL):
         arguments.deepspeed_plugin.deepspeed_config["checkpoint"] = {"load_universal": True}
     return out / name, has_changed

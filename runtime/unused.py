@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from runtime.config import Config, HubSource, LlmSource, Source
+from runtime.config import Config, HubSource, LlmSource, Source, sources_of
 
 BITSANDBYTES = ("adamw_bnb", "adamw_8bit", "ademamix", "lion", "paged", "rmsprop_bnb")  # what names of its optimizers begin with
 
@@ -15,7 +15,11 @@ def without_unused(config: Config) -> None:
         return
     for name in unused(config):
         if name not in sys.modules:
-            sys.modules[name] = None  # type: ignore[assignment]  # as Python's import system says that there is none
+            _hide(name)
+
+
+def _hide(name: str) -> None:
+    sys.modules[name] = None  # type: ignore[assignment]  # as Python's import system says that there is none
 
 
 def unused(config: Config) -> set[str]:
@@ -32,8 +36,8 @@ def unused(config: Config) -> set[str]:
 
 
 def _sources(config: Config) -> tuple[Source, ...]:
-    held_out = config.data.validation.sources if config.data.validation else ()
-    return (*config.data.sources, *held_out, *(config.eval.sources if config.eval else ()))
+    """Of the data stage and of the evaluation."""
+    return (*sources_of(config.data), *(config.eval.sources if config.eval else ()))
 
 
 def without_torch(config: Config) -> None:
@@ -42,12 +46,11 @@ def without_torch(config: Config) -> None:
     Not where it is needed all the same: to read the tokenizer of a .gguf file for the first time, by a model's own code, or by a
     model that writes rows here.
     """
-    from runtime.model import has_tokenizer
+    from runtime.base import has_tokenizer
 
-    sources = [*config.data.sources, *(config.data.validation.sources if config.data.validation else ())]
-    writes = any(isinstance(source, LlmSource) and source.local for source in sources)
+    writes = any(isinstance(source, LlmSource) and source.local for source in sources_of(config.data))
     if has_tokenizer(config.model.base) and not config.model.trust_remote_code and not writes:
-        sys.modules["torch"] = None  # type: ignore[assignment]
+        _hide("torch")
         from transformers.utils import is_torch_available
 
         assert not is_torch_available()  # transformers asks once, and remembers

@@ -53,7 +53,7 @@ def _parent(node: Node, path: Path, chain: tuple[Path, ...], met: Iterator[int])
 
 
 def _missing(parent: Path, node: Node, path: Path) -> Diagnostic:
-    there = os.path.isdir(parent.parent)  # noqa: PTH112
+    there = os.path.isdir(parent.parent)  # noqa: PTH112  (as above)
     beside = sorted(file.name for file in parent.parent.glob("*.y*ml") if file.is_file()) if there else []
     near = difflib.get_close_matches(parent.name, beside, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"the path starts at this file's folder, {path.parent.absolute()}"

@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from specgen.diagnostics import Diagnostic, SpecError
-from specgen.render import Files
+
+if TYPE_CHECKING:
+    from specgen.render import Files
 
 OURS = "# Compiled by specgen"
 NAMES = ("config.yaml", "deepspeed.json", "launch.sh", "plan.md", "slurm.sbatch", "trainjob.yaml", "skypilot.yaml")
@@ -43,6 +46,11 @@ def is_compiled(folder: Path) -> bool:
         return (folder / "config.yaml").read_text(encoding="utf-8").startswith(OURS)
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def is_model(target: Path) -> bool:
+    """Whether a model's folder is meant, and not a spec or what it was compiled into."""
+    return target.is_dir() and not is_compiled(target)
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The resolved spec: frozen dataclasses without defaults, every number concrete. `config.yaml` is exactly this.
 
 Where a field holds one of several classes, the mapping in `config.yaml` has one key, the class's TAG.
+All sections on one page, in the order of `config.yaml`, to be read beside runtime/config.py, the other side of the same contract.
 """
 
 from __future__ import annotations

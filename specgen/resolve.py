@@ -164,12 +164,12 @@ def _variable(name: str, value: Any, facts: SourceFacts) -> p.Variable:
     return facts.variables[name] if kind == "file" else p.RuleVariable(name=settings)
 
 
-def _row(row: list[dict[str, str]] | str | None) -> tuple[p.TurnRule, ...] | str | None:
+def _row(row: list[dict[p.Role, str]] | str | None) -> tuple[p.TurnRule, ...] | str | None:
     return _turns(row) if isinstance(row, list) else row
 
 
-def _turns(turns: list[dict[str, str]]) -> tuple[p.TurnRule, ...]:
-    return tuple(p.TurnRule(role=role, content=content) for turn in turns for role, content in turn.items())  # type: ignore[arg-type]
+def _turns(turns: list[dict[p.Role, str]]) -> tuple[p.TurnRule, ...]:
+    return tuple(p.TurnRule(role=role, content=content) for turn in turns for role, content in turn.items())
 
 
 def _train(tree: Node, train: dict[str, Any], facts: Facts) -> p.TrainPlan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -128,7 +127,7 @@ def _is_whole(checkpoint: Path) -> bool:
 
 def _size(file: Path) -> int:
     try:
-        return os.stat(file).st_size  # noqa: PTH116
+        return file.stat().st_size
     except OSError:
         return -1
 

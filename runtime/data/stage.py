@@ -1,20 +1,19 @@
 """The data stage: sources → tokenized rows, with nothing lost in silence.
 
-Parts of sources are tokenized, in several processes where there are many, and written as they come. What stays in memory are
-some 30 bytes to a row: its digests, how many examples it became and how long they are.
+Parts of sources are tokenized, in several processes where there are many, and written as they come. What stays in memory is in
+gathered.py.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import console
-from runtime.config import Config, DataConfig
+from runtime.config import Config, DataConfig, sources_of
 from runtime.data.figures import figures, repeated
+from runtime.data.gathered import Columns, Left, Rows
 from runtime.data.limits import hold
 from runtime.data.parts import Part, parts_of
 from runtime.data.synthetic import rules_of
@@ -28,59 +27,30 @@ if TYPE_CHECKING:
 
     from runtime.data.chosen import Chosen
     from runtime.data.dataset import Writer
-    from runtime.data.encode import Faulty, Kind, Tokenized
     from runtime.data.joining import Joined
-    from runtime.data.lengths import Long
-    from runtime.data.near_duplicates import Sketch
     from runtime.data.packing import Packing
 
-TOLD = ("unfit", "truncated", "split")
 MOST_FAULTS = 100_000  # rows: then it is of no use to go on reading
 
 
 def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     """Reads, tokenizes and masks all rows; writes them and returns the figures. Raises RunFault for rows that do not fit."""
-    import numpy as np
-
     from runtime.data.chosen import chosen
     from runtime.data.dataset import Writer, sha256_of
-    from runtime.data.joining import join
-    from runtime.data.lengths import dropped_line, policy_of
-    from runtime.data.packing import best_fit
-    from runtime.data.workers import tokenized
 
-    data, seed = config.data, config.train.seed
-    vocabulary = vocabulary_of(load_tokenizer(config.model, config.template))
+    data = config.data
     writer = Writer(out)
-    number = len(data.sources) + len(data.validation.sources if data.validation else ())
-    rows = Rows(number, sees=config.model.vision is not None)
-    for part in tokenized(_parts(config), config, vocabulary):
-        rows.add(part, writer)
-        if rows.faulty > MOST_FAULTS:
-            break
+    rows = _tokenized(config, writer)
     _refuse(rows, config)
-
     columns = rows.columns()
-    picked = chosen(data, rows.by_source, columns.digests, seed=seed)
+    picked = chosen(data, rows.by_source, columns.digests, seed=config.train.seed)
     near = _near_duplicates(rows, columns, picked, data)
     lost = _lost(columns, picked, near)
     lost["dropped"] += rows.bad
-    total = int((picked.train + picked.validation).sum()) + rows.bad
-    hold(data.limits, {name: lost[name] / max(1, total) for name in ("dropped", "truncated")})
-    if lost["unfit"]:
-        console.say("data", dropped_line(lost["unfit"], total, policy_of(config)))
-
-    trained, held = picked.train * ~near, picked.validation * ~near
-    train, validation = columns.order(trained), columns.order(held)
-    if not len(train):
-        raise RunFault("SG425", "no row is left for training", "raise data.max_length", exit_code=WRONG)
-    lengths = columns.lengths[train].astype(np.int64)
-    packs: Packing | Joined | None = None
-    if data.packing:
-        is_text = config.train.objective == "text"
-        packs = join(*columns.documents(trained), data.max_length, seed=seed) if is_text else best_fit(lengths, data.max_length, seed=seed)
-    writer.close(train, validation, packs)
-    left = columns.examples > 0
+    _hold_lost(lost, int((picked.train + picked.validation).sum()) + rows.bad, config)
+    left = _left(columns, picked, near)
+    packs = _packs(columns, left, config) if data.packing else None
+    writer.close(left.train, left.validation, packs)
     found = {
         "rows": picked.rows,
         "by_source": picked.by_source,
@@ -89,11 +59,11 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
         "validation_rows": int(picked.validation.sum()),
         "validation_distinct": picked.held_distinct,
         "max_length": data.max_length,
-        **figures(lengths, columns.trained[train], None if packs is None else len(packs), data.max_length),
-        **repeated(columns.digests, trained * left, held * left, columns.prompts),
+        **figures(left.lengths, columns.trained[left.train], None if packs is None else len(packs), data.max_length),
+        **_repeated(columns, left),
         **lost,
         "bad_rows": rows.bad,
-        "more_examples": len(train) + len(validation) - int(((trained + held) * left).sum()),
+        "more_examples": _more_examples(columns, left),
         "exchanges": rows.exchanges,
         "images": rows.images,
         "sha256": sha256_of(out),
@@ -104,102 +74,24 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     return found
 
 
+def _tokenized(config: Config, writer: Writer) -> Rows:
+    """All rows of all sources, their examples written as they come; reading ends early where too many have faults."""
+    from runtime.data.workers import tokenized
+
+    vocabulary = vocabulary_of(load_tokenizer(config.model, config.template))
+    rows = Rows(len(sources_of(config.data)), sees=config.model.vision is not None)
+    for part in tokenized(_parts(config), config, vocabulary):
+        rows.add(part, writer)
+        if rows.faulty > MOST_FAULTS:
+            break
+    return rows
+
+
 def _parts(config: Config) -> Iterator[Part]:
     data, seed = config.data, config.train.seed
     rows_of = rules_of(data, seed=seed)
-    for number, source in enumerate([*data.sources, *(data.validation.sources if data.validation else ())]):
+    for number, source in enumerate(sources_of(data)):
         yield from parts_of(source, number, seed=seed, rows_of=rows_of, drop=data.on_bad_row == "drop")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
-    """What is known of R rows and of the E examples that they became: `lengths` and `trained` tokens [E], the others [R]; the
-    last three are numbers of rows: left out by the policy of lengths, shortened, parted."""
-
-    lengths: NDArray[np.int32]
-    trained: NDArray[np.int32]
-    examples: NDArray[np.int32]
-    digests: NDArray[np.uint64]
-    prompts: NDArray[np.uint64]
-    unfit: NDArray[np.int64]
-    truncated: NDArray[np.int64]
-    split: NDArray[np.int64]
-
-    def documents(self, often_R: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the tokens of rows begin and end in the flat arrays, each row as often as it counts."""
-        import numpy as np
-
-        places = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
-        ends = np.cumsum(self.examples)
-        often = np.where(self.examples > 0, often_R, 0)
-        return np.repeat(places[ends - self.examples], often), np.repeat(places[ends], often)
-
-    def order(self, often_R: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Numbers of examples, each as often as its row counts."""
-        import numpy as np
-
-        return np.repeat(np.arange(len(self.lengths)), np.repeat(often_R, self.examples))
-
-
-@dataclass(slots=True)
-class Rows:
-    """What is gathered of the rows as they come."""
-
-    sources: int
-    by_source: list[int] = field(init=False)
-    numbers: dict[str, array[int]] = field(init=False)
-    sees: bool = False
-    images: int = 0
-    bad: int = 0
-    exchanges: int = 0
-    sketches: list[Sketch] = field(default_factory=list)
-    faults: dict[Kind, Faulty] = field(default_factory=dict)
-    long: dict[int, Long] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.by_source = [0] * self.sources
-        kinds = {"lengths": "i", "trained": "i", "examples": "i", "digests": "Q", "prompts": "Q", **dict.fromkeys(TOLD, "q")}
-        self.numbers = {name: array(kind) for name, kind in kinds.items()}
-
-    @property
-    def faulty(self) -> int:
-        """Rows that no example came of, and that are told."""
-        return sum(fault.rows for fault in self.faults.values()) + len(self.long)
-
-    def add(self, part: Tokenized, writer: Writer) -> None:
-        """Writes the examples of a part, and keeps its numbers."""
-        import numpy as np
-
-        from runtime.data.encode import Faulty
-
-        writer.add(part.input_ids, part.trained, part.weights, part.lengths)
-        if self.sees:
-            writer.show(part.pictures, part.seen)
-            self.images += len(part.pictures)
-        known = len(self.numbers["examples"])
-        before = np.concatenate([[0], np.cumsum(part.trained, dtype=np.int32)])
-        ends = np.cumsum(part.lengths)
-        trained = (before[ends] - before[ends - part.lengths]).astype(np.int32)
-        found = {"lengths": part.lengths, "trained": trained, "examples": part.examples, "digests": part.digests, "prompts": part.prompts}
-        for name, values in found.items():
-            self.numbers[name].frombytes(values.tobytes())
-        for name, told in zip(TOLD, (part.told.unfit, part.told.truncated, part.told.split), strict=True):
-            self.numbers[name].extend(known + row for row in sorted(told))
-        if part.sketches is not None:
-            self.sketches.append(part.sketches)
-        self.by_source[part.source] += len(part.examples)
-        self.bad += part.told.bad
-        self.exchanges += part.told.exchanges
-        self.long |= part.told.long
-        for kind, fault in part.told.faults.items():
-            self.faults.setdefault(kind, Faulty()).add(fault.rows, fault.first)
-
-    def columns(self) -> Columns:
-        """All rows as arrays."""
-        import numpy as np
-
-        types = {"i": np.int32, "Q": np.uint64, "q": np.int64}
-        return Columns(**{name: np.frombuffer(numbers, dtype=types[numbers.typecode]) for name, numbers in self.numbers.items()})
 
 
 def _refuse(rows: Rows, config: Config) -> None:
@@ -241,6 +133,55 @@ def _lost(columns: Columns, picked: Chosen, near_R: NDArray[np.bool_]) -> dict[s
         "split": int(often[columns.split].sum()),
         "near_duplicates": int(often[near_R].sum()),
     }
+
+
+def _hold_lost(lost: dict[str, int], total: int, config: Config) -> None:
+    """Raises RunFault where more of all rows is lost than data.limits allows; tells what is left out as too long."""
+    from runtime.data.lengths import dropped_line, policy_of
+
+    hold(config.data.limits, {name: lost[name] / max(1, total) for name in ("dropped", "truncated")})
+    if lost["unfit"]:
+        console.say("data", dropped_line(lost["unfit"], total, policy_of(config)))
+
+
+def _left(columns: Columns, picked: Chosen, near_R: NDArray[np.bool_]) -> Left:
+    """What is trained on and validated with, without near duplicates. Raises RunFault where nothing is left for training."""
+    import numpy as np
+
+    train_counts, validation_counts = picked.train * ~near_R, picked.validation * ~near_R
+    train = columns.order(train_counts)
+    if not len(train):
+        raise RunFault("SG425", "no row is left for training", "raise data.max_length", exit_code=WRONG)
+    return Left(
+        train_counts=train_counts,
+        validation_counts=validation_counts,
+        train=train,
+        validation=columns.order(validation_counts),
+        lengths=columns.lengths[train].astype(np.int64),
+    )
+
+
+def _packs(columns: Columns, left: Left, config: Config) -> Packing | Joined:
+    """Rows side by side in packs; running text joined end to end."""
+    from runtime.data.joining import join
+    from runtime.data.packing import best_fit
+
+    max_length, seed = config.data.max_length, config.train.seed
+    if config.train.objective == "text":
+        return join(*columns.documents(left.train_counts), max_length, seed=seed)
+    return best_fit(left.lengths, max_length, seed=seed)
+
+
+def _repeated(columns: Columns, left: Left) -> dict[str, Any]:
+    """Figures of the rows that are left that are the same as others."""
+    has_examples_R = columns.examples > 0
+    return repeated(columns.digests, left.train_counts * has_examples_R, left.validation_counts * has_examples_R, columns.prompts)
+
+
+def _more_examples(columns: Columns, left: Left) -> int:
+    """By how many there are more examples than rows that became any."""
+    rows = int((left.train_counts + left.validation_counts)[columns.examples > 0].sum())
+    return len(left.train) + len(left.validation) - rows
 
 
 def data_line(figures: dict[str, Any]) -> str:

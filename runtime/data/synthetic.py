@@ -9,13 +9,13 @@ from typing import Any
 
 from conversations.row import Conversation
 from conversations.rules import RowsOf, conversations_of, rows_of_rules
-from runtime.config import DataConfig, FileVariable, Source, SyntheticSource, Variable, to_plain
+from runtime.config import DataConfig, FileVariable, Source, SyntheticSource, Variable, sources_of, to_plain
 from runtime.faults import WRONG, RunFault
 
 
 def rules_of(data: DataConfig, *, seed: int, more: Iterable[Source] = ()) -> RowsOf:
     """The rows of the named synthetic sources, for the variables of others: each is made when it is asked for. `more` come last."""
-    sources = [*data.sources, *(data.validation.sources if data.validation else ()), *more]
+    sources = [*sources_of(data), *more]
     named = {source.name: source for source in reversed(sources) if isinstance(source, SyntheticSource) and source.name}
     return rows_of_rules({str(name): _rule(source) for name, source in named.items()}, seed=seed)
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from runtime.base import Base, locate
 from runtime.internlm2.folders import require_internlm2, to_llama, to_original
-from runtime.model import Base, locate
 
 Layout = Literal["llama", "original"]
 

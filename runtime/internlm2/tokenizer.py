@@ -58,7 +58,7 @@ def write_tokenizer(folder: Path, out: Path) -> None:
 
 def fast(folder: Path, settings: Mapping[str, Any]) -> LlamaTokenizer:
     """The tokenizer of a folder with a tokenizer.model. Raises RunFault."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from transformers import AddedToken, LlamaTokenizer
     from transformers.convert_slow_tokenizer import SentencePieceExtractor
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.__main__ import in_utf8, quiet
 from runtime.faults import FAILED, INTERRUPTED, RunFault
+from runtime.starting import in_utf8, quiet
 from runtime.unused import without_torch
 
 if TYPE_CHECKING:

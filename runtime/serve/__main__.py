@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from runtime.__main__ import in_utf8, quiet
 from runtime.faults import WRONG, RunFault, exit_code_of
+from runtime.starting import in_utf8, quiet
 
 if TYPE_CHECKING:
     from runtime.talker import Talker
@@ -59,7 +59,8 @@ def _answer(talker: Talker, listening: socket.socket, host: str, key: str | None
 
 def greeting(name: str, host: str, port: int, *, with_key: bool) -> str:
     """What is said at the start: where, which model, how to call it."""
-    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    everywhere = ("0.0.0.0", "::")  # noqa: S104  (compared, not listened on)
+    shown = socket.gethostname() if host in everywhere else f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}/v1"
     key = "the key" if with_key else "none"
     return f"{name}  {url} · OpenAI(base_url='{url}', api_key='{key}'), model='{name}' · Ctrl-C ends"

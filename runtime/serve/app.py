@@ -45,11 +45,30 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
+class Described(FastAPI):
+    """Its OpenAPI is as it is: refusals are 400, not 422, and one model is served, that of `name`."""
+
+    def __init__(self, name: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.name = name
+
+    def openapi(self) -> dict[str, Any]:
+        """The description that clients read, as JSON."""
+        described = super().openapi()
+        for path in described["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        described["components"]["schemas"]["Asked"]["properties"]["model"]["enum"] = [self.name]
+        with contextlib.suppress(KeyError):
+            del described["components"]["schemas"]["HTTPValidationError"], described["components"]["schemas"]["ValidationError"]
+        return described
+
+
 def build(talker: Talker, desk: Desk, key: str | None) -> Door:
     """The application for one model."""
-    app = FastAPI(
-        title="specgen serve", description=f"Asks the model {talker.name}, as OpenAI's API does.", docs_url=None, redoc_url=None,
-        responses=REFUSALS, max_body_size=MOST_BYTES,
+    app = Described(
+        talker.name, title="specgen serve", description=f"Asks the model {talker.name}, as OpenAI's API does.",
+        docs_url=None, redoc_url=None, responses=REFUSALS, max_body_size=MOST_BYTES,
     )  # fmt: skip
     started = int(time.time())
     model = ModelTold(id=talker.name, created=started)
@@ -88,7 +107,6 @@ def build(talker: Talker, desk: Desk, key: str | None) -> Door:
     async def health() -> dict[str, Any]:
         return {"status": "ok", "waiting": desk.waiting, "busy": desk.busy}
 
-    _describe(app, talker.name)
     return Door(app, key)
 
 
@@ -189,20 +207,3 @@ def _tell_errors(app: FastAPI, *, sees: bool) -> None:
     @app.exception_handler(Exception)
     async def _ours(_request: Request, _error: Exception) -> Response:
         return ApiError(500, "a fault of the server; its output says more", kind="server_error").response()
-
-
-def _describe(app: FastAPI, name: str) -> None:
-    """The OpenAPI as it is: refusals are 400, not 422, and one model is served."""
-    made = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        described = made()
-        for path in described["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
-        described["components"]["schemas"]["Asked"]["properties"]["model"]["enum"] = [name]
-        with contextlib.suppress(KeyError):
-            del described["components"]["schemas"]["HTTPValidationError"], described["components"]["schemas"]["ValidationError"]
-        return described
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -7,8 +7,8 @@ import importlib.util
 import sys
 from functools import partial
 
-from runtime.__main__ import in_utf8, quiet
 from runtime.faults import WRONG, RunFault, exit_code_of
+from runtime.starting import in_utf8, quiet
 
 
 def main(words: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from conversations.system_texts import NAMES as SYSTEM_TEXTS
-from specgen import folder
+from specgen.folder import is_model
 
 PLUGINS = ("calculate", "solve", "search")
 DTYPES = ("auto", "fp16", "bf16", "fp32", "float16", "bfloat16", "float32")
@@ -88,11 +88,6 @@ def options(*groups: tuple[Callable[[Command], Command], ...]) -> Callable[[Comm
         return command
 
     return decorated
-
-
-def is_model(target: Path) -> bool:
-    """Whether a model's folder is meant, and not a spec or what it was compiled into."""
-    return target.is_dir() and not folder.is_compiled(target)
 
 
 def require_fit(target: Path, profile: str | None, settings: tuple[str, ...], flags: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from specgen.commands.plan import measured_data
 from specgen.compiler import compile_spec, compile_tree
 from specgen.diagnostics import Diagnostic, SpecError, in_file_order
 from specgen.extend import load
@@ -17,6 +16,7 @@ from specgen.lock.file import read, write
 from specgen.lock.paths import lock_beside, lock_path
 from specgen.lock.take import take, take_data, take_libraries, take_model, take_template, take_tower
 from specgen.lock.use import LockInUse, held, lock_command, missing, pinned
+from specgen.measured_data import measured_data
 from specgen.plan import HubBase
 from specgen.source import Node
 

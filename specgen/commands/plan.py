@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,17 +9,12 @@ from pathlib import Path
 from specgen import folder
 from specgen.compiler import Compiled, compile_spec
 from specgen.diagnostics import Diagnostic, SpecError
-from specgen.facts.figures import DataFigures, figures_of
-from specgen.launch import run_quietly, told_faults
+from specgen.measured_data import NOT_TO_BE_HAD, measured_data
 from specgen.memory import MemoryPlan, memory_plan
-from specgen.places import cache_folder
 from specgen.plan import to_plain
 from specgen.render import render
 from specgen.rules.memory import memory_fits
 from specgen.summary import total_tokens
-
-NOT_TO_BE_HAD = ("SG411", "SG412", "SG417")  # a model or a data set of the hub
-RUNS = "plans"  # where data stages of plans lie, below the cache folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +70,3 @@ def as_data(found: Planned) -> dict[str, object]:
         "parameters": compiled.facts.model.parameters if compiled.facts.model else None,
         "total_tokens": total_tokens(compiled.plan, compiled.facts),
     }
-
-
-def measured_data(compiled: Compiled) -> DataFigures:
-    """Runs the data stage in a process of its own, or takes what an earlier run of the same left in the cache."""
-    runs = cache_folder() / RUNS / hashlib.sha256(str(Path.cwd()).encode()).hexdigest()[:16]
-    with tempfile.TemporaryDirectory() as scratch:
-        build = Path(scratch, "build")
-        folder.write(compiled.files, build)
-        done = run_quietly("runtime", [str(build), "--runs-dir", str(runs), "--stage", "data"])
-    if done.code:
-        raise SpecError(*told_faults(done.errors))
-    record = json.loads((runs / compiled.plan.name / "data" / "stage.json").read_text(encoding="utf-8"))
-    return figures_of(record["summary"])

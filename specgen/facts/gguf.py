@@ -111,9 +111,9 @@ class _Cursor:
         self.data, self.offset = data, offset
 
     def number(self, form: str) -> int:
-        (value,) = struct.unpack_from("<" + form, self.data, self.offset)
+        number: int = struct.unpack_from("<" + form, self.data, self.offset)[0]
         self.offset += struct.calcsize("<" + form)
-        return value  # type: ignore[no-any-return]
+        return number
 
     def text(self) -> str:
         length = self.number("Q")

@@ -29,7 +29,7 @@ def trial_faults(tree: Node, facts: Facts, trials: Iterable[Trial]) -> list[Diag
     own = {_identity(fault) for fault in _faults(replace(tree, value={**tree.children, "sweep": Node(value=None)}), facts)}
     told: dict[object, _Told] = {}
     count = 0
-    for count, trial in enumerate(trials, start=1):  # noqa: B007
+    for count, trial in enumerate(trials, start=1):  # noqa: B007  (how many there were)
         for fault in faults_of(tree, facts, trial):
             if fault.severity != "note" and _identity(fault) not in own:
                 told.setdefault(_identity(fault), _Told(fault)).trials.append(trial)

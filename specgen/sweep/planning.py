@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from specgen.commands.plan import NOT_TO_BE_HAD, measured_data
 from specgen.compiler import Compiled, compile_tree
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.facts.figures import DataFigures, data_key
+from specgen.measured_data import NOT_TO_BE_HAD, measured_data
 from specgen.quoting import count
 from specgen.source import Node
 from specgen.summary import total_tokens

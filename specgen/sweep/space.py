@@ -10,7 +10,9 @@ from specgen.diagnostics import Place
 from specgen.schema import lookup, types
 from specgen.source import Node
 
+Method = Literal["grid", "random", "optuna"]
 Metric = Literal["validation_loss", "train_loss", "smoke"]
+Kept = Literal["best", "all"]
 
 DIGITS = 4  # of a number that is drawn: enough for a setting, and short enough to read and copy
 
@@ -65,14 +67,15 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """The section as it was written. `asked` is how many trials it asks for; None for a grid, which has as many as it has."""
+    """The section as it was written. `asked` is how many trials it asks for; None for a grid, which has as many as it has, and no
+    seed; `n_startup_trials` is Optuna's alone."""
 
-    method: Literal["grid", "random", "optuna"]
+    method: Method
     asked: int | None
-    seed: int
-    n_startup_trials: int
+    seed: int | None
+    n_startup_trials: int | None
     metric: Metric
-    keep_merged: Literal["best", "all"]
+    keep_merged: Kept
     parameters: tuple[Parameter, ...]
     place: Place | None
 
@@ -97,16 +100,16 @@ def sweep_of(tree: Node) -> Sweep | None:
     section = tree.children["sweep"]
     if section.value is None:
         return None
-    ((method, settings),) = section.children["method"].children.items()
-    assert method in ("grid", "random", "optuna"), method
-    numbers = {key: node.value for key, node in settings.children.items() if isinstance(node.value, int)}
+    written = section.plain()
+    assert isinstance(written, dict), written
+    ((method, settings),) = written["method"].items()
     return Sweep(
-        method=method,  # type: ignore[arg-type]
-        asked=numbers.get("trials"),
-        seed=numbers.get("seed", 0),
-        n_startup_trials=numbers.get("n_startup_trials", 1),
-        metric=section.text("metric"),  # type: ignore[arg-type]
-        keep_merged=section.text("keep_merged"),  # type: ignore[arg-type]
+        method=method,
+        asked=settings.get("trials"),
+        seed=settings.get("seed"),
+        n_startup_trials=settings.get("n_startup_trials"),
+        metric=written["metric"],
+        keep_merged=written["keep_merged"],
         parameters=tuple(_parameter(path, node) for path, node in section.children["parameters"].children.items()),
         place=section.key or section.place,
     )

@@ -49,7 +49,9 @@ class Study:
         if number <= len(self.study.get_trials(deepcopy=False)):
             chosen: optuna.trial.BaseTrial = optuna.trial.FixedTrial(self.study.trials[number - 1].params)
         else:
-            self.study.sampler = optuna.samplers.TPESampler(seed=self.sweep.seed + number - 1, n_startup_trials=self.sweep.n_startup_trials)
+            seed, n_startup_trials = self.sweep.seed, self.sweep.n_startup_trials
+            assert seed is not None and n_startup_trials is not None, self.sweep
+            self.study.sampler = optuna.samplers.TPESampler(seed=seed + number - 1, n_startup_trials=n_startup_trials)
             chosen = self.study.ask()
         return trial(number, {parameter.path: _suggested(parameter, chosen) for parameter in self.sweep.parameters})
 

@@ -62,7 +62,7 @@ def _every(parameter: Parameter) -> list[Node]:
 
 def _drawn(sweep: Sweep) -> Iterator[dict[str, Node]]:
     """Different combinations at random. Python keeps the numbers of random.random() for a seed from version to version."""
-    numbers, seen = random.Random(sweep.seed), set()  # noqa: S311
+    numbers, seen = random.Random(sweep.seed), set()  # noqa: S311  (chance, not secrecy)
     for _ in range(MOST_DRAWS * sweep.trials):
         values = {parameter.path: at(parameter, numbers.random()) for parameter in sweep.parameters}
         drawn = _canonical(values)

@@ -17,7 +17,7 @@ from runtime import checkpoints, pipeline
 from runtime import config as configs
 from runtime.loss import OutputLoss
 from runtime.saving import SavingTrainer
-from runtime.__main__ import quiet
+from runtime.starting import quiet
 
 
 def die(*_arguments: object, **_options: object) -> None:

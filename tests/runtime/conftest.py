@@ -18,12 +18,12 @@ from conversations.mixing import held_out, number_held_out
 from conversations.row import canonical, digest
 from runtime import config as configs
 from runtime import pipeline
-from runtime.__main__ import quiet
+from runtime.base import folder_of
 from runtime.config import PackageBase
 from runtime.console import TrainingBar
 from runtime.data.parts import parts_of
 from runtime.faults import Interrupted, RunFault
-from runtime.model import folder_of
+from runtime.starting import quiet
 from specgen import folder as compiled_folder
 from specgen.compiler import compile_spec
 

@@ -86,12 +86,16 @@ def test_an_unknown_variant_is_refused(refusal):
 
 
 def test_a_list_for_a_mapping_is_refused(refusal):
-    edit = lambda content: content["data"]["sources"][0]["synthetic"].update(variables=[1])  # noqa: E731
+    def edit(content):
+        content["data"]["sources"][0]["synthetic"].update(variables=[1])
+
     assert refusal(edit) == "config.data.sources[0].synthetic.variables is no mapping"
 
 
 def test_a_variable_without_a_value_is_refused(refusal):
-    edit = lambda content: content["data"]["sources"][0]["synthetic"].update(variables={"n": [None]})  # noqa: E731
+    def edit(content):
+        content["data"]["sources"][0]["synthetic"].update(variables={"n": [None]})
+
     assert "config.data.sources[0].synthetic.variables.n[0] is None" in refusal(edit)
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from runtime.base import begin_conversion, folder_of, has_tokenizer
 from runtime.config import LocalBase, ModelConfig, TemplateConfig
-from runtime.model import begin_conversion, folder_of, has_tokenizer, load_tokenizer
+from runtime.model import load_tokenizer
 
 WORDS = ["<unk>", "<s>", "</s>", *(chr(code) for code in range(33, 127)), "Ġ", "Ċ", "ab"]
 NAMES = {

@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from runtime.base import folder_of
 from runtime.config import Int8Quantization, LocalBase, ModelConfig, Nf4Quantization, TemplateConfig
 from runtime.internlm2.folders import readable, readable_tokenizer, to_original
 from runtime.internlm2.layout import joined, own_shapes, split
 from runtime.internlm2.settings import Sizes, sizes_of
-from runtime.model import folder_of, load_config, load_model, load_tokenizer
+from runtime.model import load_config, load_model, load_tokenizer
 from runtime.written import write_weights
 from specgen.facts.tokenizer import tokenizer_in_folder
 from tests.support.memory_limit import run_limited

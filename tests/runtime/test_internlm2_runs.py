@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from runtime import config as configs
+from runtime.base import has_tokenizer
 from runtime.config import Config
 from runtime.internlm2.folders import readable
 from runtime.internlm2.merged import require_layout
 from runtime.measure import base_config
-from runtime.model import has_tokenizer
 from runtime.stages import read_stage
 from runtime.talker import Loading, of_folder, of_run
 from specgen import folder as compiled_folder

@@ -13,14 +13,15 @@ import torch
 from transformers import AutoTokenizer
 
 from runtime import pipeline
+from runtime.base import identity, locate
 from runtime.chat_template import ChatFormat
 from runtime.config import HubBase, LocalBase, ModelConfig, PackageBase, TemplateConfig
-from runtime.model import identity, load_model, load_tokenizer, locate, pick_device
+from runtime.model import load_model, load_tokenizer, pick_device
 
 ASKS_FOR_A_HUB_MODEL = """
 from runtime.config import HubBase
 from runtime.faults import RunFault
-from runtime.model import folder_of
+from runtime.base import folder_of
 for revision in (None, "v1.0"):
     try:
         folder_of(HubBase(repo="someone/some-model", revision=revision))

@@ -1,6 +1,11 @@
 """Exit codes and the surface of the command line."""
 
+import subprocess
+import sys
+
 import pytest
+
+LOADED = "import sys, specgen.cli; print([name for name in ('jinja2', 'yaml', 'jsonschema', 'specgen.plan') if name in sys.modules])"
 
 
 def test_a_valid_spec_is_said_to_be_valid(cli, small, tmp_path):
@@ -50,6 +55,10 @@ def test_a_fault_of_ours_is_3_and_asks_for_a_report(cli, monkeypatch):
     ran = cli("validate", "spec.yaml")
     assert ran.code == 3
     assert "this is a fault of specgen 0.1.0, not of your spec" in ran.err
+
+
+def test_the_commands_are_there_before_what_they_need_is_loaded(root):
+    assert subprocess.run([sys.executable, "-c", LOADED], cwd=root, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_schema_prints_what_the_file_holds(cli, root):

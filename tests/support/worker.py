@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from runtime.__main__ import quiet
+from runtime.starting import quiet
 
 
 def main(folder: Path, names: list[str]) -> None:

@@ -208,7 +208,7 @@ def _asked_wait(header: str | None) -> float:
 def _backoff(attempt: int) -> float:
     """Seconds before the next try: doubling, and between half and all of that, so that requests do not come back together."""
     most: float = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt)
-    return most * random.uniform(0.5, 1.0)  # noqa: S311
+    return most * random.uniform(0.5, 1.0)  # noqa: S311  (chance, not secrecy)
 
 
 def _now() -> float:

@@ -7,11 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from runtime.config import HubBase, LlmSource, LocalBase, ModelConfig, PackageBase, TemplateConfig
+from runtime.base import Base, identity
+from runtime.config import Dtype, HubBase, LlmSource, LocalBase, ModelConfig, PackageBase, TemplateConfig
 from runtime.data.llm.budget import Meter
 from runtime.data.llm.request import Reply, Request
 from runtime.faults import WRONG, RunFault
-from runtime.model import Base, identity, load_model, load_tokenizer, pick_device
+from runtime.model import load_model, load_tokenizer, pick_device
 
 if TYPE_CHECKING:
     import torch
@@ -145,8 +146,8 @@ def _noisy(scores_V: torch.Tensor, request: Request, generator: torch.Generator)
 
 def _load(base: Base) -> tuple[Any, Any]:
     device = pick_device()
-    dtype = "bfloat16" if device.type == "cuda" else "float32"
-    settings = ModelConfig(base=base, dtype=dtype, attention="auto", quantization=None, trust_remote_code=False, from_run=None, vision=None)  # type: ignore[arg-type]
+    dtype: Dtype = "bfloat16" if device.type == "cuda" else "float32"
+    settings = ModelConfig(base=base, dtype=dtype, attention="auto", quantization=None, trust_remote_code=False, from_run=None, vision=None)
     tokenizer = load_tokenizer(settings, TemplateConfig(name="tokenizer", jinja=None, stop=()))
     if not tokenizer.chat_template:
         hint = "take the chat model that was made of it, or serve it with a template and give its base_url"

@@ -200,8 +200,8 @@ def test_a_conversation_is_saved_with_the_paths_of_its_pictures_and_loaded(sessi
     (pictures / "sub").mkdir()
     session.take("/save sub/talk.json")
     saved = json.loads((pictures / "sub" / "talk.json").read_text(encoding="utf-8"))["messages"]
-    part = lambda name: {"type": "image_url", "image_url": {"url": str(pictures / name)}}  # noqa: E731
-    lines = [part("red.png"), {"type": "text", "text": "\n"}, part("blue.png"), {"type": "text", "text": "Alike?"}]
+    red, blue = ({"type": "image_url", "image_url": {"url": str(pictures / name)}} for name in ("red.png", "blue.png"))
+    lines = [red, {"type": "text", "text": "\n"}, blue, {"type": "text", "text": "Alike?"}]
     assert saved == [{"role": "user", "content": lines}, *before[1:]]
     session.take("/reset")
     session.take("/load sub/talk.json")
@@ -300,7 +300,9 @@ def spoken(capsys, monkeypatch, *words, lines):
 
 
 def test_the_first_question_is_about_the_pictures_of_the_flags(model, talker, pictures, capsys, monkeypatch):
-    ask = lambda *images: talker.answer([asking("Which colour?", images)], chat=replace(START, max_new_tokens=4)).text  # noqa: E731
+    def ask(*images):
+        return talker.answer([asking("Which colour?", images)], chat=replace(START, max_new_tokens=4)).text
+
     _, plain, _ = spoken(capsys, monkeypatch, model, lines=["Which colour?"])
     code, out, _ = spoken(capsys, monkeypatch, model, "--image=red.png", "--image=my cat's.png", lines=["Which colour?"])
     assert (code, out.strip()) == (0, ask("red.png", "my cat's.png").strip())

@@ -10,9 +10,9 @@ from pathlib import Path
 import deepspeed
 
 from runtime import config as configs
-from runtime.__main__ import quiet
 from runtime.arguments import training_arguments
 from runtime.model import load_model
+from runtime.starting import quiet
 from runtime.trainable import prepared, weights_dtype
 
 quiet()

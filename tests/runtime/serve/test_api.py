@@ -65,7 +65,9 @@ def test_parts_of_text_are_one_text(client, talker):
 
 
 def test_lengths_seeds_and_samples_are_those_of_the_settings(client, talker):
-    ask = lambda **given: client.chat.completions.create(model="tiny", messages=ASKED, **given)  # noqa: E731
+    def ask(**given):
+        return client.chat.completions.create(model="tiny", messages=ASKED, **given)
+
     assert [ask(**{name: 3}).usage.completion_tokens for name in ("max_tokens", "max_completion_tokens")] == [3, 3]
     hot = [ask(temperature=1.5, top_p=0.9, seed=seed, extra_body={"top_k": 40}).choices[0].message.content for seed in (1, 1, 2)]
     assert hot[0] == hot[1] != hot[2]

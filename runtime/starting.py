@@ -1,0 +1,29 @@
+"""How every program of the runtime starts: in UTF-8, and with libraries that keep to themselves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+
+def quiet() -> None:
+    """Libraries speak up only when something is wrong: a run's own lines say the rest."""
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_NO_ADVISORY_WARNINGS", "TQDM_DISABLE"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # Trainer counts the steps of accumulation itself, and tells accelerate 1
+    logging.getLogger("accelerate.accelerator").addFilter(lambda record: "accumulation steps mismatch" not in str(record.msg))
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+
+
+def in_utf8(module: str) -> None:
+    """Starts again in UTF-8 mode where the locale is not UTF-8: file names and output hold any character."""
+    if not sys.flags.utf8_mode and {sys.getfilesystemencoding().lower(), (sys.stdout.encoding or "").lower()} != {"utf-8"}:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", module, *sys.argv[1:]])

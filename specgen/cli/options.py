@@ -1,0 +1,25 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+spec_argument = click.argument("spec", type=click.Path(path_type=Path))
+specs_argument = click.argument("specs", type=click.Path(path_type=Path), nargs=-1, required=True)
+profile_option = click.option("--profile", metavar="NAME", help="Lay this profile of the spec over it.")
+set_option = click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set one value; may be repeated.")
+output_option = click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Compiled folder; default build/NAME.")
+runs_option = click.option(
+    "--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), metavar="DIR", show_default=True, help="Where run folders are."
+)
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github", "sarif"]),
+    default="text",
+    show_default=True,
+    help="How faults are printed.",
+)
+short_format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
