@@ -78,9 +78,8 @@ def _tokenized(config: Config, writer: Writer) -> Rows:
     """All rows of all sources, their examples written as they come; reading ends early where too many have faults."""
     from runtime.data.workers import tokenized
 
-    vocabulary = vocabulary_of(load_tokenizer(config.model, config.template))
     rows = Rows(len(sources_of(config.data)), sees=config.model.vision is not None)
-    for part in tokenized(_parts(config), config, vocabulary):
+    for part in tokenized(_parts(config), config, lambda: vocabulary_of(load_tokenizer(config.model, config.template))):
         rows.add(part, writer)
         if rows.faulty > MOST_FAULTS:
             break

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import pickle
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from multiprocessing import connection
@@ -37,15 +37,20 @@ def encoder(config: Config, vocabulary: Vocabulary) -> Encoder:
     return Encoder(form, policy_of(config), sketch, prompts=config.data.validation is not None)
 
 
-def tokenized(parts: Iterator[Part], config: Config, vocabulary: Vocabulary) -> Iterator[Tokenized]:
-    """The parts as arrays, in their order. Raises RunFault."""
-    here = encoder(config, vocabulary)
+def tokenized(parts: Iterator[Part], config: Config, load: Callable[[], Vocabulary]) -> Iterator[Tokenized]:
+    """The parts as arrays, in their order. Processes start while the tokenizer is loaded. Raises RunFault."""
     first = list(islice(parts, FEW))
     processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
-    if len(first) < FEW or processes < 2 or vocabulary.tokenizer is None:
-        yield from map(here, chain(first, parts))
+    if len(first) < FEW or processes < 2:
+        yield from map(encoder(config, load()), chain(first, parts))
         return
-    with _started(processes, config, vocabulary) as workers:
+    with _started(processes) as workers:
+        vocabulary = load()
+        here = encoder(config, vocabulary)
+        if vocabulary.tokenizer is None:  # it cannot travel
+            yield from map(here, chain(first, parts))
+            return
+        _begin(workers, config, vocabulary)
         try:
             yield from _in_order(chain(first, parts), workers)
         except (EOFError, ConnectionError):
@@ -80,7 +85,7 @@ def _in_order(parts: Iterator[Part], workers: list[Connection]) -> Iterator[Toke
 
 
 @contextmanager
-def _started(processes: int, config: Config, vocabulary: Vocabulary) -> Iterator[list[Connection]]:
+def _started(processes: int) -> Iterator[list[Connection]]:
     """The ends here of pipes to new processes, which end with this. A process is sent only what it is asked for and sends only
     its answer, so that neither waits for the other to read."""
     context = multiprocessing.get_context("spawn")
@@ -91,16 +96,20 @@ def _started(processes: int, config: Config, vocabulary: Vocabulary) -> Iterator
             process.start()
         for _, there in pipes:
             there.close()  # the other process alone has it now: when it ends, so does the pipe
-        beginning = pickle.dumps((config, vocabulary))
-        for here, _ in pipes:
-            with suppress(ConnectionError):  # told when its first answer is waited for
-                here.send_bytes(beginning)
         yield [here for here, _ in pipes]
     finally:
         for process, (here, _) in zip(running, pipes, strict=True):
             here.close()
             process.terminate()
             process.join()
+
+
+def _begin(workers: list[Connection], config: Config, vocabulary: Vocabulary) -> None:
+    """Tells processes what they need to know of all parts."""
+    beginning = pickle.dumps((config, vocabulary))
+    for worker in workers:
+        with suppress(ConnectionError):  # told when its first answer is waited for
+            worker.send_bytes(beginning)
 
 
 def _work(there: Connection) -> None:
