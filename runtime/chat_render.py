@@ -29,6 +29,8 @@ class ChatTemplate:
             self._compiled = {name: _environment().from_string(text) for name, text in templates.items()}
         except TemplateError as error:
             raise RunFault("SG203", f"the chat template is no valid Jinja: {error}", exit_code=WRONG) from None
+        for compiled in self._compiled.values():
+            compiled.globals = dict(compiled.globals)  # Jinja's chain of dicts is walked through in each rendering
         # what every rendering sees, merged once: Jinja would do that again for each
         self._seen = {name: {**compiled.globals, "documents": None, **names} for name, compiled in self._compiled.items()}
 
