@@ -64,6 +64,7 @@ TINY = (Shape(name="tiny", hidden=64, intermediate=128, layers=2, heads=4, kv_he
 
 
 def main() -> None:
+    """Measures on the GPU that is here, or with --tiny that all of it runs at all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--runs", type=int, default=RUNS)

@@ -35,6 +35,7 @@ PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch
 
 
 def main() -> None:
+    """Measures merges of models of several sizes and shows the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=float, nargs="+", choices=LAYERS, default=[0.3])
     parser.add_argument("--runs", type=int, default=RUNS)

@@ -39,6 +39,7 @@ LAYERS, HIDDEN, BODY = 30, 576, 106_000_000  # SmolLM2-135M: layers, width, weig
 
 
 def main() -> None:
+    """Measures how cost grows with rows, lengths and vocabulary; --vocabulary is one process of that."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabulary", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -56,6 +56,7 @@ SELF = Peer(name="torch", python=Path(sys.executable))
 
 
 def main() -> None:
+    """Measures all parts, or those of --only, and shows the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--runs", type=int, default=RUNS)

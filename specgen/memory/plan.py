@@ -45,6 +45,7 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
+        """Bytes a device."""
         return sum(self.parts.values())
 
     @property
