@@ -223,7 +223,7 @@ def train(config: Any, build: Path, *, row_tokens: int, tiny: bool, out: Path) -
 
     trainer = SpanTrainer(
         model=model,
-        args=training_arguments(config.train, config, out, build, validates=False),
+        args=training_arguments(config, out, build, validates=False),
         train_dataset=rows(config, row_tokens),
         data_collator=functools.partial(collate, pad_id=2),
         callbacks=[Peaks()],
