@@ -62,6 +62,7 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/specgen compile specs/assistant.yaml --check
 
 format: $(VENV)/dev
@@ -100,7 +101,7 @@ $(VENV)/browser/ready: $(VENV)/dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 golden: $(VENV)/dev
 	$(BIN)/specgen compile specs/assistant.yaml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ short_format_option = click.option("--format", "form", type=click.Choice(["text"
 class OfSchema(click.Option):
     """An option whose default is that of a key of the spec. schemas/ is read only where the default is asked for."""
 
-    def __init__(self, *words: Any, key: str, **settings: Any) -> None:
-        super().__init__(*words, show_default=True, **settings)
+    def __init__(self, names: Sequence[str], *, key: str, **settings: Any) -> None:
+        super().__init__(names, show_default=True, **settings)
         self.key = key
 
     def get_default(self, _context: click.Context, call: bool = True) -> Any:

@@ -43,7 +43,6 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
     ("package", "forbidden"),
     [
         ("specgen", {"torch", "transformers", "runtime", "peft", "numpy"}),
-        ("runtime", {"specgen"}),
         ("conversations", {"specgen", "runtime", "torch", "transformers", "numpy", "pyarrow", "datasets"}),
     ],
 )
