@@ -73,6 +73,7 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/specgen compile specs/assistant.yaml --check
 
 format: $(VENV)/dev
@@ -111,7 +112,7 @@ $(VENV)/browser/ready: $(VENV)/dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs dist mutants .coverage .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs dist mutants .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 golden: $(VENV)/dev
 	$(BIN)/specgen compile specs/assistant.yaml

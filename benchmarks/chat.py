@@ -24,6 +24,7 @@ OURS, PLAIN = "specgen chat", "transformers' generate"
 
 
 def main() -> None:
+    """Measures all ways of chatting and shows the report; with --part one of them, in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)

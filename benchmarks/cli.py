@@ -35,6 +35,7 @@ FILES = {AXOLOTL: CONFIGS / "axolotl.yml", LLAMAFACTORY: CONFIGS / "llamafactory
 
 
 def main() -> None:
+    """Measures the commands beside the peers' and shows the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=RUNS)
     arguments = parser.parse_args()

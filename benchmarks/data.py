@@ -42,6 +42,7 @@ MARKED = (
 
 
 def main() -> None:
+    """Measures all ways of making the data and shows the report; with --part one of them, in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=USUAL)
     parser.add_argument("--runs", type=int, default=RUNS)
@@ -174,6 +175,7 @@ def part(name: str, folder: Path) -> Figures:
 
 
 def conversations(folder: Path, most: int | None = None) -> Iterator[list[dict[str, str]]]:
+    """The messages of the first `most` rows, all without."""
     with (folder.parent.parent / "rows.jsonl").open(encoding="utf-8") as lines:
         for number, line in enumerate(lines):
             if number == most:

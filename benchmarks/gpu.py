@@ -19,12 +19,11 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from benchmarks.bench import ROOT, RUNS, TRL, Figures, Report, Table, base_in, measured, medians, specgen, versions
-from benchmarks.train import of_steps
+from benchmarks.steps import of_job, of_steps
 
 PACK = 4096
 STEPS = 8
@@ -64,6 +63,7 @@ TINY = (Shape(name="tiny", hidden=64, intermediate=128, layers=2, heads=4, kv_he
 
 
 def main() -> None:
+    """Measures on the GPU that is here, or with --tiny that all of it runs at all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--runs", type=int, default=RUNS)
@@ -126,16 +126,11 @@ class Bench:
 
     def trl(self, *, nf4: bool) -> Figures:
         """The same packs by TRL."""
-        shutil.rmtree(self.folder / "out", ignore_errors=True)
-        (self.folder / "out").mkdir()
-        job: dict[str, Any] = {"base": str(self.base), "rows": str(self.folder / "rows.json"), "out": str(self.folder / "out")}
-        job |= {"steps": STEPS, "batch_size": 1, "learning_rate": 1e-4, "dtype": "bfloat16", "pack": self.shape.pack, "nf4": nf4}
-        job |= {"is_whole": False, "checkpointing": False, "timings": str(self.folder / "timings.json"), "on_gpu": self.on_gpu}
-        (self.folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        sample = measured([TRL.python, ROOT / "benchmarks" / "peers" / "by_trl.py", "job.json"], cwd=self.folder, **TRL.environment)
-        steps = json.loads((self.folder / "timings.json").read_text(encoding="utf-8"))
+        asked = {"base": str(self.base), "steps": STEPS, "batch_size": 1, "learning_rate": 1e-4, "dtype": "bfloat16"}
+        asked |= {"pack": self.shape.pack, "nf4": nf4, "checkpointing": False, "on_gpu": self.on_gpu}
+        sample, steps = of_job(TRL, self.folder, **asked)
         said = next((line for line in sample.output.splitlines() if line.startswith("peak bytes:")), "peak bytes: 0")
-        return {**of_steps(steps), "gb": float(said.split()[-1]) / 1e9}
+        return {**steps, "gb": float(said.split()[-1]) / 1e9}
 
 
 def made(folder: Path, shape: Shape) -> None:

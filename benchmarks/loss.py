@@ -61,6 +61,7 @@ def status(key: str) -> int:
 
 
 def main() -> None:
+    """Measures each way to the loss in a process of its own; --step is such a process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--step", nargs=4, help=argparse.SUPPRESS)

@@ -223,7 +223,7 @@ def train(config: Any, build: Path, *, row_tokens: int, tiny: bool, out: Path) -
 
     trainer = SpanTrainer(
         model=model,
-        args=training_arguments(config.train, config, out, build, validates=False),
+        args=training_arguments(config, out, build, validates=False),
         train_dataset=rows(config, row_tokens),
         data_collator=functools.partial(collate, pad_id=2),
         callbacks=[Peaks()],
@@ -234,6 +234,7 @@ def train(config: Any, build: Path, *, row_tokens: int, tiny: bool, out: Path) -
 
 
 def real_model(config: Any, row_tokens: int, device: Any) -> Any:
+    """The model of a config with its weights, as training loads it."""
     from runtime.attention import attention_for
     from runtime.model import load_config, load_model
     from runtime.trainable import weights_dtype
@@ -307,6 +308,7 @@ def shape_table(results: list[Result]) -> list[str]:
 
 
 def main() -> None:
+    """Compares the memory that is planned with the memory that is measured; --steps is a process that takes real steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--only", default="")

@@ -23,6 +23,8 @@ from benchmarks.bench import RUNS, Figures, Report, Table, Target, before, media
 LAYERS = {0.3: 1, 2.0: 18, 8.0: 77}  # a layer has 101 MB, both embeddings together 262 MB
 LARGEST_GB = 0.131  # an embedding
 PEFT, OURS = "peft", "specgen merge"
+# what specgen merge gives its program where nothing else is asked for
+OPTIONS = ("--max-shard-size=2GB", "--device=auto", "--dtype=auto", "--format=safetensors", "--into=dequantized", "--layout=llama")
 BY_PEFT = """
 import sys, torch
 from peft import PeftModel
@@ -33,6 +35,7 @@ PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch
 
 
 def main() -> None:
+    """Measures merges of models of several sizes and shows the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=float, nargs="+", choices=LAYERS, default=[0.3])
     parser.add_argument("--runs", type=int, default=RUNS)
@@ -47,7 +50,7 @@ def main() -> None:
             folder = Path(name)
             made(folder, LAYERS[size])
             words = [str(folder / part) for part in ("base", "adapter", "out")]
-            ways = {PEFT: [sys.executable, "-c", BY_PEFT, *words], OURS: [sys.executable, "-m", "runtime.merging", *words]}
+            ways = {PEFT: [sys.executable, "-c", BY_PEFT, *words], OURS: [sys.executable, "-m", "runtime.merging", *words, *OPTIONS]}
             found = {way: partial(measured, command, folder / "out") for way, command in ways.items()}
             report.figures[str(size)] = medians(found, runs=arguments.runs, what=f"{size} GB")
     show(report)

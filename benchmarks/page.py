@@ -29,6 +29,7 @@ figures are medians of runs in turn, in processes of their own; every part's fig
 
 
 def main() -> None:
+    """Prints docs/benchmarks.md, made of the results that are there."""
     found = {name: json.loads(file.read_text(encoding="utf-8")) for name in ORDER if (file := RESULTS / f"{name}.json").exists()}
     print(BEGINNING)
     print(_targets(found))

@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from benchmarks.bench import BASE, PICTURES, Figures, Report, Table, Target, launched, measured, specgen, versions
 from benchmarks.data import compiled, stage, write_rows
-from benchmarks.train import DTYPE, of_steps
+from benchmarks.steps import of_steps
+from benchmarks.train import DTYPE
 from runtime.plots import TRAINING, as_svg, style
 
 ROWS = (1_000, 10_000, 100_000, 2_000_000)
@@ -39,6 +40,7 @@ LAYERS, HIDDEN, BODY = 30, 576, 106_000_000  # SmolLM2-135M: layers, width, weig
 
 
 def main() -> None:
+    """Measures how cost grows with rows, lengths and vocabulary; --vocabulary is one process of that."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabulary", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

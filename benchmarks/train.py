@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,13 +32,13 @@ from benchmarks.bench import (
     base_in,
     before,
     has_bfloat16,
-    launched,
     measured,
     medians,
     specgen,
     versions,
 )
 from benchmarks.bench import peers as installed
+from benchmarks.steps import WARM_UP, of_job, of_steps
 
 SPEC = ROOT / "specs" / "assistant.yaml"
 DTYPE = "bfloat16" if has_bfloat16() else "float32"
@@ -47,15 +46,15 @@ PARTS = ("whole", "steps", "qlora")
 OURS, LOOP, BEST = "specgen", "plain PyTorch loop", "the same loop, all that is known"
 TRL_NAME, TRL_LEAN = "TRL", "TRL without gradient checkpointing"
 PACKED, TRL_PACKED = "specgen, packed", "TRL, packed"
-WARM_UP = 2  # steps
 STEPS = 5
 QUICK_STEPS = 8  # of those that take half a second each
 WHOLE_STEPS = 30
 PACK = 512
-SELF = Peer(name="torch", python=Path(sys.executable))
+SELF = Peer(name="loop", python=Path(sys.executable))
 
 
 def main() -> None:
+    """Measures all parts, or those of --only, and shows the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--runs", type=int, default=RUNS)
@@ -112,16 +111,9 @@ class Bench:
 
     def job(self, peer: Peer, **settings: Any) -> Figures:
         """What a script of benchmarks/peers does, in a process of its own."""
-        shutil.rmtree(self.folder / "out", ignore_errors=True)
-        (self.folder / "out").mkdir()
-        job: dict[str, Any] = {"base": str(self.base), "rows": str(self.folder / "rows.json"), "out": str(self.folder / "out")}
-        job |= {"steps": STEPS, "batch_size": 8, "learning_rate": 5e-4, "dtype": DTYPE, "pack": None, "nf4": False}
-        job |= {"is_whole": False, "checkpointing": None, "best": False, "timings": str(self.folder / "timings.json"), **settings}
-        (self.folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        script = ROOT / "benchmarks" / "peers" / f"by_{'loop' if peer is SELF else peer.name}.py"
-        environment = peer.environment | (launched() if job["best"] else {})
-        sample = measured([peer.python, script, "job.json"], cwd=self.folder, **environment)
-        return sample.figures() | of_steps(json.loads((self.folder / "timings.json").read_text(encoding="utf-8")))
+        asked = {"base": str(self.base), "steps": STEPS, "batch_size": 8, "learning_rate": 5e-4, "dtype": DTYPE, **settings}
+        sample, steps = of_job(peer, self.folder, **asked)
+        return sample.figures() | steps
 
 
 def conversations(build: Path) -> list[list[dict[str, str]]]:
@@ -139,13 +131,6 @@ def conversations(build: Path) -> list[list[dict[str, str]]]:
 def _metrics(run: Path) -> list[dict[str, float]]:
     (file,) = run.glob("train*/metrics.jsonl")
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
-def of_steps(steps: list[dict[str, float]]) -> Figures:
-    """Of the steps after the warm-up: the median of their seconds, and their real tokens a second."""
-    counted = steps[WARM_UP:]
-    seconds = [step["seconds"] for step in counted]
-    return {"step": statistics.median(seconds), "tokens_s": sum(step["tokens"] for step in counted) / sum(seconds)}
 
 
 def _steps_table(title: str, found: dict[str, Figures], beside: str, note: str = "") -> Table:

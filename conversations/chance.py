@@ -76,6 +76,7 @@ class Chance:
         self.begin("")
 
     def begin(self, key: str) -> None:
+        """What is drawn from here on depends on this key alone."""
         self._key, self._drawn = key, 0
 
     def choice(self, values: Sequence[Any]) -> Any:

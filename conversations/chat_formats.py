@@ -22,6 +22,7 @@ LISTS = ("conversations", "conversation", "messages", "dialog", "dialogue")
 
 
 def openai(reading: Reading) -> None:
+    """Reads a row with `messages`, and `tools` or the older `functions`."""
     for index, message in enumerate(reading.turns("messages")):
         openai_message(reading, message, f"{reading.name('messages')}[{index}]")
     reading.tools = tools_of(reading.get("tools"), reading.name("tools"), reading.faults)
@@ -31,6 +32,7 @@ def openai(reading: Reading) -> None:
 
 
 def openai_message(reading: Reading, message: object, path: str) -> None:
+    """Reads one message; what is wrong with it goes to the faults."""
     if not isinstance(message, dict):
         reading.faults.wrong("a message", path, message, "an object with role and content")
         return
@@ -44,6 +46,7 @@ def openai_message(reading: Reading, message: object, path: str) -> None:
 
 
 def sharegpt(reading: Reading) -> None:
+    """Reads a row with `conversations` (`from`, `value`), `system` and `tools`."""
     column = next((name for name in LISTS if reading.get(name) is not None), "conversations")
     reading.say("system", "system", optional=True)
     for index, turn in enumerate(reading.turns(column)):

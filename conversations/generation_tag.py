@@ -24,6 +24,7 @@ class GenerationTag(Extension):
     around: ClassVar[tuple[str, str]] = ("", "")
 
     def parse(self, parser: Parser) -> nodes.Node:
+        """The block as its body alone, between the marks of `around`: Jinja calls it at the tag."""
         line = next(parser.stream).lineno
         body = parser.parse_statements((f"name:{NAMES[1]}",), drop_needle=True)
         before, after = (nodes.Output([nodes.TemplateData(mark)], lineno=line) for mark in self.around)

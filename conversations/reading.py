@@ -25,9 +25,11 @@ class Reading:
     text: str | None = None
 
     def name(self, column: str) -> str:
+        """What the row calls a column of the format."""
         return self.names.get(column, column)
 
     def get(self, column: str) -> Any:
+        """A column's value; None where there is none."""
         return self.row.get(self.name(column))
 
     def say(self, role: str, column: str, *, optional: bool = False) -> None:

@@ -25,6 +25,7 @@ class Faults(list[Problem]):
     """The problems of a row, as they are found."""
 
     def add(self, kind: str, path: str, text: str) -> None:
+        """One more problem; `kind` is what equal ones are counted by."""
         self.append(Problem(kind, path, text))
 
     def wrong(self, name: str, path: str, value: object, wanted: str) -> None:

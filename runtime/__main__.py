@@ -20,6 +20,7 @@ STAGES = ("data", "train", "convert", "merge", "smoke", "eval", "export", "repor
 
 
 def main() -> int:
+    """Carries out what the command line asks for; faults become a line and an exit code."""
     speaks = os.environ.get("RANK") in (None, "0")
     try:
         listen()

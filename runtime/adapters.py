@@ -51,6 +51,7 @@ class Adapter:
     held: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def tensor(self, name: str) -> torch.Tensor:
+        """A tensor of the adapter by its name in the file, read when it is asked for."""
         return self.held[name] if name in self.held else next(tensors(self.where, [name]))[1]
 
     def change(self, module: str, shape: Sequence[int]) -> Change:

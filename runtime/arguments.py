@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from runtime.config import Config, TrainConfig
+from runtime.config import Config
 from runtime.faults import WRONG, RunFault
 from runtime.model import pick_device
 from runtime.optimizers import optim_args_text, require_optimizer
@@ -17,17 +17,11 @@ LOOKING = 4  # processes that make pixel values of pictures while a GPU computes
 LEAST_TIMEOUT_S = 1800  # of the libraries' own exchanges; what answers sooner is the supervisor, who knows which process hangs
 
 
-def training_arguments(train: TrainConfig, config: Config, out: Path, build: Path, *, validates: bool) -> TrainingArguments:
+def training_arguments(config: Config, out: Path, build: Path, *, validates: bool) -> TrainingArguments:
     """The config in transformers' terms. Also starts the process group, and DeepSpeed's hooks for ZeRO-3."""
+    train = config.train
     on_gpu = pick_device(config.hardware.device, setting="hardware.device").type == "cuda"
-    require_optimizer(train.optimizer, on_gpu=on_gpu)
-    if train.use_liger_kernel:
-        _require_liger(on_gpu=on_gpu)
-    if config.model.dtype == "float16" and not on_gpu:
-        raise RunFault("SG432", "float16 trains only on a GPU", "write model.dtype: bfloat16 or float32", exit_code=WRONG)
-    if train.schedule == "reduce_lr_on_plateau" and not validates:
-        message = "train.schedule is reduce_lr_on_plateau, and no rows are held out whose loss could tell"
-        raise RunFault("SG613", message, "give data.validation more rows", exit_code=WRONG)
+    _require_fit(config, on_gpu=on_gpu, validates=validates)
     return TrainingArguments(
         output_dir=str(out),
         max_steps=train.total_steps,
@@ -77,6 +71,19 @@ def training_arguments(train: TrainConfig, config: Config, out: Path, build: Pat
         ddp_timeout=max(LEAST_TIMEOUT_S, config.distributed.ddp_timeout),
         deepspeed=str(build / "deepspeed.json") if config.distributed.zero_stage else None,
     )
+
+
+def _require_fit(config: Config, *, on_gpu: bool, validates: bool) -> None:
+    """Raises RunFault for settings that this machine, or these rows, cannot do."""
+    train = config.train
+    require_optimizer(train.optimizer, on_gpu=on_gpu)
+    if train.use_liger_kernel:
+        _require_liger(on_gpu=on_gpu)
+    if config.model.dtype == "float16" and not on_gpu:
+        raise RunFault("SG432", "float16 trains only on a GPU", "write model.dtype: bfloat16 or float32", exit_code=WRONG)
+    if train.schedule == "reduce_lr_on_plateau" and not validates:
+        message = "train.schedule is reduce_lr_on_plateau, and no rows are held out whose loss could tell"
+        raise RunFault("SG613", message, "give data.validation more rows", exit_code=WRONG)
 
 
 def _require_liger(*, on_gpu: bool) -> None:

@@ -44,32 +44,31 @@ class Layout:
     back: torch.Tensor
 
 
-class _Laid(torch.autograd.Function):
+class _Picked(torch.autograd.Function):
+    """States [S, …] in the order of the numbers `picked` [T]: [T, …]."""
+
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, picked: torch.Tensor, layout: Layout) -> torch.Tensor:
+        ctx.layout = layout
+        return states.index_select(0, picked)
+
+
+class _Laid(_Picked):
     """Tokens [N, …] laid out into places [P, …]. What stands behind a row has no gradient, as nobody asks for its output."""
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, layout: Layout) -> torch.Tensor:
-        ctx.layout = layout
-        return states.index_select(0, layout.places)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradients[0].index_select(0, ctx.layout.back), None
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return gradients[0].index_select(0, ctx.layout.back), None, None
 
 
-class _Back(torch.autograd.Function):
+class _Back(_Picked):
     """Places [P, …] as tokens [N, …] again."""
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, layout: Layout) -> torch.Tensor:
-        ctx.layout = layout
-        return states.index_select(0, layout.back)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (gradient,) = gradients
         laid = gradient.new_zeros(len(ctx.layout.places), *gradient.shape[1:])
-        return laid.index_copy_(0, ctx.layout.back, gradient), None
+        return laid.index_copy_(0, ctx.layout.back, gradient), None, None
 
 
 def layout_of(position_ids: torch.Tensor) -> Layout:
@@ -126,10 +125,10 @@ class ByRows:
             self._known = position_ids, layout_of(position_ids.expand(query.shape[0], -1))
         _, layout = self._known
         sizes = [group.rows * group.length for group in layout.groups]
-        laid = (_Laid.apply(states.transpose(1, 2).flatten(0, 1), layout).split(sizes) for states in (query, key, value))
+        laid = (_Laid.apply(states.transpose(1, 2).flatten(0, 1), layout.places, layout).split(sizes) for states in (query, key, value))
         parts = zip(layout.groups, *laid, strict=True)
         found = [_attend(group, query_PHD, key_PKD, value_PKD, scaling, dropout) for group, query_PHD, key_PKD, value_PKD in parts]
-        output_NHD = _Back.apply(torch.cat(found), layout)
+        output_NHD = _Back.apply(torch.cat(found), layout.back, layout)
         return output_NHD.view(query.shape[0], query.shape[2], query.shape[1], -1), None
 
 

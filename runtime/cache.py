@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+SHARD = "5GB"  # largest weight file of such a folder
+
 
 def cache_folder() -> Path:
     """Where converted base models are kept: $SPECGEN_CACHE, else specgen/ in the user's cache folder."""

@@ -49,7 +49,7 @@ def model_card(config: Config, folder: Path, *, part: Part) -> str:
         *_usage(config, part),
         *_data(config, folder),
         *_recipe(config),
-        *_curve(config, folder),
+        *_curve(folder),
         *_evaluation(folder),
         *_limits(config, licence),
         *_made_by(),
@@ -165,7 +165,7 @@ def _recipe(config: Config) -> list[str]:
     return ["## Recipe", _table(["setting", "value"], rows)]
 
 
-def _curve(config: Config, folder: Path) -> list[str]:
+def _curve(folder: Path) -> list[str]:
     from runtime.metrics import METRICS, VALIDATION, read_lines
 
     points = read_lines(folder / "train" / METRICS)

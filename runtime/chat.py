@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(words: list[str] | None = None) -> int:
+    """The program: loads the model and talks until the input ends. Returns the exit code."""
     quiet()
     from runtime.chat_flags import parser
 

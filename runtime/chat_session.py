@@ -34,11 +34,20 @@ COMMANDS = {
 class View(Protocol):
     """What shows a chat."""
 
-    def note(self, text: str) -> None: ...
-    def fault(self, fault: RunFault) -> None: ...
-    def begin(self) -> None: ...
-    def piece(self, text: str) -> None: ...
-    def end(self, answer: Answer) -> None: ...
+    def note(self, text: str) -> None:
+        """A line of our own."""
+
+    def fault(self, fault: RunFault) -> None:
+        """What went wrong; the conversation goes on."""
+
+    def begin(self) -> None:
+        """An answer begins."""
+
+    def piece(self, text: str) -> None:
+        """The next piece of the answer's text."""
+
+    def end(self, answer: Answer) -> None:
+        """The answer is whole."""
 
 
 class Answering(Protocol):
@@ -48,7 +57,8 @@ class Answering(Protocol):
     """
 
     @property
-    def told(self) -> list[Any] | None: ...
+    def told(self) -> list[Any] | None:
+        """The tools that the chat template tells the model of; None for none."""
 
     def __call__(
         self,
@@ -59,7 +69,8 @@ class Answering(Protocol):
         show: Callable[[str], None],
         note: Callable[[str], None],
         stop: Event,
-    ) -> Answer: ...
+    ) -> Answer:
+        """The last answer to a conversation; what was said on the way is added to `messages`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -201,6 +212,7 @@ class Plainly:
         note: Callable[[str], None],
         stop: Event,
     ) -> Answer:
+        """The answer, asked for once."""
         return talker.answer(messages, chat=chat, show=show, stop=stop)
 
 

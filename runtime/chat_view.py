@@ -28,19 +28,24 @@ class PlainView:
         self.streams = streams
 
     def note(self, text: str) -> None:
+        """A line on standard error."""
         print(f"note: {harmless(text)}", file=sys.stderr, flush=True)
 
     def fault(self, fault: RunFault) -> None:
+        """The fault on standard error."""
         print(harmless(str(fault)), file=sys.stderr, flush=True)
 
     def begin(self) -> None:
+        """Nothing is shown before an answer."""
         sys.stdout.flush()
 
     def piece(self, text: str) -> None:
+        """The piece at once, where answers are streamed."""
         if self.streams:
             print(harmless(text), end="", flush=True)
 
     def end(self, answer: Answer) -> None:
+        """The end of the line, or the whole answer."""
         print("" if self.streams else harmless(answer.text), flush=True)
 
 
@@ -53,12 +58,15 @@ class RichView:
         self.live: Live | None = None
 
     def note(self, text: str) -> None:
+        """A dim line."""
         self.console.print(harmless(text), style="dim", markup=False, highlight=False)
 
     def fault(self, fault: RunFault) -> None:
+        """The fault in red."""
         self.console.print(harmless(str(fault)), style="red", markup=False, highlight=False)
 
     def begin(self) -> None:
+        """The model's name, and below it what is written so far."""
         from rich.live import Live
 
         self.text = ""
@@ -68,11 +76,13 @@ class RichView:
             self.live.start()
 
     def piece(self, text: str) -> None:
+        """The piece, in the last lines that fit the terminal."""
         self.text += harmless(text)
         if self.live is not None:
             self.live.update(_Tail(self.text), refresh=True)
 
     def end(self, answer: Answer) -> None:
+        """The whole answer as Markdown in the place of what was shown of it."""
         from rich.markdown import Markdown
 
         if self.live is not None:

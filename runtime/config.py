@@ -70,6 +70,8 @@ class LocalBase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nf4Quantization:
+    """Weights in 4 bits, by bitsandbytes, but for the modules that are skipped."""
+
     TAG: ClassVar[str] = "nf4"
     double_quant: bool
     compute_dtype: Dtype
@@ -78,6 +80,8 @@ class Nf4Quantization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Quantization:
+    """Weights in 8 bits, by bitsandbytes, but for the modules that are skipped."""
+
     TAG: ClassVar[str] = "int8"
     skip_modules: tuple[str, ...]
 
@@ -125,6 +129,8 @@ class MessageRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRule:
+    """A turn whose text is a Jinja template."""
+
     role: Role
     content: str
 
@@ -363,6 +369,8 @@ class LoraAdapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewConfig:
+    """Sample answers while training, after each `every` optimizer steps."""
+
     every: int
     prompts: tuple[str, ...]
     max_new_tokens: int
@@ -431,6 +439,8 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedConfig:
+    """How many processes train together, and how DeepSpeed parts the work. `ddp_timeout` in seconds."""
+
     nodes: int
     processes_per_node: int
     world_size: int
@@ -454,6 +464,8 @@ class HardwareConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterExport:
+    """The adapter as it is written: sharded where it is larger, as in `2GB`."""
+
     dtype: Dtype
     max_shard_size: str
 
@@ -471,11 +483,15 @@ class MergedExport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufExport:
+    """One file for each type."""
+
     types: tuple[Literal["f16", "q8_0", "q4_k_m"], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nf4Export:
+    """Beside the merged model the same in 4 bits, by bitsandbytes."""
+
     TAG: ClassVar[str] = "nf4"
     double_quant: bool
     compute_dtype: Dtype
@@ -483,17 +499,23 @@ class Nf4Export:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Export:
+    """Beside the merged model the same in 8 bits, by bitsandbytes."""
+
     TAG: ClassVar[str] = "int8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchaoExport:
+    """Beside the merged model the same quantized by torchao."""
+
     TAG: ClassVar[str] = "torchao"
     type: Literal["int8_weight_only", "int4_weight_only"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubExport:
+    """Where `run --push` uploads which parts."""
+
     repo_id: str
     private: bool
     parts: tuple[Literal["adapter", "merged", "gguf", "quantized"], ...]
@@ -501,6 +523,8 @@ class HubExport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportConfig:
+    """What is made of the trained weights."""
+
     adapter: AdapterExport
     merged: MergedExport
     gguf: GgufExport | None
@@ -510,6 +534,8 @@ class ExportConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatConfig:
+    """How answers are made, in the smoke test, in chat and in the exported generation_config.json."""
+
     system: str | None
     max_new_tokens: int
     temperature: float
@@ -555,6 +581,8 @@ class TurnConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmokeConfig:
+    """A question that the model has to answer as expected, and what is asked after it."""
+
     user: str
     image: str | None
     expect: ExpectConfig

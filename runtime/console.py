@@ -31,6 +31,7 @@ class TrainingBar:
     task: TaskID | None = None
 
     def update(self, step: int, *, loss: float, learning_rate: float, tokens_per_s: float, memory_bytes: int, eta_s: float | None) -> None:
+        """The figures of the step that has just ended; `eta_s` None where it is not known."""
         figures = f"loss {loss:.3g}  lr {learning_rate:.2g}  {tokens_per_s:,.0f} tok/s  {size(memory_bytes)}"
         left = f"  ETA {clock(eta_s)}" if eta_s else ""
         if self.progress is not None and self.task is not None:

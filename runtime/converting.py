@@ -34,12 +34,13 @@ Made = tuple[str, int]  # adapter or model, and its bytes
 
 
 def main() -> int:
+    """The program; specgen convert gives the form of the weights and the size of their files. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m runtime.converting", description="Makes a Hugging Face folder of a checkpoint.")
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="checkpoint-N of a run, or XTuner's iter_N.pth")
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write; not there yet")
     parser.add_argument("--fp32", action="store_true", help="write float32; else float16")
-    parser.add_argument("--max-shard-size", default="2GB")
-    parser.add_argument("--format", dest="form", choices=("safetensors", "bin"), default="safetensors")
+    parser.add_argument("--max-shard-size", required=True)
+    parser.add_argument("--format", dest="form", choices=("safetensors", "bin"), required=True)
     parser.add_argument("--lora-alpha", type=float, default=None, help="of an XTuner adapter whose file does not say it")
     parser.add_argument(
         "--base", type=Path, default=None, help="the base model's folder: for XTuner's whole models, and its adapters of InternLM2"

@@ -21,6 +21,7 @@ class EarlyStopping(TrainerCallback):
         self.config, self.validation, self.bar = config, validation, bar
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Stops training where the validation loss has no longer fallen."""
         if not is_over(self.config, self.validation):
             return
         control.should_training_stop = True

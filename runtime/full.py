@@ -34,8 +34,7 @@ def convert_full(config: Config, trained: Path, out: Path) -> dict[str, Any]:
     dtype = torch_dtype(export.dtype)
     planned = {name: (shape, dtype) for name, shape in shapes(where)}
     hint = "write export.merged.dtype: float32"
-    options: dict[str, Any] = {"max_shard_size": export.max_shard_size, "hint": hint}
-    number = write_weights(planned, lambda name: next(tensors(where, [name]))[1], out, **options)
+    number = write_weights(planned, lambda name: next(tensors(where, [name]))[1], out, max_shard_size=export.max_shard_size, hint=hint)
     settings = json.loads((trained / "config.json").read_text(encoding="utf-8")) | {"dtype": export.dtype}
     (out / "config.json").write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     console.say("convert", f"whole model · {export.dtype} · {console.size(number)}")

@@ -37,6 +37,7 @@ class GuardedTrainer(SavingTrainer):
         self.norm: float | None = None
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Trainer's, with the micro batch kept in `parts`."""
         rows = rows_in(inputs)
         self.parts.append((torch.zeros(()), rows))  # known while it runs: memory may not suffice for it
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
@@ -89,6 +90,7 @@ class Guard(TrainerCallback):
             raise RunFault("SG457", f"a weight is not finite after step {state.global_step}; no checkpoint is written of it", hint)
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Adds how many times the median a spike was."""
         if logs and "loss" in logs and self.times:
             logs["loss_spike"] = round(self.times, 2)
 

@@ -19,12 +19,15 @@ class InStep(TrainerCallback):
         self.together, self.stop, self.pulse = together, stop, pulse
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Tells which step runs."""
         self.pulse.step, self.pulse.doing = state.global_step + 1, "forward and backward"
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Agrees with the others whether this step was the last."""
         if self.stop.agree(self.together):
             control.should_save = control.should_training_stop = True
         self.pulse.doing = "saving" if control.should_save else "evaluating" if control.should_evaluate else "after the step"
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Tells that the checkpoint is written."""
         self.pulse.doing = "after the step"

@@ -55,6 +55,7 @@ class Ledger(TorchDispatchMode):
         self.compare()
 
     def release(self, key: int) -> None:
+        """The storage is gone."""
         part, size = self.storages.pop(key)
         self.live[part] -= size
 

@@ -144,6 +144,7 @@ def give_storage(model: nn.Module, config: Config, device: torch.device) -> None
 
 
 def fake_like(module: nn.Module, tensor: torch.Tensor, config: Config, device: torch.device) -> torch.Tensor:
+    """A tensor without values in the place of a real one, of the shape and type that it has once quantized."""
     if config.model.quantization is not None and (packed := quantized_like(module, tensor, config.model, device)) is not None:
         return packed
     fake = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
@@ -229,6 +230,7 @@ def _base_alone(config: Config, own: Path | None) -> PreTrainedConfig:
 
 
 def main() -> int:
+    """The program: prints the bytes of one training step as JSON. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m runtime.measure", description="Counts the memory of one training step.")
     parser.add_argument("build", type=Path, metavar="BUILD", help="a folder that specgen compile wrote")
     parser.add_argument("--row-tokens", type=int, default=None, help="tokens of the longest row; default: data.max_length")

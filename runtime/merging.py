@@ -27,16 +27,17 @@ REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def main() -> int:
+    """The program; specgen merge gives all options. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m runtime.merging", description="Merges adapters into a base model.")
     parser.add_argument("base", metavar="BASE", help="a model folder, a .gguf file or a repository on the hub")
     parser.add_argument("adapters", nargs="+", metavar="ADAPTER[=WEIGHT]", help="an adapter folder, and how much of it")
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write; not there yet")
-    parser.add_argument("--max-shard-size", default="2GB")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"), default="auto")
-    parser.add_argument("--format", dest="form", choices=("safetensors", "bin"), default="safetensors")
-    parser.add_argument("--into", choices=("dequantized", "full"), default="dequantized")
-    parser.add_argument("--layout", choices=("llama", "original"), default="llama")
+    parser.add_argument("--max-shard-size", required=True)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), required=True)
+    parser.add_argument("--dtype", choices=("auto", "float32", "float16", "bfloat16"), required=True)
+    parser.add_argument("--format", dest="form", choices=("safetensors", "bin"), required=True)
+    parser.add_argument("--into", choices=("dequantized", "full"), required=True)
+    parser.add_argument("--layout", choices=("llama", "original"), required=True)
     parser.add_argument("--is-clip", action="store_true")
     arguments = parser.parse_args()
     quiet()

@@ -38,6 +38,7 @@ def quantized_like(module: nn.Module, tensor: torch.Tensor, settings: ModelConfi
 
 
 def eight_bits(module: Any, tensor: torch.Tensor, device: torch.device) -> nn.Parameter:
+    """An int8 weight of bitsandbytes, with the scales [rows] that it keeps beside, float32."""
     weight = nn.Parameter(torch.empty(tensor.shape, dtype=torch.int8, device=device), requires_grad=False)
     module.state.CB, module.state.SCB = weight.data, _floats(tensor.shape[0], device)
     weight.CB = weight.SCB = None  # where bitsandbytes looks for what is not in the state yet
@@ -45,6 +46,7 @@ def eight_bits(module: Any, tensor: torch.Tensor, device: torch.device) -> nn.Pa
 
 
 def four_bits(tensor: torch.Tensor, settings: ModelConfig, device: torch.device) -> nn.Parameter:
+    """A weight of bitsandbytes in 4 bits, two to a byte, uint8 [numel / 2, 1], with the scales of its blocks."""
     from bitsandbytes.functional import QuantState
 
     assert isinstance(settings.quantization, Nf4Quantization)

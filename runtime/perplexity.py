@@ -36,6 +36,7 @@ class Scored:
 
     @property
     def examples(self) -> int:
+        """How many examples were scored."""
         return len(self.rows)
 
     def told(self) -> Iterator[str]:

@@ -43,12 +43,14 @@ class Nothing:
     """Stands for whatever the file names beside tensors; takes every call, and keeps nothing."""
 
     def __new__(cls, *_arguments: object, **_named: object) -> Nothing:
+        """However it is made: nothing."""
         return object.__new__(cls)
 
     def __init__(self, *_arguments: object, **_named: object) -> None:
         pass
 
     def __call__(self, *_arguments: object, **_named: object) -> Nothing:
+        """Called: nothing."""
         return self
 
     def __setstate__(self, _state: object) -> None:
@@ -58,19 +60,20 @@ class Nothing:
         pass
 
     def append(self, _value: object) -> None:
-        pass
+        """What is added to a list of it is dropped."""
 
     def extend(self, _values: object) -> None:
-        pass
+        """As append."""
 
     def add(self, _value: object) -> None:
-        pass
+        """As append, for sets."""
 
 
 class Unpickler(pickle.Unpickler):
     """Finds nothing but what makes tensors."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """A class or function that makes tensors; Nothing in the place of any other."""
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         return ALLOWED.get((module, name), Nothing)

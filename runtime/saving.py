@@ -120,6 +120,7 @@ class SavesTheBest(TrainerCallback):
     """Saves at every evaluation that is the best so far, beside what save_steps says: the best is always there."""
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict[str, float], **_: Any) -> None:
+        """Saves where the loss is the lowest so far."""
         if state.best_metric is None or metrics["eval_loss"] < state.best_metric:
             control.should_save = True
 
@@ -128,6 +129,7 @@ class Resumed(TrainerCallback):
     """What a checkpoint brings of intervals and callbacks gives way to what the config says today."""
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The intervals of logging, evaluating and saving are those of today's settings, not of the checkpoint."""
         state.compute_steps(args, state.max_steps)
 
 

@@ -25,6 +25,7 @@ class Shaping:
     cap: float | None = None
 
     def __call__(self, output: torch.Tensor) -> torch.Tensor:
+        """The outputs of the layer [..., V] as the model returns them."""
         scaled = output if self.scale == 1 else output * self.scale
         return scaled if self.cap is None else torch.tanh(scaled / self.cap) * self.cap
 

@@ -14,7 +14,6 @@ from safetensors import SafetensorError, safe_open
 from runtime.faults import RunFault
 
 WEIGHTS = "model.safetensors"
-INDEX = WEIGHTS + ".index.json"
 OF_MODELS = (WEIGHTS, "pytorch_model.bin")
 OF_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 COMPUTED = ("rotary_emb.inv_freq", "masked_bias")  # by the model's code: old files have them, transformers writes them no more

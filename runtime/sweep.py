@@ -12,6 +12,7 @@ from runtime.sweep_table import RECORDS, Sweep, read_sweep, rows, written
 
 
 def main() -> int:
+    """The program: shows the table and writes it and the page. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m runtime.sweep", description="Shows what came of a sweep.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a folder that specgen sweep wrote, such as runs/NAME-sweep")
     folder = parser.parse_args().folder

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}  # XTuner's names
-# A folder without settings of its own: greedy, and what transformers and XTuner's chat take where nothing is said.
+# A folder without settings of its own has no spec either: transformers' values, greedy, and the 2,048 tokens of XTuner's chat.
 START = ChatConfig(
     system=None, max_new_tokens=2048, temperature=0.0, top_k=50, top_p=1.0, repetition_penalty=1.0, seed=0, stop=(), plugins=()
 )

@@ -74,12 +74,15 @@ class Trackers(TrainerCallback):
                 raise RunFault("SG465", f"{name} cannot start: {_said(error)}", OFFLINE.get(name)) from None
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Passes the figures on."""
         self.pass_on("on_log", args, state, control, **given)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Passes it on."""
         self.pass_on("on_save", args, state, control, **given)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Passes it on: trackers finish their runs."""
         self.pass_on("on_train_end", args, state, control, **given)
 
     def pass_on(self, event: str, *arguments: Any, **given: Any) -> None:

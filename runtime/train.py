@@ -46,7 +46,7 @@ def train(config: Config, folder: Path, out: Path, *, build: Path) -> dict[str, 
     Returns figures for the manifest. Raises Interrupted on Ctrl-C, Preempted on SIGTERM and SIGUSR1, with a checkpoint written.
     """
     rows, held_out = load_rows(folder / "data")
-    arguments = training_arguments(config.train, config, out, build, validates=len(held_out) > 0)
+    arguments = training_arguments(config, out, build, validates=len(held_out) > 0)
     is_main = arguments.process_index == 0
     if config.distributed.zero_stage:
         import deepspeed

@@ -43,6 +43,7 @@ class Watch(TrainerCallback):
         self.progress = StageProgress(out.parent, "train") if self.is_main else None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Writes the figures up to here anew, and asks for the first answers."""
         if self.is_main:
             write_lines(self.out / VALIDATION, self.validation)
             write_lines(self.out / METRICS, self.metrics)
@@ -53,6 +54,7 @@ class Watch(TrainerCallback):
         self.step_started = time.monotonic()
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Takes the loss of a step or of an evaluation; adds to `logs` what was counted beside it."""
         if logs and "eval_loss" in logs:
             point = Validation(step=state.global_step, loss=logs["eval_loss"])
             self.on_validation(point)
@@ -63,6 +65,7 @@ class Watch(TrainerCallback):
             logs |= {name: getattr(metric, name) for name in ("tokens", "trained_tokens", "tokens_per_s", "memory_bytes")}
 
     def on_validation(self, point: Validation) -> None:
+        """Keeps a point of the validation loss and tells it."""
         self.validation.append(point)
         if self.is_main:
             add_line(self.out / VALIDATION, point)
@@ -86,6 +89,7 @@ class Watch(TrainerCallback):
         )
 
     def on_metric(self, metric: Metric, total: int) -> None:
+        """Keeps the figures of a step and shows them."""
         self.metrics.append(metric)
         self.step_started = time.monotonic()
         if self.is_main:
@@ -105,6 +109,7 @@ class Watch(TrainerCallback):
             self.progress.tell(at_once=at_once, **figures)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The time of saving is not that of the next step."""
         self.step_started = time.monotonic()
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

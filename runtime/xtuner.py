@@ -33,6 +33,7 @@ class Weights:
     others: list[str] = field(default_factory=list)
 
     def is_adapter(self) -> bool:
+        """Whether there are weights of LoRA among them."""
         return any(".lora_" in name for name in self.tensors)
 
 

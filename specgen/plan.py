@@ -67,6 +67,8 @@ class LocalBase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nf4Quantization:
+    """Weights in 4 bits, by bitsandbytes, but for the modules that are skipped."""
+
     TAG: ClassVar[str] = "nf4"
     double_quant: bool
     compute_dtype: Dtype
@@ -75,6 +77,8 @@ class Nf4Quantization:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Quantization:
+    """Weights in 8 bits, by bitsandbytes, but for the modules that are skipped."""
+
     TAG: ClassVar[str] = "int8"
     skip_modules: tuple[str, ...]
 
@@ -122,6 +126,8 @@ class MessageRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnRule:
+    """A turn whose text is a Jinja template."""
+
     role: Role
     content: str
 
@@ -360,6 +366,8 @@ class LoraAdapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewPlan:
+    """Sample answers while training, after each `every` optimizer steps."""
+
     every: int
     prompts: tuple[str, ...]
     max_new_tokens: int
@@ -428,6 +436,8 @@ class TrainPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedPlan:
+    """How many processes train together, and how DeepSpeed parts the work. `ddp_timeout` in seconds."""
+
     nodes: int
     processes_per_node: int
     world_size: int
@@ -451,6 +461,8 @@ class HardwarePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterExport:
+    """The adapter as it is written: sharded where it is larger, as in `2GB`."""
+
     dtype: Dtype
     max_shard_size: str
 
@@ -468,11 +480,15 @@ class MergedExport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufExport:
+    """One file for each type."""
+
     types: tuple[Literal["f16", "q8_0", "q4_k_m"], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nf4Export:
+    """Beside the merged model the same in 4 bits, by bitsandbytes."""
+
     TAG: ClassVar[str] = "nf4"
     double_quant: bool
     compute_dtype: Dtype
@@ -480,17 +496,23 @@ class Nf4Export:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Export:
+    """Beside the merged model the same in 8 bits, by bitsandbytes."""
+
     TAG: ClassVar[str] = "int8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchaoExport:
+    """Beside the merged model the same quantized by torchao."""
+
     TAG: ClassVar[str] = "torchao"
     type: Literal["int8_weight_only", "int4_weight_only"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubExport:
+    """Where `run --push` uploads which parts."""
+
     repo_id: str
     private: bool
     parts: tuple[Literal["adapter", "merged", "gguf", "quantized"], ...]
@@ -498,6 +520,8 @@ class HubExport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportPlan:
+    """What is made of the trained weights."""
+
     adapter: AdapterExport
     merged: MergedExport
     gguf: GgufExport | None
@@ -507,6 +531,8 @@ class ExportPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatPlan:
+    """How answers are made, in the smoke test, in chat and in the exported generation_config.json."""
+
     system: str | None
     max_new_tokens: int
     temperature: float
@@ -552,6 +578,8 @@ class TurnPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmokePlan:
+    """A question that the model has to answer as expected, and what is asked after it."""
+
     user: str
     image: str | None
     expect: ExpectPlan

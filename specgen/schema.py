@@ -65,6 +65,13 @@ def lookup(dotted: str) -> Schema | None:
     return schema
 
 
+def default_of(dotted: str) -> Any:
+    """The default of a key that has one."""
+    schema = lookup(dotted)
+    assert schema is not None and "default" in schema, dotted
+    return schema["default"]
+
+
 def keys() -> Iterator[tuple[str, Schema]]:
     """Every key of the spec as a dotted path with its schema, in the order of the schema; what stands twice once."""
     yield from _keys(spec_schema(), "")

@@ -47,10 +47,12 @@ class Node:
 
     @property
     def children(self) -> dict[str, Node]:
+        """The keys of a mapping; none of anything else."""
         return self.value if isinstance(self.value, dict) else {}
 
     @property
     def items(self) -> list[Node]:
+        """The items of a list; none of anything else."""
         return self.value if isinstance(self.value, list) else []
 
     def child(self, step: str | int) -> Node | None:

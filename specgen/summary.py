@@ -37,7 +37,7 @@ def summarise(plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> d
     targets = plan.adapter.targets if plan.adapter else ()
     return {
         "base": _base(plan, facts),
-        "sees": _sees(plan, facts),
+        "sees": _sees(plan),
         "images": sum(
             count * images
             for source in facts.sources
@@ -70,7 +70,7 @@ def _base(plan: Plan, facts: Facts) -> str:
     return f"package {base.package}, {base.path}" if isinstance(base, PackageBase) else base.path
 
 
-def _sees(plan: Plan, facts: Facts) -> str | None:
+def _sees(plan: Plan) -> str | None:
     """The vision tower, and what an image is to the language model."""
     vision = plan.model.vision
     if vision is None:

@@ -21,6 +21,7 @@ def on_cpu() -> None:
 
 
 def main() -> None:
+    """Trains the job that was asked for with axolotl's own command."""
     job = asked()
     time_trainers(job["timings"])
     on_cpu()

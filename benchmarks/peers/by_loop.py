@@ -25,6 +25,7 @@ def tokenized(row: list[dict[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def padded(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Rows [T] of ids and labels as a batch [B, T], padded at the right; labels there are -100."""
     ids, labels = zip(*batch, strict=True)
     pad = torch.nn.utils.rnn.pad_sequence
     mask = pad([torch.ones_like(each) for each in ids], batch_first=True)
@@ -32,6 +33,7 @@ def padded(batch: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Te
 
 
 def loss_of(batch: dict[str, torch.Tensor]) -> Any:
+    """The mean loss of a batch: transformers' own, or with `is_best` the output layer at trained positions alone."""
     if not is_best:
         return model(**batch, use_cache=False).loss
     labels = functional.pad(batch["labels"], (0, 1), value=-100)[:, 1:]

@@ -26,14 +26,14 @@ trainer = SFTTrainer(
         lr_scheduler_type="cosine",
         warmup_steps=2,
         bf16=job["dtype"] == "bfloat16",
-        use_cpu=not job.get("on_gpu"),
+        use_cpu=not job["on_gpu"],
         report_to=[],
         save_strategy="no",
         **settings,
     ),
 )
 trainer.train()
-if job.get("on_gpu"):
+if job["on_gpu"]:
     print("peak bytes:", torch.cuda.max_memory_allocated())
 if job["is_whole"]:
     trainer.save_model(job["out"])

@@ -1,8 +1,9 @@
 """What a peer is asked to do, and how its steps are timed. Imported by the scripts beside it, in the peer's own environment.
 
 A job is JSON: `base` and `out` (folders), `rows` (a JSON file of conversations), `steps`, `batch_size`, `learning_rate`, `dtype`, `pack`
-(tokens of a pack, or null), `nf4` (whether the base is quantized), `timings` (the file for the steps) and `is_whole` (whether the
-adapter is merged, the merged model written, and one question answered).
+(tokens of a pack, or null), `nf4` (whether the base is quantized), `checkpointing` (of gradients; null leaves it to the peer), `best`
+(whether the loop does all that is known), `on_gpu`, `timings` (the file for the steps) and `is_whole` (whether the adapter is merged,
+the merged model written, and one question answered).
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ class Faulty:
     first: list[str] = field(default_factory=list)
 
     def add(self, rows: int, first: list[str]) -> None:
+        """More rows with the fault; only so many of the first are kept."""
         self.rows += rows
         self.first += first[: MOST_SHOWN - len(self.first)]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import console
-from runtime.cache import cache_folder, one_at_a_time, whole
+from runtime.cache import SHARD, cache_folder, one_at_a_time, whole
 from runtime.faults import WRONG, RunFault
 from runtime.internlm2.settings import cannot_be_converted, is_internlm2, llama_settings, read_settings, sizes_of
 from runtime.internlm2.tokenizer import CONFIG, TEMPLATE, read_config, template_of, write_tokenizer
@@ -27,7 +27,6 @@ FORM = 1  # counts how a conversion is written: another number converts anew
 READ = (".json", ".model", ".jinja", ".safetensors", ".bin")
 OF_TOKENIZER = ("tokenizer.model", "special_tokens_map.json", "added_tokens.json", "tokenizer.json")
 KEPT = ("generation_config.json", "merged.json")  # settings, and which adapters are in it
-SHARD = "5GB"
 
 
 def readable(folder: Path) -> Path:

@@ -21,6 +21,7 @@ SAMPLE = 2000  # rows of a source whose lengths are measured
 
 
 def main() -> int:
+    """The program: shows rows, lengths or a pack, or writes the page. Returns the exit code."""
     arguments = parsed(sys.argv[1:])
     quiet()
 

@@ -25,6 +25,7 @@ class Token:
 
     @property
     def trained(self) -> bool:
+        """Whether it has a loss."""
         return self.weight != 0
 
 
@@ -39,10 +40,12 @@ class Piece:
 
     @property
     def trained(self) -> bool:
+        """Whether one of its tokens has a loss."""
         return any(token.trained for token in self.tokens)
 
     @property
     def weight(self) -> float:
+        """The highest weight of its tokens."""
         return max(token.weight for token in self.tokens)
 
 

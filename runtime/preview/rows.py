@@ -35,6 +35,7 @@ class Shown:
 
     @property
     def tokens(self) -> list[Token]:
+        """All tokens of the row, in order."""
         return [token for piece in self.pieces for token in piece.tokens]
 
     @property

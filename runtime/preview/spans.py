@@ -22,6 +22,7 @@ class Span:
 
     @property
     def text(self) -> str:
+        """Its text as it was rendered."""
         return "".join(piece.text for piece in self.pieces)
 
 

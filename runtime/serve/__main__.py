@@ -20,6 +20,7 @@ ENGINES = ("auto", "transformers", "vllm")
 
 
 def main() -> int:
+    """The program: loads the model and serves it until it is told to end. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m runtime.serve", description="Serves a model to OpenAI clients.")
     parser.add_argument("what", type=Path, metavar="BUILD | MODEL_DIR", help="a folder that specgen compile wrote, or a model's")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where run folders are; default: runs")

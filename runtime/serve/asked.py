@@ -48,11 +48,15 @@ class _Closed(BaseModel):
 
 
 class TextPart(_Closed):
+    """A part of a message that is text."""
+
     type: Literal["text"]
     text: Text
 
 
 class ImageUrl(_Closed):
+    """An image by its data."""
+
     url: Text = Field(description="A data: URL; nothing is fetched.")
     detail: Literal["auto", "low", "high"] | None = Field(None, description="Taken, without effect.")
 
@@ -71,29 +75,39 @@ Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class CalledFunction(_Closed):
+    """A call's function and its arguments."""
+
     name: Text
     arguments: Text = Field(description="A JSON object, as text.")
 
 
 class CallMade(_Closed):
+    """A call of a tool that an earlier answer made."""
+
     id: Text
     type: Literal["function"]
     function: CalledFunction
 
 
 class SystemMessage(_Closed):
+    """What the model is told before the conversation."""
+
     role: Literal["system", "developer"]
     content: Content
     name: Text | None = None
 
 
 class UserMessage(_Closed):
+    """What the user says and shows."""
+
     role: Literal["user"]
     content: Seen
     name: Text | None = None
 
 
 class AssistantMessage(_Closed):
+    """An earlier answer, with the calls that it made."""
+
     role: Literal["assistant"]
     content: Content | None = None
     reasoning_content: Text | None = None
@@ -106,6 +120,8 @@ class AssistantMessage(_Closed):
 
 
 class ToolMessage(_Closed):
+    """What came of a call."""
+
     role: Literal["tool"]
     content: Content
     tool_call_id: Text
@@ -115,6 +131,8 @@ AnyMessage = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMess
 
 
 class Function(_Closed):
+    """A function that the model may call; its parameters are a JSON Schema."""
+
     name: Name
     description: Text | None = None
     parameters: dict[Text, Any] | None = None
@@ -122,16 +140,22 @@ class Function(_Closed):
 
 
 class Tool(_Closed):
+    """A tool; all tools are functions."""
+
     type: Literal["function"]
     function: Function
 
 
 class StreamOptions(_Closed):
+    """What a stream tells beside the text."""
+
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None
 
 
 class PlainText(_Closed):
+    """An answer without a form."""
+
     type: Literal["text"]
 
 

@@ -41,6 +41,7 @@ class Door:
         self._closed.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
+        """One connection, as ASGI has it; a request that may not enter gets its refusal."""
         if scope["type"] == "http" and scope["path"] not in OPEN and (error := self._refusal(dict(scope["headers"]))):
             await error.response()(scope, receive, send)
         else:

@@ -74,6 +74,8 @@ def ending() -> ApiError:
 
 
 class ErrorDetail(BaseModel):
+    """What is wrong, as OpenAI's clients read it: `param` is the field of the request."""
+
     message: str
     type: str
     param: str | None

@@ -34,10 +34,12 @@ class ModelServer(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tells that it listens, once it does."""
         await super().startup(sockets)
         self._tell_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends what waits, and hangs up on those who read no further."""
         self.desk.close()
         self.door.close()
         late = asyncio.get_running_loop().call_later(SECONDS_TO_READ, self._hang_up)
@@ -49,5 +51,6 @@ class ModelServer(uvicorn.Server):
             connection.transport.abort()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
+        """The first signal asks to end, the second ends at once."""
         self.force_exit = self.should_exit  # the second time
         self.should_exit = True  # uvicorn would raise the signal once more: to be told to end is no fault

@@ -19,17 +19,23 @@ WAITING = b": waiting\n\n"  # a comment, for proxies that close silent connectio
 
 
 class CalledFunction(BaseModel):
+    """A function that the answer calls; its arguments are JSON as text."""
+
     name: str
     arguments: str
 
 
 class CallTold(BaseModel):
+    """A call of a tool."""
+
     id: str
     type: Literal["function"] = "function"
     function: CalledFunction
 
 
 class MessageTold(BaseModel):
+    """The answer's text, and its calls."""
+
     role: Literal["assistant"] = "assistant"
     content: str | None
     refusal: None = None
@@ -37,6 +43,8 @@ class MessageTold(BaseModel):
 
 
 class Choice(BaseModel):
+    """The one answer, and why it ended."""
+
     index: Literal[0] = 0
     message: MessageTold
     logprobs: None = None
@@ -44,6 +52,8 @@ class Choice(BaseModel):
 
 
 class Usage(BaseModel):
+    """Tokens of the question and of the answer."""
+
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -61,6 +71,8 @@ class Completion(BaseModel):
 
 
 class ModelTold(BaseModel):
+    """The model that is served; `created` in seconds since 1970."""
+
     id: str
     object: Literal["model"] = "model"
     created: int

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import console
-from runtime.cache import cache_folder, one_at_a_time, whole
+from runtime.cache import SHARD, cache_folder, one_at_a_time, whole
 from runtime.config import VisionConfig
 from runtime.faults import WRONG, RunFault
 from runtime.vision.sizes import image_tokens, sight_of, tower_in, tower_settings
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 FORM = 1  # counts how a folder is put together: another number makes it anew
 READ = (".json", ".model", ".jinja", ".safetensors", ".bin")
-SHARD = "5GB"
 
 
 def is_llava(folder: Path) -> bool:

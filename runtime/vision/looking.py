@@ -51,6 +51,7 @@ class Eyes:
 
     @property
     def processor(self) -> Any:
+        """transformers' image processor of the folder, loaded when it is first asked for."""
         if self._processor is None:
             self._processor = image_processor(self.folder, pad_to_square=self.pad_to_square)
         return self._processor

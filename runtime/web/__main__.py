@@ -12,6 +12,7 @@ from runtime.starting import in_utf8, quiet
 
 
 def main(words: list[str] | None = None) -> int:
+    """The program: serves the page. Returns the exit code."""
     quiet()
     flags = _flags(words)
     return exit_code_of(lambda: serve_page(flags))

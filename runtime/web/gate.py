@@ -36,6 +36,7 @@ class Gate:
         self.admission = secrets.token_urlsafe(32)  # in the cookie, instead of the token: browsers may keep that on a disk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, as ASGI has it: let in by the cookie, given one for the token, or refused."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif self.token is None or scope["path"] == HEALTH or self._has_cookie(scope):

@@ -15,6 +15,7 @@ from runtime.web.turns import show_turns
 
 
 def main() -> None:
+    """The page, once through: Streamlit runs it anew at each input."""
     here = served()
     talker = here.models.talker
     st.set_page_config(page_title=talker.name)

@@ -10,10 +10,12 @@ from typing import Any
 
 import click
 
-from specgen.cli.options import profile_option, runs_option, set_option
+from specgen.cli.options import OfSchema, profile_option, runs_option, set_option
 from specgen.commands.chat import ANSWERS, LOADING, TERMINAL
 from specgen.commands.chat import options as chat_options
 from specgen.commands.web import WEB
+
+SHARDS = "export.merged.max_shard_size"
 
 
 @click.command()
@@ -58,7 +60,11 @@ def serve(
 
 def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     """As the schema has sizes of weight files."""
-    if re.fullmatch(r"[1-9][0-9]*(KB|MB|GB)", value) is None:
+    from specgen.schema import lookup
+
+    schema = lookup(SHARDS)
+    assert schema is not None, SHARDS
+    if re.search(schema["pattern"], value) is None:
         raise click.BadParameter(f"{value} is no size: write a whole number and KB, MB or GB, such as 2GB")
     return value
 
@@ -69,9 +75,7 @@ def _positive(_context: click.Context, _parameter: click.Parameter, value: float
     return value
 
 
-shard_option = click.option(
-    "--max-shard-size", default="2GB", show_default=True, metavar="SIZE", callback=_size, help="No weight file is larger."
-)
+shard_option = click.option("--max-shard-size", cls=OfSchema, key=SHARDS, metavar="SIZE", callback=_size, help="No weight file is larger.")
 weights_option = click.option(
     "--format", "form", type=click.Choice(["safetensors", "bin"]), default="safetensors", show_default=True, help="Of the weights."
 )
@@ -89,7 +93,7 @@ def convert(checkpoint: Path, out: Path, fp32: bool, **options: str | float | No
     """Make a Hugging Face adapter or model of a checkpoint: checkpoint-N of a run, or XTuner's iter_N.pth."""
     from specgen.launch import start
 
-    return start("runtime.converting", [str(checkpoint), str(out), *_words(options), *(["--fp32"] if fp32 else [])])
+    return start("runtime.converting", [str(checkpoint), str(out), *words_of(options), *(["--fp32"] if fp32 else [])])
 
 
 @click.command()
@@ -98,19 +102,33 @@ def convert(checkpoint: Path, out: Path, fp32: bool, **options: str | float | No
 @click.argument("out", type=click.Path(path_type=Path))
 @shard_option
 @weights_option
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it is computed.")
+@click.option(
+    "--device", cls=OfSchema, key="export.merged.device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where it is computed."
+)
 @click.option("--dtype", type=click.Choice(["auto", "float32", "float16", "bfloat16"]), default="auto", help="auto: as the base has it.")
-@click.option("--into", type=click.Choice(["dequantized", "full"]), default="dequantized", help="What a QLoRA adapter is added to.")
-@click.option("--layout", type=click.Choice(["llama", "original"]), default="llama", help="original: an InternLM2 as InternLM2 again.")
+@click.option(
+    "--into",
+    cls=OfSchema,
+    key="export.merged.base",
+    type=click.Choice(["dequantized", "full"]),
+    help="What a QLoRA adapter is added to.",
+)
+@click.option(
+    "--layout",
+    cls=OfSchema,
+    key="export.merged.layout",
+    type=click.Choice(["llama", "original"]),
+    help="original: an InternLM2 as InternLM2 again.",
+)
 @click.option("--is-clip", is_flag=True, help="BASE is a CLIP model, and the adapter is for its vision tower.")
 def merge(base: str, adapters: tuple[str, ...], out: Path, is_clip: bool, **options: str) -> int:
     """Merge adapters into a base model, tensor by tensor: in memory for the largest tensor, not for the model."""
     from specgen.launch import start
 
-    return start("runtime.merging", [base, *adapters, str(out), *_words(options), *(["--is-clip"] if is_clip else [])])
+    return start("runtime.merging", [base, *adapters, str(out), *words_of(options), *(["--is-clip"] if is_clip else [])])
 
 
-def _words(options: Mapping[str, str | float | None]) -> list[str]:
+def words_of(options: Mapping[str, str | float | None]) -> list[str]:
     """Options as the runtime has them, those that were given."""
     given = {name.replace("form", "format").replace("_", "-"): value for name, value in options.items() if value is not None}
     return [f"--{name}={value}" for name, value in given.items()]

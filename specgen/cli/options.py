@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,3 +25,17 @@ format_option = click.option(
     help="How faults are printed.",
 )
 short_format_option = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+
+
+class OfSchema(click.Option):
+    """An option whose default is that of a key of the spec. schemas/ is read only where the default is asked for."""
+
+    def __init__(self, names: Sequence[str], *, key: str, **settings: Any) -> None:
+        super().__init__(names, show_default=True, **settings)
+        self.key = key
+
+    def get_default(self, _context: click.Context, call: bool = True) -> Any:
+        """As schemas/ has it."""
+        from specgen.schema import default_of
+
+        return default_of(self.key)

@@ -36,10 +36,12 @@ class Value:
     preset: str | None
 
     def shown(self) -> str:
+        """The value as YAML has it, cut where it is long."""
         text = masked(written(self.node.plain()))
         return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 3] + "..."
 
     def comes_from(self) -> str:
+        """Where it was written, and the profile and preset that brought it."""
         ways = [str(self.node.place or "default"), self.profile and f"profile {self.profile}", self.preset and f"preset {self.preset}"]
         return ", ".join(way for way in ways if way)
 

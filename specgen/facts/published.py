@@ -30,13 +30,3 @@ def _config(folder: Path, repo: str) -> dict[str, Any] | None:
         return None
     config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return config
-
-
-def published_repos() -> list[str]:
-    """All repositories that are known offline, sorted."""
-    return sorted(file.stem.replace("--", "/", 1) for file in FOLDER.glob("*.json"))
-
-
-def published_towers() -> list[str]:
-    """All vision towers that are known offline, sorted."""
-    return sorted(file.stem.replace("--", "/", 1) for file in TOWERS.glob("*.json"))

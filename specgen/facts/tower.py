@@ -88,6 +88,7 @@ class TowerFacts:
 
     @property
     def parameters(self) -> int:
+        """How many numbers its weights have."""
         return sum(map(math.prod, self.tensors.values()))
 
 

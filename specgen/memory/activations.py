@@ -11,14 +11,14 @@ from specgen.memory.step import Step
 
 def saved_by_layers(shape: Shape, step: Step) -> int:
     """Saved by all layers together, without gradient checkpointing."""
-    adapters = sum(step.adapted.get(_last(module), 0) * _adapter(module, shape, step) for module in shape.linear)
+    adapters = sum(step.adapted.get(_last(module), 0) * _adapter(module, step) for module in shape.linear)
     shared = shape.layers * _shared_inputs(shape, step)
     return shape.layers * _without_adapters(shape, step) + adapters + shared
 
 
 def saved_by_layer(shape: Shape, step: Step) -> int:
     """Saved by one layer that has all adapters."""
-    adapters = sum(_adapter(module, shape, step) for module in shape.linear if _last(module) in step.adapted)
+    adapters = sum(_adapter(module, step) for module in shape.linear if _last(module) in step.adapted)
     return _without_adapters(shape, step) + adapters + _shared_inputs(shape, step)
 
 
@@ -71,7 +71,7 @@ def _attention(shape: Shape, step: Step) -> int:
     return inputs + step.compute * shape.heads_size + 4 * shape.heads + mask
 
 
-def _adapter(module: Linear, shape: Shape, step: Step) -> int:
+def _adapter(module: Linear, step: Step) -> int:
     """LoRA beside a linear layer: the dropout's mask, what it leaves of the input, and the input at rank r."""
     source = {"heads": step.compute, "product": step.result}.get(module.reads, step.stream)
     mask = (source if step.on_cpu else 1) * module.inputs if step.dropout else 0

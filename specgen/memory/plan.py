@@ -45,6 +45,7 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
+        """Bytes a device."""
         return sum(self.parts.values())
 
     @property
@@ -93,7 +94,7 @@ def _look(plan: Plan, step: Step, held: zero.State, seeing: Seeing) -> MemoryPla
     """The forward pass is in the vision tower; the language model has kept nothing yet."""
     gradients = held.gradients if plan.train.gradient_accumulation_steps > 1 else 0
     needed = sight.pixels(seeing, step) + sight.needed_looking(seeing, step)
-    return _moment(plan, step, held, gradients=gradients, activations=needed, logits=0, buffers=0)
+    return _moment(step, held, gradients=gradients, activations=needed, logits=0, buffers=0)
 
 
 def _loss(plan: Plan, shape: Shape, step: Step, held: zero.State, seeing: Seeing | None) -> MemoryPlan:
@@ -104,13 +105,12 @@ def _loss(plan: Plan, shape: Shape, step: Step, held: zero.State, seeing: Seeing
     head = step.compute * (shape.embedding + step.trained * shape.hidden) if step.casts and step.stream > step.compute else 0
     ahead = 4 * step.trained * shape.hidden + (8 * shape.embedding if step.trains_head else 0)
     return _moment(
-        plan,
         step,
         held,
         gradients=held.gradients if plan.train.gradient_accumulation_steps > 1 else 0,
         activations=_saved(shape, step, seeing),
         logits=(12 + softcap) * min(step.trained, chunk_rows(shape, step)) * shape.vocabulary,
-        buffers=head + ahead + _copies(plan, shape, step, held),
+        buffers=head + ahead + _copies(shape, step, held),
     )
 
 
@@ -119,13 +119,12 @@ def _layer(plan: Plan, shape: Shape, step: Step, held: zero.State, seeing: Seein
     again = activations.saved_by_layer(shape, step) if step.checkpointing else 0
     gradients = held.gradients if plan.train.gradient_accumulation_steps > 1 else 4 * shape.embedding if step.full else 0
     return _moment(
-        plan,
         step,
         held,
         gradients=min(gradients, held.gradients),
         activations=_saved(shape, step, seeing) + again + activations.needed_backward(shape, step),
         logits=0,
-        buffers=_copies(plan, shape, step, held) + _expanded(plan, shape, step),
+        buffers=_copies(shape, step, held) + _expanded(plan, shape, step),
     )
 
 
@@ -137,10 +136,10 @@ def _update(plan: Plan, facts: ModelFacts, shape: Shape, step: Step, held: zero.
         largest = max(largest, shape.hidden * max(shape.hidden, facts.tower.hidden))  # the projector's
     together = plan.train.optimizer == "adamw_torch" and not step.on_cpu
     room = 0 if plan.distributed.zero_stage else 4 * trained if together else 8 * largest
-    return _moment(plan, step, held, gradients=held.gradients, activations=0, logits=0, buffers=room)
+    return _moment(step, held, gradients=held.gradients, activations=0, logits=0, buffers=room)
 
 
-def _moment(plan: Plan, step: Step, held: zero.State, *, gradients: int, activations: int, logits: int, buffers: int) -> MemoryPlan:
+def _moment(step: Step, held: zero.State, *, gradients: int, activations: int, logits: int, buffers: int) -> MemoryPlan:
     return MemoryPlan(
         weights=held.weights,
         adapter=held.adapter,
@@ -162,7 +161,7 @@ def _saved(shape: Shape, step: Step, seeing: Seeing | None) -> int:
     return layers(shape, step) + activations.saved_by_last_norm(shape, step) + seen
 
 
-def _copies(plan: Plan, shape: Shape, step: Step, held: zero.State) -> int:
+def _copies(shape: Shape, step: Step, held: zero.State) -> int:
     """Trained float32 weights in the 16 bits that autocast computes in; kept with the layer's activations."""
     if not step.casts:
         return 0

@@ -52,6 +52,7 @@ class Step:
 
     @property
     def tokens(self) -> int:
+        """Tokens of one micro batch, padding included."""
         return self.rows * self.row_tokens
 
 

@@ -69,7 +69,7 @@ def the_optimizer_can_do_this(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """What an optimizer cannot is told before the run."""
     name, optimizer = _chosen(tree)
     chosen = place_of(tree, "train", "optimizer")
-    for why, related, hint in _cannot(tree, name, optimizer):
+    for why, related, hint in _cannot(tree, optimizer):
         yield Diagnostic(code="SG610", message=f"the optimizer {name} {why}", place=chosen, related=tuple(related), hint=hint)
     ratio = tree.at("adapter", "lora", "loraplus_lr_ratio")
     if ratio is not None and ratio.value is not None and not optimizer.takes_groups:
@@ -82,7 +82,7 @@ def the_optimizer_can_do_this(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         )
 
 
-def _cannot(tree: Node, name: str, optimizer: Optimizer) -> Iterator[tuple[str, Iterator[tuple[Place, str]], str]]:
+def _cannot(tree: Node, optimizer: Optimizer) -> Iterator[tuple[str, Iterator[tuple[Place, str]], str]]:
     """Why it cannot, what else in the spec says so, and what to write."""
     if optimizer.broken:
         yield f"cannot be used: {optimizer.broken}", iter(()), "write optimizer: adamw_torch"

@@ -12,7 +12,6 @@ from specgen.schedules import SCHEDULES, warms_up
 from specgen.source import Node
 from specgen.validate import place_of
 
-WARMED = {"constant": "constant_with_warmup", "reduce_lr_on_plateau": "constant_with_warmup"}
 AT_MOST_RATE = ("lr_end", "min_lr")
 PLATEAU_LEAST = 1.0
 

@@ -9,6 +9,7 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
+import click
 import pytest
 import torch
 import yaml
@@ -25,6 +26,7 @@ from runtime.data.parts import parts_of
 from runtime.faults import Interrupted, RunFault
 from runtime.starting import quiet
 from specgen import folder as compiled_folder
+from specgen.cli import models
 from specgen.compiler import compile_spec
 
 quiet()
@@ -218,13 +220,23 @@ def held_of():
     return rows
 
 
+def usual(module):
+    """The options that `specgen merge` and `specgen convert` give their programs where nothing else is asked for."""
+    made_by = {"runtime.merging": models.merge, "runtime.converting": models.convert}.get(module.__name__)
+    if made_by is None:
+        return []
+    context = click.Context(made_by)
+    options = {option.name: option.get_default(context) for option in made_by.params if isinstance(option, click.Option)}
+    return models.words_of({name: value for name, value in options.items() if isinstance(value, str)})
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """What a command of the runtime ends with, and all it says."""
     monkeypatch.chdir(tmp_path)
 
     def run(module, *words):
-        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
+        monkeypatch.setattr(sys, "argv", [module.__name__, *usual(module), *map(str, words)])
         capsys.readouterr()
         code = module.main()
         said = capsys.readouterr()

@@ -10,5 +10,5 @@ from runtime.arguments import training_arguments
 @pytest.mark.parametrize(("seconds", "reaches"), [(60, 1800), (7200, 7200)])
 def test_a_longer_ddp_timeout_is_that_of_the_process_group_too(tmp_path, configured, seconds, reaches):
     config = configured(tmp_path, distributed={"ddp_timeout": seconds})
-    arguments = training_arguments(config.train, config, tmp_path / "out", tmp_path / "build", validates=False)
+    arguments = training_arguments(config, tmp_path / "out", tmp_path / "build", validates=False)
     assert arguments.ddp_timeout_delta.total_seconds() == reaches

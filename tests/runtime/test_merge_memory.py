@@ -11,8 +11,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from runtime import merging
 from runtime.shards import files_of
 from runtime.written import write_weights
+from tests.runtime.conftest import usual
 from tests.support.memory_limit import run_limited
 
 pytestmark = pytest.mark.slow
@@ -55,7 +57,8 @@ def big(tmp_path_factory):
 
 
 def test_memory_is_that_of_a_tensor_and_the_bytes_are_those_of_peft(big):
-    command = [sys.executable, "-m", "runtime.merging", str(big / "base"), str(big / "adapter"), str(big / "merged")]
+    folders = [str(big / name) for name in ("base", "adapter", "merged")]
+    command = [sys.executable, "-m", "runtime.merging", *usual(merging), *folders]
     limited = run_limited(command, LIMIT, big)
     if limited is None:
         pytest.skip("no control group can be made here")

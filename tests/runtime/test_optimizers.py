@@ -70,7 +70,7 @@ def arguments_of(tmp_path, configured):
         own = {"optim_target_modules": ["q_proj", ".*up_proj"]} if projects else {}
         settings = {"max_steps": steps, "learning_rate": 1.0e-3, "schedule": "constant", **own, **train}
         config = configured(tmp_path / "compiled", adapter=None, train=settings, data={"validation": {"fraction": 0.5}})
-        return training_arguments(config.train, config, tmp_path / "out", tmp_path / "build", validates=True)
+        return training_arguments(config, tmp_path / "out", tmp_path / "build", validates=True)
 
     return made
 
@@ -142,7 +142,7 @@ def test_the_memory_plan_knows_the_state_of_projected_gradients(tmp_path, config
     """All tensors of GaLore's state and its projections, after a step of a whole model."""
     own = {"optim_args": {"rank": rank}, "optim_target_modules": ["self_attn", ".*down_proj"], "learning_rate": 1.0e-3}
     config = configured(tmp_path, adapter=None, train={"optimizer": name, **own})
-    arguments = training_arguments(config.train, config, tmp_path / "out", tmp_path / "build", validates=False)
+    arguments = training_arguments(config, tmp_path / "out", tmp_path / "build", validates=False)
     model = prepared(config, tiny_model)
     optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     optimizer = optimizer_class(options.pop("params"), **options)

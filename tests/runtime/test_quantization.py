@@ -85,7 +85,7 @@ def test_every_optimizer_trains_on_a_cpu(tmp_path, compiled, carried_out, optimi
 def test_optimizer_and_betas_reach_the_trainer(tmp_path, compiled):
     build = compiled(tmp_path, train={"optimizer": "adamw_torch_fused", "adam_beta1": 0.8, "adam_beta2": 0.95})
     config = configs.load(build)
-    arguments = training_arguments(config.train, config, tmp_path, build, validates=False)
+    arguments = training_arguments(config, tmp_path, build, validates=False)
     assert (arguments.optim, arguments.adam_beta1, arguments.adam_beta2) == ("adamw_torch_fused", 0.8, 0.95)
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from conversations.templates import library
 from runtime.talker import START, Loading, of_folder, of_run
@@ -142,6 +142,14 @@ def test_a_folder_starts_with_its_own_settings(folder):
     assert of_folder(folder, Loading()).chat == replace(START, temperature=0.3, top_k=7, repetition_penalty=1.2)
     (folder / "generation_config.json").unlink()
     assert of_folder(folder, Loading()).chat == START
+
+
+def test_a_folder_without_settings_starts_with_transformers_values():
+    theirs = GenerationConfig._get_default_generation_params()
+    assert not theirs["do_sample"]
+    assert [getattr(START, name) for name in ("top_k", "top_p", "repetition_penalty")] == [
+        theirs[name] for name in ("top_k", "top_p", "repetition_penalty")
+    ]
 
 
 def test_a_named_template_takes_the_place_of_the_folders_own(folder):

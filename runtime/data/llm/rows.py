@@ -34,9 +34,11 @@ class Model(Protocol):
     where: str
     resent: int
 
-    async def ask(self, request: Request) -> Reply: ...
+    async def ask(self, request: Request) -> Reply:
+        """The reply to a request. Raises RunFault where there is none to be had."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Gives back what it holds: connections, or memory."""
 
 
 @dataclass(slots=True)
@@ -237,11 +239,12 @@ class _Silent:
         self.where, self.name = model.where, name
 
     async def ask(self, request: Request) -> Reply:
+        """Raises RunFault: nobody is asked here."""
         message = f"{self.name}: another model writes these rows, and not all of them have been made"
         raise RunFault("SG492", message, "specgen run SPEC --stage data makes them", exit_code=WRONG)
 
     async def close(self) -> None:
-        pass
+        """Holds nothing."""
 
 
 async def _wait(task: asyncio.Task[Made]) -> Made:

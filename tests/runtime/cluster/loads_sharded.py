@@ -19,7 +19,7 @@ quiet()
 found = {}
 for build in map(Path, sys.argv[1:]):
     config = configs.load(build)
-    arguments = training_arguments(config.train, config, build / "out", build, validates=False)
+    arguments = training_arguments(config, build / "out", build, validates=False)
     deepspeed.init_distributed()
     model = load_model(config.model, device=arguments.device, dtype=weights_dtype(config))
     weights = dict(model.named_parameters())
