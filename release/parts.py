@@ -18,18 +18,8 @@ BIN = Path(sys.executable).parent
 def write_sbom(found: Environment) -> None:
     """dist/sbom.json, in CycloneDX's form. Raises Refused."""
     file = DIST / "sbom.json"
-    output_of(
-        [
-            BIN / "cyclonedx-py",
-            "environment",
-            "--output-reproducible",
-            "--pyproject",
-            ROOT / "pyproject.toml",
-            "--output-file",
-            file,
-            found.python,
-        ]
-    )
+    words = ["environment", "--output-reproducible", "--pyproject", ROOT / "pyproject.toml", "--output-file", file, found.python]
+    output_of([BIN / "cyclonedx-py", *words])
     say("sbom", f"{file.relative_to(ROOT)} · {len(json.loads(file.read_text(encoding='utf-8'))['components'])} components")
 
 
@@ -45,9 +35,11 @@ def audit(found: Environment) -> None:
     if not file.exists():
         raise Refused(f"pip-audit has no answer; AUDIT=skip goes on without: {done.stderr.strip().splitlines()[-1]}")
     told = json.loads(file.read_text(encoding="utf-8"))["dependencies"]
+    left_out = [f"{package['name']} ({package['skip_reason']})" for package in told if "skip_reason" in package]
     if known := [_line(package, fault) for package in told for fault in package.get("vulns", ())]:
         raise Refused("\n".join(["vulnerabilities are known:", *known]))
-    say("audit", f"nothing is known against {len(told)} packages")
+    not_asked = f"; not looked up: {', '.join(left_out)}" if left_out else ""
+    say("audit", f"nothing is known against {len(told) - len(left_out)} packages{not_asked}")
 
 
 def _line(package: dict[str, Any], fault: dict[str, Any]) -> str:
