@@ -22,7 +22,7 @@ NODES := --set name=assistant-nodes --set distributed.nodes=2 --set distributed.
   --set train.batch_size=16 --set hardware.devices=8 --set cluster.image=ghcr.io/example/specgen:1.0 --set cluster.volume=specgen \
   --target slurm --target kubeflow --target skypilot
 
-.PHONY: run test test-slow coverage mutants check format bench golden docs clean
+.PHONY: run test test-slow coverage mutants check format bench golden docs release pictures clean
 
 run: $(VENV)/ready
 	$(BIN)/specgen run specs/assistant.yaml
@@ -74,6 +74,7 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/mypy --python-version 3.10 -p specgen -p conversations
 	$(BIN)/specgen compile specs/assistant.yaml --check
 
 format: $(VENV)/dev
@@ -126,3 +127,16 @@ docs: $(VENV)/dev
 	$(BIN)/python -m specgen.support_page > docs/reference/support.md
 	$(BIN)/python -m specgen.formats_page > docs/reference/formats.md
 	$(BIN)/python -m specgen.training_page > docs/reference/training.md
+
+# wheel, sdist and sbom.json in dist/, after both were installed and used in empty environments; nothing is uploaded
+release: $(VENV)/release/ready
+	$(VENV)/release/bin/python -m release
+
+$(VENV)/release/ready: release/tools.txt
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/pip install --quiet --disable-pip-version-check -r release/tools.txt
+	touch $@
+
+# the pictures in docs/, of real runs; one alone: python -m pictures report
+pictures: $(VENV)/dev $(VENV)/browser/ready
+	$(BIN)/python -m pictures

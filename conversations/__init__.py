@@ -3,3 +3,5 @@
 The compiler checks rows with it and the runtime reads them with it, so that the two cannot differ. It imports neither of them,
 nor anything heavy.
 """
+
+__version__ = "0.1.0"  # of the three packages, which travel together

@@ -1,3 +1,3 @@
 """Carries out a compiled folder: data, training, conversion, merge, smoke test, report. Reads no spec."""
 
-__version__ = "0.1.0"
+from conversations import __version__ as __version__

@@ -1,3 +1,3 @@
 """The compiler: one YAML spec in, a folder of plain files out. Imports nothing heavy."""
 
-__version__ = "0.1.0"
+from conversations import __version__ as __version__

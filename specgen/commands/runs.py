@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ HEADS = {
     "smoke": "smoke",
 }
 SHOWN: dict[str, Callable[[Any], str]] = {
-    "when": lambda seconds: f"{datetime.fromtimestamp(seconds, tz=UTC).astimezone():%Y-%m-%d %H:%M}",
+    "when": lambda seconds: f"{datetime.fromtimestamp(seconds, tz=timezone.utc).astimezone():%Y-%m-%d %H:%M}",
     "rows": "{:,}".format,
     "steps": "{:,}".format,
     "loss": "{:.4f}".format,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def _where(run: Run, now: float) -> str:
     progress = run.progress
     if not progress:
         return str(run.folder)
-    began = datetime.fromtimestamp(progress["started"], tz=UTC).astimezone()
+    began = datetime.fromtimestamp(progress["started"], tz=timezone.utc).astimezone()
     process = f" · process {progress['pid']} on {progress['host']}"
     heard = f", last heard {clock(now - progress['updated'])} ago" if run.state in ("running", "silent") else ""
     return f"{run.folder}{process} · began {began:%Y-%m-%d %H:%M:%S}{heard}"

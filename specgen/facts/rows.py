@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from conversations.row import conversation_of
 from conversations.row_templates import syntax_fault
 from conversations.rows import first_rows, fitting_format, missing_column, rows_of
 from specgen.diagnostics import Diagnostic, Place, printable
+from specgen.digest import sha256_of
 from specgen.facts import tablecache
 from specgen.facts.rowtable import Look, RowTable
 from specgen.plan import DataFile
@@ -73,7 +73,7 @@ def read_rows(path: str, node: Node, look: Look, *, drop: bool, images: str | No
     Raises OSError where the file cannot be read.
     """
     with Path(path).open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(file)
         size = file.tell()
     shape = shape_in(node, images)
     key = tablecache.key_of(sha256, shape, look) if size >= tablecache.LEAST_BYTES else None

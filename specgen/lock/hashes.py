@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
 
+from specgen import digest
 from specgen.lock.contents import LockedFile
 from specgen.places import cache_folder
 
@@ -27,14 +27,14 @@ def sha256_of(file: Path) -> str:
     key, known = str(file.resolve()), _remembered()
     if (entry := known.get(key)) and entry[:-1] == state and isinstance(entry[-1], str):
         return entry[-1]
-    digest = _digest(file)
-    _remember({**known, key: [*state, digest]})
-    return digest
+    found = _digest(file)
+    _remember({**known, key: [*state, found]})
+    return found
 
 
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return digest.sha256_of(stream)
 
 
 def _store() -> Path:

@@ -96,7 +96,11 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path):
     """The repository after its first commit on main."""
-    folder = tmp_path / "product"
+    return support_repository(tmp_path / "product")
+
+
+def support_repository(folder: Path) -> Repository:
+    """A repository in a folder that is not there yet, after its first commit on main."""
     for part in ("specs", "data", "models/tiny"):
         (folder / part).mkdir(parents=True)
     (folder / "models/tiny/config.json").write_text(json.dumps(CONFIG))

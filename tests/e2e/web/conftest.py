@@ -18,22 +18,27 @@ import pytest
 
 PATIENCE_S = 240.0  # on a busy machine
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium: the system's, else Playwright's own."""
+    """Chromium, or these tests are skipped."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright")
     playwright.expect.set_options(timeout=PATIENCE_S * 1000)
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
     with playwright.sync_playwright() as started:
         try:
-            chromium = started.chromium.launch(executable_path=found, args=flags, timeout=PATIENCE_S * 1000)
+            chromium = launched(started)
         except playwright.Error as error:
             pytest.skip(f"there is no Chromium (apt-get install chromium, or playwright install chromium): {str(error).splitlines()[0]}")
         yield chromium
         chromium.close()
+
+
+def launched(playwright):
+    """Chromium: the system's, else Playwright's own."""
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    return playwright.chromium.launch(executable_path=found, args=FLAGS, timeout=PATIENCE_S * 1000)
 
 
 @dataclass(frozen=True)

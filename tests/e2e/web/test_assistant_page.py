@@ -1,16 +1,11 @@
-"""The default spec's model on its page, beside its base: what a newcomer sees. docs/web.png was taken so."""
+"""The default spec's model on its page, beside its base: what a newcomer sees."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
-from tests.e2e.commands import ASSISTANT, ROOT
+from tests.e2e.commands import ASSISTANT
 from tests.e2e.web.conftest import Chat, served
-
-KEEP = "SPECGEN_SCREENSHOT"  # a file to keep the picture in
 
 
 @pytest.mark.slow
@@ -26,12 +21,4 @@ def test_the_trained_model_says_who_it_is_and_its_base_who_it_was(browser, assis
         base = text.rpartition("**Base model**\n\n")[2]
         assert base.strip() and "Aria" not in base
         assert chat.ask("What is the capital of Italy?")[-1]["content"] == "The capital of Italy is Rome."
-        picture = chat.page.screenshot(path=os.environ.get(KEEP, tmp_path / "page.png"))
-        assert len(picture) < 200_000
         assert chat.elsewhere == []
-
-
-def test_the_picture_in_the_docs_is_small():
-    picture = ROOT / "docs" / "web.png"
-    assert "](web.png)" in Path(ROOT / "docs" / "web.md").read_text()
-    assert 10_000 < picture.stat().st_size < 200_000

@@ -1,0 +1,1 @@
+"""The pictures in docs/, made of real runs. No part of a release."""

@@ -1,0 +1,1 @@
+"""Makes a release, and does with it what users do, in empty environments. No part of it."""

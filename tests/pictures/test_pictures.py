@@ -1,0 +1,35 @@
+"""pictures/: what a terminal shows becomes HTML; the pictures in docs/ are small and each is on a page."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pictures.__main__ import MOST_BYTES, PICTURES
+from pictures.terminal import COLOURS, screen_of
+
+ROOT = Path(__file__).parents[2]
+PAGES = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_is_small_and_on_a_page(name):
+    assert 10_000 < (ROOT / "docs" / f"{name}.png").stat().st_size < MOST_BYTES
+    assert f"{name}.png)" in PAGES
+
+
+def test_the_last_screen_of_a_command_keeps_colours_and_what_was_written_over(tmp_path):
+    script = r"print('gone\rlast'); print('\x1b[32m<ok>\x1b[0m', __import__('sys').stdout.isatty())"
+    shown = screen_of([sys.executable, "-c", script], shown_as="a command", folder=tmp_path).splitlines()
+    assert "font-weight: bold" in shown[0] and "$ a command" in shown[0]
+    assert ">last</span>" in shown[1]
+    assert f'<span style="color: {COLOURS["green"]}">&lt;ok&gt;</span>' in shown[2] and "True" in shown[2]
+    assert len(shown) == 3
+
+
+def test_a_command_that_fails_makes_no_picture(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError):
+        screen_of([sys.executable, "-c", "raise SystemExit(2)"], shown_as="a command", folder=tmp_path)
