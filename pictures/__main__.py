@@ -105,6 +105,7 @@ def shrunk(png: bytes) -> bytes:
 
 
 def main() -> None:
+    """Makes all pictures, or those that are named."""
     names = sys.argv[1:] or list(PICTURES)
     if unknown := set(names) - set(PICTURES):
         sys.exit(f"no picture is called {', '.join(sorted(unknown))}; there are {', '.join(PICTURES)}")

@@ -22,6 +22,7 @@ TRAINING = "3.11"  # that constraints.txt is for
 
 
 def main() -> None:
+    """From the sources to files that could be uploaded."""
     require_dated_entry((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
     archives = build()
     for file in (archives.wheel, archives.sdist):

@@ -22,6 +22,7 @@ class Environment:
 
     @property
     def python(self) -> Path:
+        """Its interpreter."""
         return self.folder / "env/bin/python"
 
     def install(self, *words: str) -> None:
