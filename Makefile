@@ -38,7 +38,7 @@ test-slow: $(VENV)/dev $(VENV)/browser/ready $(VENV)/skypilot/ready $(VENV)/llam
 # by branch, of all three packages, in the processes that the tests start, too: at least 92 %
 coverage: $(VENV)/dev $(VENV)/node/ready $(VENV)/browser/ready
 	rm -f .coverage .coverage.*
-	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist loadfile -m "not slow"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
