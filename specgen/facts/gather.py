@@ -19,7 +19,7 @@ from specgen.facts.model import MissingBase, ModelFacts, parse_base, read_model_
 from specgen.facts.rows import matching_files, missing_pictures, read_rows, shape_faults
 from specgen.facts.rowtable import Look, RowTable
 from specgen.facts.survey import NOT_TESTED, Counted, Survey, Tested, survey, tested
-from specgen.facts.synthetic import Rules, file_variables
+from specgen.facts.synthetic import Rules
 from specgen.facts.template import in_use
 from specgen.facts.tower import NoTower, TowerFacts, read_tower_facts, seeing
 from specgen.limits import TooMuch, limited
@@ -245,7 +245,7 @@ class _Gatherer:
         if faults := self.rules.read(settings, table.add):
             self.faults += faults
             return SourceFacts(table=RowTable(self.look), own_rows=0)
-        return SourceFacts(table=table, own_rows=len(table), variables=file_variables(settings))
+        return SourceFacts(table=table, own_rows=len(table), variables=self.rules.file_variables(settings))
 
     def files(self, node: Node) -> SourceFacts:
         pattern = node.children["path"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from conversations.rules import RuleFault, Writer, names_in
 from specgen.diagnostics import Diagnostic
 from specgen.facts.model import MissingBase, locate, parse_base
-from specgen.facts.synthetic import LONGEST_COMPILING, Rules, file_variables, placed, plain_rule
+from specgen.facts.synthetic import LONGEST_COMPILING, Rules, placed, plain_rule
 from specgen.limits import TooMuch, limited, told
 from specgen.plan import FileVariable
 from specgen.source import Node
@@ -45,7 +45,7 @@ def llm_facts(node: Node, rules: Rules) -> tuple[LlmFacts, list[Diagnostic]]:
     except (TooMuch, MemoryError) as error:
         prompt = node.children["prompt"]
         return LlmFacts(), [Diagnostic(code="SG204", message=f"the texts do not render: {told(error)}", place=prompt.key or prompt.place)]
-    return LlmFacts(requests=len(found) * node.number("samples"), variables=file_variables(node)), []
+    return LlmFacts(requests=len(found) * node.number("samples"), variables=rules.file_variables(node)), []
 
 
 def turn_texts(turns: Node) -> list[Node]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from conversations.row import Conversation
 from conversations.rules import RuleFault, Writer, names_in, rows_of_rules, written
-from conversations.values import file_values
 from conversations.variables import Combinations, combinations, values_of
 from specgen.diagnostics import Diagnostic
 from specgen.limits import TooMuch, limited, told
@@ -41,6 +40,7 @@ class Rules:
 
     seed: int
     _named: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _files: dict[str, FileVariable] = field(default_factory=dict)
 
     def read(self, node: Node, add: Callable[[Conversation], None]) -> list[Diagnostic]:
         """Hands on the conversations of one rule, one for each combination (before `repeat`). With faults, some or none."""
@@ -70,8 +70,18 @@ class Rules:
         for name, variable in settings["variables"].items():
             _regular_file(name, variable)
         values = values_of(settings["variables"], rows_of=rows_of_rules(self._named, seed=self.seed))
+        for name, variable in settings["variables"].items():
+            if isinstance(variable, dict) and "file" in variable:
+                path = variable["file"]["path"]
+                sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+                self._files[path] = FileVariable(path=path, rows=len(values[name]), sha256=sha256)
         combine, sample = settings["combine"], settings["sample"]
         return combinations(values, combine=combine, sample=sample, seed=self.seed, at_most=MOST_COMBINATIONS)
+
+    def file_variables(self, node: Node) -> dict[str, FileVariable]:
+        """The files that the variables of a source take their values from, as far as they were read."""
+        paths = {name: variable.at("file", "path") for name, variable in node.children["variables"].children.items()}
+        return {name: self._files[str(path.value)] for name, path in paths.items() if path and str(path.value) in self._files}
 
     def _read(self, rule: dict[str, Any], add: Callable[[Conversation], None]) -> None:
         found = self.combined(rule)
@@ -90,12 +100,6 @@ def plain_rule(node: Node) -> dict[str, Any]:
     settings["variables"] = {name: _variable(variable.plain()) for name, variable in variables}
     messages = [next(iter(message.children.items())) for message in node.children["messages"].items] if "messages" in settings else []
     return {**settings, "messages": [{"role": role, "content": text.plain()} for role, text in messages]}
-
-
-def file_variables(node: Node) -> dict[str, FileVariable]:
-    """The files that the variables of a source take their values from."""
-    paths = {name: variable.at("file", "path") for name, variable in node.children["variables"].children.items()}
-    return {name: _file_variable(str(path.value)) for name, path in paths.items() if path}
 
 
 def placed(fault: RuleFault, node: Node) -> Diagnostic:
@@ -138,10 +142,6 @@ def _regular_file(name: str, variable: Any) -> None:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise RuleFault("file", ("variables", name), f"{path} cannot be read: {reason}") from None
-
-
-def _file_variable(path: str) -> FileVariable:
-    return FileVariable(path=path, rows=len(file_values(path)), sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest())
 
 
 def _without_assistant(messages: Node) -> Diagnostic:

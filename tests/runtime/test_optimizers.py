@@ -195,7 +195,7 @@ def test_a_run_does_not_go_on_without_its_optimizers_state(fault_of):
 def test_liger_needs_a_gpu(tmp_path, configured, fault_of):
     config = configured(tmp_path, train={"use_liger_kernel": True})
     if not torch.cuda.is_available():
-        assert fault_of(training_arguments, config.train, config, tmp_path, tmp_path, validates=False) == (
+        assert fault_of(training_arguments, config, tmp_path, tmp_path, validates=False) == (
             "error SG437: train.use_liger_kernel needs a GPU\n  hint: write use_liger_kernel: false"
         )
 
@@ -254,7 +254,7 @@ def test_a_plateau_lowers_the_rate(compiled, carried_out, tmp_path):
 
 def test_a_plateau_without_rows_to_measure_is_refused_by_the_run_too(tmp_path, configured, fault_of):
     config = configured(tmp_path, train={"schedule": "reduce_lr_on_plateau"}, data={"validation": {"fraction": 0.5}})
-    assert fault_of(training_arguments, config.train, config, tmp_path, tmp_path, validates=False) == (
+    assert fault_of(training_arguments, config, tmp_path, tmp_path, validates=False) == (
         "error SG613: train.schedule is reduce_lr_on_plateau, and no rows are held out whose loss could tell\n"
         "  hint: give data.validation more rows"
     )

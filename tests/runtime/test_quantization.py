@@ -93,7 +93,7 @@ def test_an_optimizer_of_a_library_that_is_not_installed_is_named(tmp_path, comp
     build = compiled(tmp_path, train={"optimizer": "adamw_bnb_8bit"})
     config = configs.load(build)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert fault_of(training_arguments, config.train, config, tmp_path, build, validates=False) == (
+    assert fault_of(training_arguments, config, tmp_path, build, validates=False) == (
         "error SG413: train.optimizer: adamw_bnb_8bit needs bitsandbytes, which is not installed\n  hint: pip install 'specgen[qlora]'"
     )
 
@@ -102,6 +102,6 @@ def test_an_optimizer_of_a_library_that_is_not_installed_is_named(tmp_path, comp
 def test_a_device_that_is_asked_for_has_to_be_there(tmp_path, compiled, fault_of):
     build = compiled(tmp_path, hardware={"device": "cuda"})
     config = configs.load(build)
-    assert fault_of(training_arguments, config.train, config, tmp_path, build, validates=False) == (
+    assert fault_of(training_arguments, config, tmp_path, build, validates=False) == (
         "error SG415: hardware.device: cuda, but PyTorch sees no GPU\n  hint: write auto or cpu"
     )
