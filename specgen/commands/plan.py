@@ -20,7 +20,7 @@ from specgen.render import render
 from specgen.rules.memory import memory_fits
 from specgen.summary import total_tokens
 
-NOT_TO_BE_HAD = ("SG411", "SG412", "SG417")  # a model or a data set of the hub
+NOT_TO_BE_HAD = {"SG311", "SG411", "SG412", "SG417"}  # PyTorch is not installed; a model or a data set of the hub
 RUNS = "plans"  # where data stages of plans lie, below the cache folder
 
 
@@ -40,7 +40,8 @@ class Planned:
 
 def planned(spec: Path, profile: str | None, settings: tuple[str, ...], *, measure: bool) -> Planned:
     """The plan of a spec. Raises SpecError, also for what the data stage finds wrong with the rows, and for a step that is
-    measured and does not fit. What is on a hub that cannot be reached stays unknown, with a warning."""
+    measured and does not fit. What is on a hub that cannot be reached stays unknown, with a warning, and so do
+    tokens where PyTorch is not installed."""
     compiled = compile_spec(spec, profile, settings)
     unknown: list[Diagnostic] = []
     try:
