@@ -14,7 +14,7 @@ from typing import Any
 
 import pyte
 
-COLUMNS, LINES = 132, 40
+COLUMNS, LINES = 142, 40
 # how a dark terminal shows the colours that have names; pyte calls yellow brown
 COLOURS = {
     "default": "#d5dae3",
@@ -61,12 +61,12 @@ def _output(leader: int) -> Iterator[bytes]:
 
 def _html(screen: pyte.Screen) -> str:
     used = max(row for row, line in enumerate(screen.display) if line.strip()) + 1
-    return "\n".join(_line(screen.buffer[row], screen.columns) for row in range(used))
+    return "\n".join(_line(screen.buffer[row], len(line.rstrip())) for row, line in enumerate(screen.display[:used]))
 
 
 def _line(cells: Any, columns: int) -> str:
     parts = groupby((cells[column] for column in range(columns)), key=lambda cell: (cell.fg, cell.bold))
-    return "".join(_span("".join(cell.data for cell in part), *style) for style, part in parts).rstrip()
+    return "".join(_span("".join(cell.data for cell in part), *style) for style, part in parts)
 
 
 def _span(text: str, colour: str, is_bold: bool) -> str:

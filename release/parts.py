@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from conversations import __version__
 from release.archives import DIST, ROOT
 from release.installed import Environment
 from release.say import Refused, called, output_of, say
@@ -20,7 +21,10 @@ def write_sbom(found: Environment) -> None:
     file = DIST / "sbom.json"
     words = ["environment", "--output-reproducible", "--pyproject", ROOT / "pyproject.toml", "--output-file", file, found.python]
     output_of([BIN / "cyclonedx-py", *words])
-    say("sbom", f"{file.relative_to(ROOT)} · {len(json.loads(file.read_text(encoding='utf-8'))['components'])} components")
+    told = json.loads(file.read_text(encoding="utf-8"))
+    told["metadata"]["component"]["version"] = __version__  # which pyproject.toml only points to
+    file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    say("sbom", f"{file.relative_to(ROOT)} · {len(told['components'])} components")
 
 
 def audit(found: Environment) -> None:
@@ -35,7 +39,9 @@ def audit(found: Environment) -> None:
     if not file.exists():
         raise Refused(f"pip-audit has no answer; AUDIT=skip goes on without: {done.stderr.strip().splitlines()[-1]}")
     told = json.loads(file.read_text(encoding="utf-8"))["dependencies"]
-    left_out = [f"{package['name']} ({package['skip_reason']})" for package in told if "skip_reason" in package]
+    left_out = [package["name"] for package in told if "skip_reason" in package]
+    if len(left_out) == len(told):  # pip-audit calls that "no known vulnerabilities"
+        raise Refused(f"pip-audit could look up none of {len(told)} packages; AUDIT=skip goes on without: {told[0]['skip_reason']}")
     if known := [_line(package, fault) for package in told for fault in package.get("vulns", ())]:
         raise Refused("\n".join(["vulnerabilities are known:", *known]))
     not_asked = f"; not looked up: {', '.join(left_out)}" if left_out else ""

@@ -83,8 +83,8 @@ def told_faults(errors: str) -> list[Diagnostic]:
 def require_torch() -> None:
     """Raises SpecError where only the compiler is installed."""
     if importlib.util.find_spec("torch") is None:
-        hint = "pip install 'specgen[train]'"
-        raise SpecError(Diagnostic(code="SG311", message="running needs PyTorch, which is not installed", hint=hint))
+        message = "counting tokens, running and chatting need PyTorch, which is not installed"
+        raise SpecError(Diagnostic(code="SG311", message=message, hint="pip install 'specgen[train]'"))
 
 
 def environment() -> dict[str, str]:

@@ -14,7 +14,7 @@ from specgen.facts.figures import DataFigures, figures_of
 from specgen.launch import run_quietly, told_faults
 from specgen.places import cache_folder
 
-NOT_TO_BE_HAD = ("SG411", "SG412", "SG417")  # a model or a data set of the hub
+NOT_TO_BE_HAD = {"SG311", "SG411", "SG412", "SG417"}  # PyTorch is not installed; a model or a data set of the hub
 RUNS = "plans"  # where data stages of plans lie, below the cache folder
 
 

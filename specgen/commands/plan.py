@@ -33,13 +33,14 @@ class Planned:
 
 def planned(spec: Path, profile: str | None, settings: tuple[str, ...], *, measure: bool) -> Planned:
     """The plan of a spec. Raises SpecError, also for what the data stage finds wrong with the rows, and for a step that is
-    measured and does not fit. What is on a hub that cannot be reached stays unknown, with a warning."""
+    measured and does not fit. What is on a hub that cannot be reached stays unknown, with a warning, and so do
+    tokens where PyTorch is not installed."""
     compiled = compile_spec(spec, profile, settings)
     unknown: list[Diagnostic] = []
     try:
         compiled = compile_spec(spec, profile, settings, figures=measured_data(compiled))
     except SpecError as error:
-        if not all(fault.code in NOT_TO_BE_HAD for fault in error.diagnostics):
+        if not {fault.code for fault in error.diagnostics} <= NOT_TO_BE_HAD:
             raise
         unknown = [replace(fault, severity="warning") for fault in error.diagnostics]
     found = _measured_step(compiled) if measure else None

@@ -15,8 +15,6 @@ from specgen.summary import total_tokens
 from specgen.sweep.builds import Swept
 from specgen.sweep.trials import Trial, trial_tree, written
 
-NOT_KNOWN_HERE = {*NOT_TO_BE_HAD, "SG311"}  # on a hub that cannot be reached, or PyTorch is not installed
-
 Size = tuple[int | None, int | None]  # optimizer steps and tokens, None where they cannot be known
 
 
@@ -78,7 +76,7 @@ def _measured(compiled: Compiled) -> DataFigures | None:
     try:
         return measured_data(compiled)
     except SpecError as error:
-        if not {fault.code for fault in error.diagnostics} <= NOT_KNOWN_HERE:
+        if not {fault.code for fault in error.diagnostics} <= NOT_TO_BE_HAD:
             raise
         return None
 

@@ -55,7 +55,7 @@ def audit(tmp_path, monkeypatch):
 
 def test_packages_that_nothing_is_known_against_are_counted(audit, capsys):
     audit({"dependencies": [{"name": "click", "version": "8.5.1", "vulns": []}, {"name": "own", "skip_reason": "not on PyPI"}]})
-    assert capsys.readouterr().out == "audit    nothing is known against 1 packages; not looked up: own (not on PyPI)\n"
+    assert capsys.readouterr().out == "audit    nothing is known against 1 packages; not looked up: own\n"
 
 
 def test_a_known_vulnerability_is_no_release(audit):
@@ -67,6 +67,8 @@ def test_a_known_vulnerability_is_no_release(audit):
 def test_no_answer_about_vulnerabilities_is_no_release_unless_it_is_left_out(audit, monkeypatch, capsys):
     with pytest.raises(Refused, match="pip-audit has no answer; AUDIT=skip goes on without: ERROR: no connection"):
         audit(None)
+    with pytest.raises(Refused, match="could look up none of 1 packages; AUDIT=skip goes on without: not on PyPI"):
+        audit({"dependencies": [{"name": "click", "version": "8.5.1", "skip_reason": "not on PyPI"}]})
     monkeypatch.setenv("AUDIT", "skip")
     audit(None)
     assert capsys.readouterr().out == "audit    left out: AUDIT=skip\n"

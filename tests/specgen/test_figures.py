@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import asdict, replace
 
 import pytest
@@ -107,3 +108,16 @@ def test_the_key_changes_with_what_the_figures_depend_on(compiled_with):
     for setting in ("data.max_length=64", "data.packing=true", "template=chatml", "train.seed=1", "data.system=Be kind."):
         assert data_key(compiled_with(setting).plan) != data_key(plan)
     assert data_key(replace(plan, name="other")) == data_key(plan)
+
+
+def test_a_plan_without_pytorch_leaves_unknown_what_only_tokens_tell(cli, small, tmp_path, monkeypatch):
+    (tmp_path / "small.yaml").write_text(small)
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "torch" else found(name, *more))
+    ran = cli("plan", "small.yaml")
+    assert ran.code == 0
+    assert "warning SG311: counting tokens, running and chatting need PyTorch, which is not installed\n" in ran.err
+    assert "| optimizer steps | 3 (" in ran.out and "| tokens |" not in ran.out
+    measured = cli("plan", "small.yaml", "--measure")
+    assert measured.code == 2
+    assert "error SG311" in measured.err
