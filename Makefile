@@ -113,7 +113,7 @@ $(VENV)/browser/ready: $(VENV)/dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs dist mutants .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) runs dist site mutants .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 golden: $(VENV)/dev
 	$(BIN)/specgen compile specs/assistant.yaml
@@ -122,11 +122,15 @@ golden: $(VENV)/dev
 	$(BIN)/specgen compile specs/assistant.yaml --profile zero3 --output tests/golden/assistant-zero3
 	$(BIN)/specgen compile specs/assistant.yaml $(NODES) --output tests/golden/assistant-nodes
 
+# pages and the drawing that are made from code, schemas and figures; then the site, in site/: a warning is an error
 docs: $(VENV)/dev
 	$(BIN)/python -m specgen.reference docs/reference
 	$(BIN)/python -m specgen.support_page > docs/reference/support.md
 	$(BIN)/python -m specgen.formats_page > docs/reference/formats.md
 	$(BIN)/python -m specgen.training_page > docs/reference/training.md
+	$(BIN)/python -m benchmarks.page > docs/benchmarks.md
+	$(BIN)/python -m docsite.architecture > docs/architecture.svg
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # wheel, sdist and sbom.json in dist/, after both were installed and used in empty environments; nothing is uploaded
 release: $(VENV)/release/ready

@@ -1,0 +1,1 @@
+"""What makes the site of docs/: its links, and the drawing of the architecture. Not part of what is installed."""
