@@ -6,6 +6,7 @@ Needs a Chromium, and half a minute of training.
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,11 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyte
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from pictures.review import comment_on
-from pictures.terminal import screen_of
+from pictures.terminal import html_of, screen_of, text_of
 from tests.e2e.web.conftest import Chat, launched, served
 
 HERE = Path(__file__).parent
@@ -28,7 +30,7 @@ ROOT = HERE.parent
 DOCS = ROOT / "docs"
 SPEC = "specs/assistant.yaml"
 MOST_BYTES = 200_000
-SHARPER = 1.4  # dots of a picture for one of the page
+SHARPER = 1.25  # dots of a picture for one of the page
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Studio:
     browser: Any
 
     @cached_property
-    def screen(self) -> str:
+    def screen(self) -> pyte.Screen:
         """What the run of the spec shows; the model is there from then on."""
         return screen_of([sys.executable, "-m", "specgen", "run", SPEC], shown_as=f"specgen run {SPEC}", folder=self.folder)
 
@@ -56,8 +58,16 @@ class Studio:
 
 
 def run(studio: Studio) -> bytes:
-    """A run, from the spec to the model."""
-    return studio.drawn("terminal.html", studio.screen)
+    """A run, from the spec to the model; the README has its words, too."""
+    readme = ROOT / "README.md"
+    readme.write_text(with_run(readme.read_text(encoding="utf-8"), text_of(studio.screen)), encoding="utf-8")
+    return studio.drawn("terminal.html", html_of(studio.screen))
+
+
+def with_run(page: str, text: str) -> str:
+    """A page whose example of a run is this one."""
+    first, _, _ = text.partition("\n")
+    return re.sub(rf"^{re.escape(first)}\n(?:.*\n)*?(?=```)", lambda _: text, page, count=1, flags=re.MULTILINE)
 
 
 def report(studio: Studio) -> bytes:

@@ -1,4 +1,4 @@
-"""A command in a terminal, and what it leaves on the screen, as HTML."""
+"""A command in a terminal, and what it leaves on the screen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pyte
 
-COLUMNS, LINES = 142, 40
+COLUMNS, LINES = 148, 40
 # how a dark terminal shows the colours that have names; pyte calls yellow brown
 COLOURS = {
     "default": "#d5dae3",
@@ -29,8 +29,8 @@ COLOURS = {
 }
 
 
-def screen_of(words: Sequence[str], *, shown_as: str, folder: Path) -> str:
-    """Runs a command in a terminal, under the prompt that it is typed at. Returns the last screen, as HTML.
+def screen_of(words: Sequence[str], *, shown_as: str, folder: Path) -> pyte.Screen:
+    """Runs a command in a terminal, under the prompt that it is typed at. Returns the last screen.
 
     Raises CalledProcessError where the command fails.
     """
@@ -47,7 +47,7 @@ def screen_of(words: Sequence[str], *, shown_as: str, folder: Path) -> str:
     os.close(leader)
     if process.wait():
         raise subprocess.CalledProcessError(process.returncode, words, output="\n".join(screen.display))
-    return _html(screen)
+    return screen
 
 
 def _output(leader: int) -> Iterator[bytes]:
@@ -59,9 +59,14 @@ def _output(leader: int) -> Iterator[bytes]:
             return
 
 
-def _html(screen: pyte.Screen) -> str:
-    used = max(row for row, line in enumerate(screen.display) if line.strip()) + 1
-    return "\n".join(_line(screen.buffer[row], len(line.rstrip())) for row, line in enumerate(screen.display[:used]))
+def text_of(screen: pyte.Screen) -> str:
+    """What can be read on a screen."""
+    return "\n".join(line.rstrip() for line in screen.display).rstrip() + "\n"
+
+
+def html_of(screen: pyte.Screen) -> str:
+    """The same in its colours."""
+    return "\n".join(_line(screen.buffer[row], len(line.rstrip())) for row, line in enumerate(screen.display)).rstrip()
 
 
 def _line(cells: Any, columns: int) -> str:
