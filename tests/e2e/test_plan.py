@@ -71,5 +71,5 @@ def test_what_a_hub_out_of_reach_would_tell_stays_unknown(process, root, cache):
     spec = "specs/smollm2_135m_instruct_full_alpaca_e3.yaml"
     ran = process("plan", spec, cwd=root, SPECGEN_CACHE=cache, HF_HUB_OFFLINE="1")
     assert ran.code == 0
-    assert "warning SG411: " in ran.err
+    assert "warning SG417: " in ran.err
     assert "| rows | unknown |" in ran.out
