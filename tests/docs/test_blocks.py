@@ -11,7 +11,7 @@ from tests.docs.test_commands import PAGES, ROOT, words_of
 
 WRITTEN_BY_HAND = [page for page in PAGES if "reference" not in page.parts]
 COMMAND = re.compile(r"(?:\$ |- run: )?((?:specgen|make) [^\n]+)")
-FILE_AND_BLOCK = re.compile(r"^(`(?:specs|data)/[^\n]*)\n+```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FILE_AND_BLOCK = re.compile(r"^(`(?:specs|data)/[^\n]*\n(?:(?!```)[^\n]+\n)*)\n*```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 # why a command is not carried out here, the test that has the same verb do its work, and the commands
 ELSEWHERE = (
@@ -105,6 +105,7 @@ train:
 hardware: {device: cpu}
 """
 PREPARED = {
+    "index": {"specs/assistant.yaml": (ROOT / "specs/assistant.yaml").read_bytes().replace(b"Aria", b"Nova")},
     "README": {"specs/support.yaml": SUPPORT.encode()},
     "llava": {"data/pictures/red.png": next((ROOT / "specs/data/pictures").glob("*.png")).read_bytes()},
 }
@@ -121,9 +122,9 @@ def examples(text):
 
 
 def files(text):
-    """The files that a page tells to write: a line that begins with their names, and the block under it."""
-    for line, block in FILE_AND_BLOCK.findall(text):
-        for name in re.findall(r"(?:^| and )`([\w./]+)`", line):
+    """The files that a page tells to write: a paragraph that begins with their names, and the block under it."""
+    for paragraph, block in FILE_AND_BLOCK.findall(text):
+        for name in re.findall(r"(?:^| and )`((?:specs|data)/[\w./]+)`", paragraph):
             yield name, block
 
 
@@ -136,6 +137,13 @@ def workspace(page, folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return folder
+
+
+@pytest.fixture
+def nothing_of_the_hub(monkeypatch, tmp_path):
+    """No network and an empty cache: what a page shows does not depend on the machine."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
 
 
 def arguments(command, folder):
@@ -157,6 +165,7 @@ def test_commands_and_files_are_found():
     assert re.fullmatch(as_shown("a b\n  …\nc\n"), "a b\n1\n2\nc\n")
 
 
+@pytest.mark.usefixtures("nothing_of_the_hub")
 @pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: page.stem)
 def test_commands_of_examples_do_what_the_page_shows(page, cli, process, tmp_path):
     folder = workspace(page, tmp_path / "here")
