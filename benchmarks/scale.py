@@ -30,9 +30,9 @@ from runtime.plots import TRAINING, as_svg, style
 
 ROWS = (1_000, 10_000, 100_000, 2_000_000)
 DISTINCT = 100_000  # rows; more of them are these again
-LENGTHS = (64, 256, 1024, 2048, 4096)
+LENGTHS = (64, 1024, 2048, 4096)
 LINE = 4096  # tokens of a step, whatever its rows' length
-VOCABULARIES = (8_000, 16_000, 32_000, 64_000, 128_000, 256_000)
+VOCABULARIES = (8_000, 32_000, 128_000, 256_000)
 PROCESSES = (1, 2)
 STEEPEST = 1.15
 ATTENTION = 6  # times as long as a product with weights takes an operation of PyTorch's attention on the processor measured first
