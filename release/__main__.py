@@ -12,7 +12,7 @@ from pathlib import Path
 
 from release.archives import ROOT, Archives, build, require_dated_entry
 from release.installed import Environment, ask_the_compiler, constraints, environment, find_python, train_a_model
-from release.parts import audit, write_sbom
+from release.parts import BIN, audit, write_sbom
 from release.say import Refused, say
 
 PYTHONS = "3.10 3.11 3.12 3.13"
@@ -32,7 +32,8 @@ def main() -> None:
             compiler_on(version, archives, Path(name))
         whole = everything(archives, Path(name))
         audit(whole)
-    print(f"\nnext: {Path(sys.executable).parent / 'twine'} upload {archives.wheel.relative_to(ROOT)} {archives.sdist.relative_to(ROOT)}")
+    twine, *uploaded = (os.path.relpath(file, ROOT) for file in (BIN / "twine", archives.wheel, archives.sdist))
+    print(f"\nnext: {twine} upload {' '.join(uploaded)}")
 
 
 def compiler_on(version: str, archives: Archives, folder: Path) -> None:
