@@ -22,6 +22,10 @@ NODES := --set name=assistant-nodes --set distributed.nodes=2 --set distributed.
   --set train.batch_size=16 --set hardware.devices=8 --set cluster.image=ghcr.io/example/specgen:1.0 --set cluster.volume=specgen \
   --target slurm --target kubeflow --target skypilot
 
+# specs of the library that use much of the language (tests/specgen/test_resolve.py)
+GOLDEN := assistant_rules internlm2_chat_1_8b_assistant llava_internlm2_chat_1_8b_qlora_clip_vit_large_p14_336_lora_e1_gpu8_finetune \
+  mistral_7b_v0_3_qlora_skypile_pretrain_e1 self_introduction_zh
+
 .PHONY: run test test-slow coverage mutants check format bench golden docs release pictures clean
 
 run: $(VENV)/ready
@@ -121,6 +125,7 @@ golden: $(VENV)/dev
 	$(BIN)/specgen compile specs/assistant.yaml --profile zero2 --output tests/golden/assistant-zero2
 	$(BIN)/specgen compile specs/assistant.yaml --profile zero3 --output tests/golden/assistant-zero3
 	$(BIN)/specgen compile specs/assistant.yaml $(NODES) --output tests/golden/assistant-nodes
+	for name in $(GOLDEN); do HF_HUB_CACHE=/nowhere $(BIN)/specgen compile specs/$$name.yaml --output tests/golden/$$name || exit 1; done
 
 # pages and the drawing that are made from code, schemas and figures; then the site, in site/: a warning is an error
 docs: $(VENV)/dev

@@ -291,6 +291,12 @@ def test_a_template_that_leaves_out_what_a_row_has_is_refused(form, fault_of, me
         )
 
 
+def test_what_is_proven_of_one_shape_of_rows_is_not_taken_for_another(form, fault_of):
+    made = form(CHATML)
+    made.encode(turns("a", "b"))
+    assert "leaves out tool_calls" in fault_of(made.encode, turns("a", "b", tool_calls=CALL), None)
+
+
 def test_what_a_tool_answers_may_not_be_left_out(form, fault_of):
     jinja = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'tool' %}")
     row = [*turns("a"), {"role": "tool", "content": "4"}, {"role": "assistant", "content": "Four."}]
