@@ -273,8 +273,8 @@ def test_experts_are_balanced_where_the_config_asks_for_it(batch):
     plain = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
     whole = model(**plain, use_cache=False).loss
     loss, _ = loss_of(model, plain)
-    assert float(loss.auxiliary) > 0.1
-    assert float(loss.summed / total_weight(plain) + loss.auxiliary) == pytest.approx(float(whole), rel=1e-6)
+    assert loss.auxiliary.item() > 0.1
+    assert (loss.summed / total_weight(plain) + loss.auxiliary).item() == pytest.approx(whole.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
