@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
+from markdown_it import MarkdownIt
 
 QUIET = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # what Material says of its own future
 SOURCE = re.compile(r"<(?:script|img|iframe|source)[^>]*\ssrc=\"?([^\"\s>]+)")
+GITHUB = MarkdownIt("commonmark", {"html": True}).enable("table")
+BLOCKS = ("h1", "h2", "h3", "ul", "ol", "li", "table", "tr", "td", "pre", "img", "strong")
 STYLE = re.compile(r"<link[^>]*rel=\"?(?:stylesheet|icon|preconnect)\"?[^>]*href=\"?([^\"\s>]+)")
 
 
 @pytest.fixture(scope="module")
 def site(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=root, env=QUIET, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
     return folder
 
 
@@ -39,3 +46,37 @@ def test_a_link_out_of_the_docs_leads_to_the_repository(site):
     assert "https://github.com/OWNER/specgen/blob/main/specs/assistant_rules.yaml" in (site / "data" / "index.html").read_text(
         encoding="utf-8"
     )
+
+
+def blocks(html):
+    """How many lists, rows of tables and the like a page has."""
+    return {tag: len(re.findall(rf"<{tag}[\s>]", html)) for tag in BLOCKS}
+
+
+def test_a_page_has_the_lists_and_tables_that_github_shows(root, site):
+    """Python-Markdown wants an empty line before a list, which GitHub does not."""
+    pages = list((root / "docs").rglob("*.md"))
+    assert len(pages) > 30
+    for page in pages:
+        name = page.relative_to(root / "docs").with_suffix("")
+        html = (site / ("" if name.name == "index" else name) / "index.html").read_text(encoding="utf-8")
+        article = re.search(r"<article.*?>(.*)</article>", html, re.DOTALL)[1]
+        assert (name, blocks(article)) == (name, blocks(GITHUB.render(page.read_text(encoding="utf-8"))))
+
+
+@pytest.fixture
+def address(site):
+    """The site, served."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_a_browser_asks_no_other_host(browser, address):
+    asked, page = [], browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address + "architecture/", wait_until="networkidle")
+    assert len(asked) > 4
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
