@@ -9,9 +9,13 @@ import re
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from markdown_it import MarkdownIt
+from mkdocs.exceptions import PluginError
+
+from docsite.links import on_page_markdown
 
 QUIET = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # what Material says of its own future
 SOURCE = re.compile(r"<(?:script|img|iframe|source)[^>]*\ssrc=\"?([^\"\s>]+)")
@@ -80,3 +84,28 @@ def test_a_browser_asks_no_other_host(browser, address):
     page.goto(address + "architecture/", wait_until="networkidle")
     assert len(asked) > 4
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+
+
+def turned(root, name, text):
+    """A page of that name, as the hook leaves it."""
+    config = SimpleNamespace(docs_dir=str(root / "docs"), extra={"repository": "https://host/repository"})
+    return on_page_markdown(text, page=SimpleNamespace(file=SimpleNamespace(src_uri=name)), config=config)
+
+
+def test_links_are_turned_where_they_leave_the_docs(root):
+    assert turned(root, "data.md", "[a](../specs) [b](../README.md#commands)") == (
+        "[a](https://host/repository/tree/main/specs) [b](https://host/repository/blob/main/README.md#commands)"
+    )
+    assert turned(root, "guides/small_card.md", "[a](../memory.md)") == "[a](../memory.md)"
+    with pytest.raises(PluginError, match=r"data\.md links \.\./nowhere\.yaml, which is not there"):
+        turned(root, "data.md", "[a](../nowhere.yaml)")
+
+
+def test_a_broken_link_fails_the_build(root, tmp_path):
+    """As `make docs` builds: with --quiet, MkDocs counts no warnings, and strict means nothing."""
+    (command,) = re.findall(r"\$\(BIN\)/(mkdocs build.*)", (root / "Makefile").read_text(encoding="utf-8"))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.md").write_text("[gone](gone.md)\n", encoding="utf-8")
+    (tmp_path / "mkdocs.yml").write_text("site_name: a site\n", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "gone.md" in done.stderr
