@@ -135,7 +135,7 @@ docs: $(VENV)/dev
 	$(BIN)/python -m specgen.training_page > docs/reference/training.md
 	$(BIN)/python -m benchmarks.page > docs/benchmarks.md
 	$(BIN)/python -m docsite.architecture > docs/architecture.svg
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # wheel, sdist and sbom.json in dist/, after both were installed and used in empty environments; nothing is uploaded
 release: $(VENV)/release/ready

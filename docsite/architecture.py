@@ -10,19 +10,21 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import tomllib
 
 ROOT = Path(__file__).parents[1]
-WIDTH, EDGE, GAP, ROW, BOX = 1060, 24, 8, 46, 36  # pixels
-COLUMN = 424
+WIDTH, EDGE, GAP, ROW, BOX = 1000, 24, 8, 48, 40  # pixels
+COLUMN = 396
 HEAD = 96
-PER_ROW = 4
+PER_ROW = 3
+LETTER = 6.1  # pixels of a letter in small words, as wide as fonts have it
 COLOURS = {"specgen": "#2457a6", "runtime": "#b3541e", "conversations": "#3d7a4d"}
 STYLE = (
-    ".room {text-anchor: middle; font-size: 13px} .room rect {fill-opacity: 0.1; stroke-opacity: 0.55} .room .small {font-size: 11px} "
-    ".room .count {font-size: 9.5px; fill: #667} .words {text-anchor: middle; font-size: 12px; fill: #445} "
+    ".room {text-anchor: middle; font-size: 14px} .room rect {fill-opacity: 0.1; stroke-opacity: 0.55} "
+    ".room .small {font-size: 11px; fill: #556} .words {text-anchor: middle; font-size: 12px; fill: #445} "
     ".arrow {fill: none; stroke: #445; stroke-width: 1.6; marker-end: url(#head)}"
 )
 SAID = {
@@ -74,25 +76,41 @@ def _imported(file: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
 
 
+def shown(purpose: str, width: float) -> str:
+    """As much of a purpose as has room: its first sentence, what stands there before or behind a colon, or nothing."""
+    sentence = purpose.partition(". ")[0].rstrip(".").replace("`", "")
+    short = sentence.partition("; ")[0]
+    ways = [sentence, short, *short.split(": ", 1)]
+    return max((way for way in ways if " " in way and len(way) * LETTER < width - 12), key=len, default="")
+
+
 def box(left: float, top: float, width: float, room: Room, colour: str) -> str:
-    """A room, with what it says of itself where the pointer rests."""
-    small = ' class="small"' if len(room.name) * 7.4 > width - 12 else ""
-    middle, inside, height = left + width / 2, "", 22
-    if room.modules > 1:
-        inside, height = f'<text class="count" x="{middle:.0f}" y="{top + 29:.0f}">{room.modules} modules</text>', 15
+    """A room: its name, and what it says of itself, whole where the pointer rests."""
+    middle, small = left + width / 2, shown(room.purpose, width)
+    name, modules = escape(room.name), f"{room.modules} modules" if room.modules > 1 else ""
+    if small and modules:
+        name += f'<tspan class="small"> · {modules}</tspan>'
+    small = small or modules
+    below = f'<text class="small" x="{middle:.0f}" y="{top + 33:.0f}">{escape(small)}</text>' if small else ""
     return (
         f'<g class="room"><title>{escape(room.purpose)}</title>'
         f'<rect x="{left:.0f}" y="{top:.0f}" width="{width:.0f}" height="{BOX}" rx="5" fill="{colour}" stroke="{colour}"/>'
-        f'<text{small} x="{middle:.0f}" y="{top + height:.0f}">{escape(room.name)}</text>{inside}</g>'
+        f'<text x="{middle:.0f}" y="{top + (18 if small else 25)}">{name}</text>{below}</g>'
     )
+
+
+def in_rows(layer: list[Room]) -> list[list[Room]]:
+    """A layer in as few rows as there have to be, each as long as the others or one shorter."""
+    number = -(-len(layer) // PER_ROW)
+    ends = [len(layer) * row // number for row in range(number + 1)]
+    return [layer[start:end] for start, end in pairwise(ends)]
 
 
 def column(package: str, left: float, top: float, width: float) -> tuple[list[str], float]:
     """A package as its layers, one under another; and where it ends."""
     colour, parts, y = COLOURS[package], [], top + HEAD - 30
     for layer in layers(package):
-        rows = [layer[start : start + PER_ROW] for start in range(0, len(layer), PER_ROW)]
-        for row in rows:
+        for row in in_rows(layer):
             each = (width - 2 * GAP - GAP * (len(row) - 1)) / len(row)
             parts += [box(left + GAP + number * (each + GAP), y, each, room, colour) for number, room in enumerate(row)]
             y += BOX + 3
@@ -100,8 +118,8 @@ def column(package: str, left: float, top: float, width: float) -> tuple[list[st
     total = len(list((ROOT / package).rglob("*.py")))
     frame = (
         f'<rect x="{left}" y="{top}" width="{width}" height="{y - top:.0f}" rx="9" fill="#fff" stroke="{colour}"/>'
-        f'<text x="{left + 14}" y="{top + 27}" font-size="19" font-weight="600" fill="{colour}">{package}</text>'
-        f'<text x="{left + 14}" y="{top + 47}" font-size="12.5" fill="#445">{SAID[package]} · {total} modules</text>'
+        f'<text x="{left + 14}" y="{top + 27}" font-size="20" font-weight="600" fill="{colour}">{package}</text>'
+        f'<text x="{left + 14}" y="{top + 47}" font-size="13" fill="#445">{SAID[package]} · {total} modules</text>'
     )
     return [frame, *parts], y
 

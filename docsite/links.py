@@ -25,6 +25,6 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_others: Any) -
         if not (root / within).exists():
             raise PluginError(f"{page.file.src_uri} links {link[1]}, which is not there")
         kind = "tree" if (root / within).is_dir() else "blob"
-        return f"{config.repo_url}/{kind}/main/{within}"
+        return f"{config.extra['repository']}/{kind}/main/{within}"
 
     return LINK.sub(turned, markdown)

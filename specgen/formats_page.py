@@ -24,7 +24,7 @@ need pyarrow: `pip install 'specgen[data]'`.
 | JSON | an array of objects, or objects one after another, over any number of lines; read as it goes |
 | CSV | the first line names the columns, and what separates them: comma, semicolon, tab or a bar |
 | Parquet, Arrow | rows with the names of the columns; null in a key that others have is "not there". Also a folder that `datasets` saved |
-| text | the file is one document; a line `<|endoftext|>` ends a document. For `format: text` |
+| text | the file is one document; a line `<\\|endoftext\\|>` ends a document. For `format: text` |
 
 UTF-8 is read and nothing else. A key that is there twice, NaN and Infinity are faults, as is everything that would be lost.
 

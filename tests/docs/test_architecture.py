@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docsite.architecture import drawing, imports, layers
+from docsite.architecture import LETTER, drawing, imports, in_rows, layers, shown
 
 
 def test_the_drawing_is_fresh(root):
@@ -18,3 +18,13 @@ def test_layers_are_those_that_are_held():
 def test_what_is_imported_is_counted():
     assert imports("specgen", "runtime") == imports("runtime", "specgen") == imports("conversations", "specgen") == 0
     assert imports("runtime", "conversations") > 10
+
+
+def test_a_box_says_as_much_as_has_room():
+    purpose = "The one text: read, and `held`; nothing else. More stands here."
+    said = [shown(purpose, 13 + LETTER * letters) for letters in (42, 28, 14, 12, 5)]
+    assert said == ["The one text: read, and held; nothing else", "The one text: read, and held", "read, and held", "The one text", ""]
+
+
+def test_rows_of_a_layer_are_even():
+    assert [[len(row) for row in in_rows(list(range(number)))] for number in (1, 3, 4, 6, 8)] == [[1], [3], [2, 2], [3, 3], [2, 3, 3]]
