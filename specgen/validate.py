@@ -121,7 +121,8 @@ def _type_hint(error: Any, node: Node, wanted: list[str]) -> str | None:
 
 def _not_allowed(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
     allowed = [_short(value) for value in error.schema["enum"]]
-    near = difflib.get_close_matches(str(node.value), allowed, n=1)
+    known_as = error.schema.get("x-known-as", {}).get(str(node.value))  # what people call it elsewhere
+    near = [known_as] if known_as else difflib.get_close_matches(str(node.value), allowed, n=1)
     listed = f"the values are {', '.join(allowed)}" if len(allowed) <= MOST_VALUES else f"specgen explain {dotted(path)} lists the values"
     choice = f"the only value is {allowed[0]}" if len(allowed) == 1 else listed
     ending = f"; did you mean {near[0]}?" if near else ""
