@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import tomllib
 
@@ -25,7 +26,10 @@ COLOURS = {"specgen": "#2457a6", "runtime": "#b3541e", "conversations": "#3d7a4d
 STYLE = (
     ".room {text-anchor: middle; font-size: 14px} .room rect {fill-opacity: 0.1; stroke-opacity: 0.55} "
     ".room .small {font-size: 11px; fill: #556} .words {text-anchor: middle; font-size: 12px; fill: #445} "
-    ".arrow {fill: none; stroke: #445; stroke-width: 1.6; marker-end: url(#head)}"
+    ".arrow {fill: none; stroke: #445; stroke-width: 1.6; marker-end: url(#head)} "
+    "@media (prefers-color-scheme: dark) {text {fill: #e6eaf0} .room .small, .words, .said {fill: #a9b4c2} .paper {fill: #191e26} "
+    ".card {fill: #222934} .folder {fill: #2e2a1c} .room rect {fill-opacity: 0.3} .arrow {stroke: #a9b4c2} .head {fill: #a9b4c2} "
+    ".specgen {fill: #86b4ff} .runtime {fill: #f2a873} .conversations {fill: #83cf9b}}"
 )
 SAID = {
     "specgen": "the compiler: a spec becomes plain files",
@@ -52,12 +56,27 @@ def rooms(module: str) -> Room:
     return Room(name=module.partition(".")[2], modules=len(files), purpose=said.partition("\n\n")[0].replace("\n", " "))
 
 
+def held() -> list[dict[str, Any]]:
+    """What import-linter holds of layers."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    return [contract for contract in settings if contract["type"] == "layers"]
+
+
+def upward() -> int:
+    """How many imports lead up, and are let through."""
+    return sum(len(contract.get("ignore_imports", [])) for contract in held())
+
+
+def modules(package: str) -> tuple[int, int]:
+    """How many modules a package has, and how many of them stand in a layer."""
+    return len(list((ROOT / package).rglob("*.py"))), sum(room.modules for layer in layers(package) for room in layer)
+
+
 def layers(package: str) -> list[list[Room]]:
     """The layers of a package, the top one first, as pyproject.toml has them."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
-    for contract in settings:
+    for contract in held():
         within = f"{package}." if contract.get("containers") == [package] else ""
-        if contract["type"] == "layers" and (within or contract["layers"][0].startswith(package)):
+        if within or contract["layers"][0].startswith(package):
             return [[rooms(within + name) for name in re.split(r" [|:] ", layer)] for layer in contract["layers"]]
     raise LookupError(package)
 
@@ -115,11 +134,13 @@ def column(package: str, left: float, top: float, width: float) -> tuple[list[st
             parts += [box(left + GAP + number * (each + GAP), y, each, room, colour) for number, room in enumerate(row)]
             y += BOX + 3
         y += ROW - BOX - 3
-    total = len(list((ROOT / package).rglob("*.py")))
+    total, layered = modules(package)
     frame = (
-        f'<rect x="{left}" y="{top}" width="{width}" height="{y - top:.0f}" rx="9" fill="#fff" stroke="{colour}"/>'
-        f'<text x="{left + 14}" y="{top + 27}" font-size="20" font-weight="600" fill="{colour}">{package}</text>'
-        f'<text x="{left + 14}" y="{top + 47}" font-size="13" fill="#445">{SAID[package]} · {total} modules</text>'
+        f'<rect class="card" x="{left}" y="{top}" width="{width}" height="{y - top:.0f}" rx="9" fill="#fff" stroke="{colour}"/>'
+        f'<text class="{package}" x="{left + 14}" y="{top + 27}" font-size="20" font-weight="600" fill="{colour}">{package}</text>'
+        f'<text class="said" x="{left + 14}" y="{top + 47}" font-size="13" fill="#445">{SAID[package]}</text>'
+        f'<text class="said" x="{left + width - 14}" y="{top + 27}" font-size="13" fill="#445" text-anchor="end">'
+        f"{layered} of {total} modules are in a layer</text>"
     )
     return [frame, *parts], y
 
@@ -142,7 +163,7 @@ def contract(left: float, top: float, width: float) -> str:
         f'font-weight="{400 if number else 600}" text-anchor="middle">{line}</text>'
         for number, line in enumerate(lines)
     )
-    return f'<rect x="{left}" y="{top}" width="{width}" height="86" rx="5" fill="#fff8e6" stroke="#b8860b"/>{texts}'
+    return f'<rect class="folder" x="{left}" y="{top}" width="{width}" height="86" rx="5" fill="#fff8e6" stroke="#b8860b"/>{texts}'
 
 
 def drawing() -> str:
@@ -153,23 +174,23 @@ def drawing() -> str:
     carried, end_right = column("runtime", right, EDGE, COLUMN)
     below = max(end_left, end_right) + 62
     shared, end = column("conversations", EDGE, below, WIDTH - 2 * EDGE)
-    top, center = EDGE + 150, middle + between / 2
+    top = EDGE + 150
     arrows = [
         arrow((middle, top + 43), (middle + 10, top + 43)),
         arrow((right - 11, top + 43), (right - 1, top + 43)),
-        words("a row imports only rows below it", center, below - 18),
+        words(f"No layer imports one above it, but for {upward()} imports that pyproject.toml names.", WIDTH / 2, end + 24),
     ]
     for package, x, bottom in (("specgen", EDGE + COLUMN / 2, end_left), ("runtime", right + COLUMN / 2, end_right)):
         number = imports(package, "conversations")
         arrows += [arrow((x, bottom), (x, below - 2)), words(f"{number} modules import it", x + 82, below - 18)]
-    height = end + EDGE
+    height = end + EDGE + 18
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" font-family="system-ui, sans-serif" fill="#223">',
             f"<style>{STYLE}</style>",
             '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-            '<path d="M0 0 L8 4 L0 8 z" fill="#445"/></marker></defs>',
-            f'<rect width="{WIDTH}" height="{height:.0f}" rx="12" fill="#f6f7f9"/>',
+            '<path class="head" d="M0 0 L8 4 L0 8 z" fill="#445"/></marker></defs>',
+            f'<rect class="paper" width="{WIDTH}" height="{height:.0f}" rx="12" fill="#f6f7f9"/>',
             *compiler,
             *carried,
             *shared,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docsite.architecture import LETTER, drawing, imports, in_rows, layers, shown
+from docsite.architecture import LETTER, drawing, imports, in_rows, layers, modules, shown, upward
 
 
 def test_the_drawing_is_fresh(root):
@@ -28,3 +28,9 @@ def test_a_box_says_as_much_as_has_room():
 
 def test_rows_of_a_layer_are_even():
     assert [[len(row) for row in in_rows(list(range(number)))] for number in (1, 3, 4, 6, 8)] == [[1], [3], [2, 2], [3, 3], [2, 3, 3]]
+
+
+def test_what_the_layers_leave_out_is_counted():
+    total, layered = modules("runtime")
+    assert total > layered > 0
+    assert upward() == 3

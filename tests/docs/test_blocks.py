@@ -13,42 +13,37 @@ WRITTEN_BY_HAND = [page for page in PAGES if "reference" not in page.parts]
 COMMAND = re.compile(r"(?:\$ |- run: )?((?:specgen|make) [^\n]+)")
 FILE_AND_BLOCK = re.compile(r"^(`(?:specs|data)/[^\n]*\n(?:(?!```)[^\n]+\n)*)\n*```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
-# why a command is not carried out here, the test that has the same verb do its work, and the commands
+# why a command is not carried out here, the test that calls it with the same options, and the commands
 ELSEWHERE = (
     ("trains, or tests everything", "tests/e2e/test_assistant.py", ["make run", "make test", "specgen run specs/assistant.yaml"]),
+    ("needs a trained run", "tests/e2e/test_assistant.py", ["specgen chat specs/assistant.yaml"]),
     (
-        "needs a trained run or a model's folder",
-        "tests/e2e/test_assistant.py",
+        "needs a model's folder",
+        "tests/specgen/test_chat_flags.py",
         [
-            "specgen chat specs/assistant.yaml",
             "specgen chat specs/assistant.yaml --adapter runs/assistant/convert",
             "specgen chat models/some-chat-model",
             "specgen chat models/base --adapter my-adapter --prompt-template chatml",
         ],
     ),
     (
-        "needs a vision tower of the hub, and runs with it",
+        "needs a vision tower of the hub, and trains",
         "tests/e2e/llava/test_llava.py",
+        ["specgen run specs/colours_pretrain.yaml", "specgen run specs/colours_finetune.yaml"],
+    ),
+    (
+        "needs a trained model that sees",
+        "tests/runtime/chat/test_images.py",
         [
-            "specgen run specs/colours_pretrain.yaml",
-            "specgen run specs/colours_finetune.yaml",
             "specgen chat specs/llava.yaml --image cat.png --image dog.png",
             "specgen chat specs/colours_finetune.yaml",
             "specgen chat specs/colours_finetune.yaml --image data/pictures/red.png",
-            "specgen chat specs/colours_finetune.yaml --web",
-            "specgen serve specs/colours_finetune.yaml",
         ],
     ),
-    (
-        "needs the weights of InternLM2",
-        "tests/e2e/test_internlm2.py",
-        [
-            "specgen data preview specs/me.yaml",
-            "specgen lock specs/me.yaml",
-            "specgen run specs/me.yaml",
-            "specgen chat specs/me.yaml",
-        ],
-    ),
+    ("needs the weights of InternLM2", "tests/e2e/test_internlm2.py", ["specgen run specs/me.yaml"]),
+    ("needs the tokenizer of InternLM2", "tests/runtime/test_preview.py", ["specgen data preview specs/me.yaml"]),
+    ("asks the hub for the commit of InternLM2", "tests/specgen/test_lock.py", ["specgen lock specs/me.yaml"]),
+    ("needs a trained InternLM2", "tests/e2e/test_assistant.py", ["specgen chat specs/me.yaml"]),
     (
         "shows a repository with its history, which this test has",
         "tests/gitops/test_page.py",
@@ -59,7 +54,11 @@ ELSEWHERE = (
             "specgen check specs/support.yaml --format github",
         ],
     ),
-    ("needs an endpoint", "tests/runtime/llm/test_stage.py", ["specgen run specs/support.yaml"]),
+    (
+        "asks an endpoint, as tests/runtime/llm/test_stage.py asks a stand-in",
+        "tests/e2e/test_assistant.py",
+        ["specgen run specs/support.yaml"],
+    ),
     (
         "needs checkpoints",
         "tests/runtime/test_converting.py",
@@ -78,9 +77,14 @@ ELSEWHERE = (
     (
         "answers until it is stopped",
         "tests/runtime/serve/test_main.py",
-        ["specgen serve specs/assistant.yaml", "specgen serve specs/assistant.yaml --host 0.0.0.0"],
+        ["specgen serve specs/assistant.yaml", "specgen serve specs/colours_finetune.yaml"],
     ),
-    ("answers until it is stopped", "tests/specgen/test_web_command.py", ["specgen chat specs/assistant.yaml --web"]),
+    ("answers until it is stopped", "tests/specgen/test_serve_command.py", ["specgen serve specs/assistant.yaml --host 0.0.0.0"]),
+    (
+        "answers until it is stopped",
+        "tests/specgen/test_web_command.py",
+        ["specgen chat specs/assistant.yaml --web", "specgen chat specs/colours_finetune.yaml --web"],
+    ),
     ("trains six times", "tests/runtime/test_sweep_runs.py", ["specgen sweep specs/assistant_sweep.yaml"]),
     ("shows a run while it trains", "tests/specgen/test_status.py", ["specgen status"]),
     ("shows runs of long ago", "tests/specgen/test_runs.py", ["specgen runs --sort validation"]),
@@ -179,10 +183,24 @@ def test_commands_of_examples_do_what_the_page_shows(page, cli, process, tmp_pat
         assert re.fullmatch(as_shown(shown or "…\n"), ran.out + ran.err), f"{command}\n{ran.out}{ran.err}"
 
 
-def test_what_is_not_carried_out_here_stands_on_a_page_and_is_in_another_test():
+def lacking(command, code):
+    """What of a command no call in a test's code has: the verb, as it stands in a call, and the options."""
+    words = words_of(command)
+    verb = ", ".join(f'"{word}"' for word in words[: 2 if words[0] == "data" else 1])
+    return [part for part in (verb, *(f'"{word}' for word in words if word.startswith("--"))) if part not in code]
+
+
+def test_what_a_test_lacks_of_a_command_is_found():
+    assert lacking("specgen data preview a.yaml --ids", 'cli("data", "preview", "b.yaml", "--ids")') == []
+    assert lacking("specgen chat a.yaml --web", 'cli("serve", "a.yaml")') == ['"chat"', '"--web']
+
+
+def test_what_is_not_carried_out_here_stands_on_a_page_and_is_called_by_another_test():
     shown = {command for page in WRITTEN_BY_HAND for command, _ in examples(page.read_text(encoding="utf-8"))}
     assert NOT_HERE - shown == set()
-    assert [test for _, test, _ in ELSEWHERE if not (ROOT / test).is_file()] == []
+    codes = {test: (ROOT / test).read_text(encoding="utf-8") for _, test, _ in ELSEWHERE}
+    named = [(test, command) for _, test, commands in ELSEWHERE for command in commands if command.startswith("specgen ")]
+    assert [(test, command, lacking(command, codes[test])) for test, command in named if lacking(command, codes[test])] == []
 
 
 def test_every_target_of_make_is_there():

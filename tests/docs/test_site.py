@@ -6,6 +6,7 @@ import functools
 import http.server
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -109,3 +110,16 @@ def test_a_broken_link_fails_the_build(root, tmp_path):
     (tmp_path / "mkdocs.yml").write_text("site_name: a site\n", encoding="utf-8")
     done = subprocess.run([sys.executable, "-m", *command.split()], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "gone.md" in done.stderr
+
+
+def test_the_settings_find_links_headings_and_pages_that_are_lost(root, tmp_path):
+    for entry in root.iterdir():
+        if entry.name not in ("docs", "site"):
+            (tmp_path / entry.name).symlink_to(entry)
+    shutil.copytree(root / "docs", tmp_path / "docs")
+    with (tmp_path / "docs/data.md").open("a", encoding="utf-8") as page:
+        page.write("\n\n[a](nowhere.md) [b](lengths.md#nowhere) [c](/data.md)\n")
+    (tmp_path / "docs/lost.md").write_text("# In no nav\n", encoding="utf-8")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    done = subprocess.run(command, cwd=tmp_path, env=QUIET, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("WARNING")) == (1, 4), done.stderr

@@ -1,0 +1,31 @@
+"""specgen serve: the program that is started, with what it was given."""
+
+from __future__ import annotations
+
+import pytest
+
+from specgen import launch
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What was started instead of a program: module and words."""
+    calls = []
+    monkeypatch.setattr(launch, "start", lambda module, words: calls.append((module, words)) or 0)
+    return calls
+
+
+def test_a_spec_is_compiled_and_every_option_reaches_the_server(cli, started, small, tmp_path):
+    (tmp_path / "spec.yaml").write_text(small)
+    assert cli("serve", "spec.yaml", "--host", "0.0.0.0", "--port", 0, "--engine", "transformers", "--adapter", "mine").code == 0
+    ((module, words),) = started
+    assert module == "runtime.serve"
+    assert words[1:11] == [
+        "--runs-dir", "runs", "--host", "0.0.0.0", "--port", "0", "--engine", "transformers", "--adapter", "mine",
+    ]  # fmt: skip
+
+
+def test_a_models_folder_has_no_profile(cli, started, tmp_path):
+    ran = cli("serve", tmp_path, "--profile", "zero2")
+    assert ran.code == 2 and ran.err.endswith("Error: --profile and --set belong to a spec\n")
+    assert started == []
