@@ -1,6 +1,6 @@
 """How many small faults the tests find: mutmut changes the checks, the resolver and the masks, one place at a time.
 
-    make mutants                                a sample of 400, about half an hour on two cores
+    make mutants                                a sample of 400, a quarter of an hour on two cores
     python -m tests.mutants --sample 40         fewer
     python -m tests.mutants 'specgen.rules.zero.*'   all of a module; `mutmut show NAME` prints what was changed
 
