@@ -19,12 +19,14 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.bench import RUNS, Figures, Report, Table, Target, before, medians, versions
+from specgen.schema import default_of
 
 LAYERS = {0.3: 1, 2.0: 18, 8.0: 77}  # a layer has 101 MB, both embeddings together 262 MB
 LARGEST_GB = 0.131  # an embedding
 PEFT, OURS = "peft", "specgen merge"
 # what specgen merge gives its program where nothing else is asked for
-OPTIONS = ("--max-shard-size=2GB", "--device=auto", "--dtype=auto", "--format=safetensors", "--into=dequantized", "--layout=llama")
+KEYS = {"max-shard-size": "max_shard_size", "device": "device", "into": "base", "layout": "layout"}  # of export.merged
+OPTIONS = ("--dtype=auto", "--format=safetensors", *(f"--{word}={default_of(f'export.merged.{key}')}" for word, key in KEYS.items()))
 BY_PEFT = """
 import sys, torch
 from peft import PeftModel
