@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from runtime.faults import FAILED, INTERRUPTED, PREEMPTED, Interrupted, Preempted, RunFault
 from runtime.rank import end_with_launcher, is_supervised, leave_word, lost_others
-from runtime.starting import in_utf8, quiet
+from runtime.starting import in_utf8, leave, quiet
 from runtime.stopping import listen
 
 if TYPE_CHECKING:
@@ -88,10 +88,8 @@ def carry_out(arguments: argparse.Namespace) -> int:
 
 def end(code: int) -> NoReturn:
     """Ends this process. A training process that fails does so at once: libraries would wait for those that are gone."""
-    if code and "RANK" in os.environ:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    if "RANK" in os.environ:
+        leave(code, orderly=code == 0)
     sys.exit(code)
 
 

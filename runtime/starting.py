@@ -1,11 +1,14 @@
-"""How every program of the runtime starts: in UTF-8, and with libraries that keep to themselves."""
+"""How every program of the runtime starts, in UTF-8 and with libraries that keep to themselves, and how one with threads ends."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
 import warnings
+from contextlib import suppress
+from typing import NoReturn
 
 
 def quiet() -> None:
@@ -27,3 +30,17 @@ def in_utf8(module: str) -> None:
     if not sys.flags.utf8_mode and {sys.getfilesystemencoding().lower(), (sys.stdout.encoding or "").lower()} != {"utf-8"}:
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, "-X", "utf8", "-m", module, *sys.argv[1:]])
+
+
+def leave(code: int, *, orderly: bool = True) -> NoReturn:
+    """Ends this process without taking the interpreter down; what was registered with atexit is done where it is `orderly`.
+
+    A thread of PyTorch's (of gloo, or one that computes an answer) that asks for the interpreter's lock while it is taken down ends
+    the process with SIGABRT and "terminate called without an active exception", its work done or not: pytorch/pytorch#38228, #190489.
+    """
+    if orderly:
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # its reader may be gone
+            stream.flush()
+    os._exit(code)

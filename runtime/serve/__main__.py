@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from runtime.faults import WRONG, RunFault, exit_code_of
-from runtime.starting import in_utf8, quiet
+from runtime.starting import in_utf8, leave, quiet
 
 if TYPE_CHECKING:
     from runtime.talker import Talker
@@ -143,4 +143,4 @@ def become(command: list[str], key: str | None) -> NoReturn:
 
 if __name__ == "__main__":
     in_utf8("runtime.serve")
-    sys.exit(main())
+    leave(main())

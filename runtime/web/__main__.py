@@ -8,7 +8,7 @@ import sys
 from functools import partial
 
 from runtime.faults import WRONG, RunFault, exit_code_of
-from runtime.starting import in_utf8, quiet
+from runtime.starting import in_utf8, leave, quiet
 
 
 def main(words: list[str] | None = None) -> int:
@@ -62,4 +62,4 @@ def _flags(words: list[str] | None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     in_utf8("runtime.web")
-    sys.exit(main())
+    leave(main())
