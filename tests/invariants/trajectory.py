@@ -21,6 +21,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback, TrainingArguments
 
 from runtime.data.dataset import collate
+from runtime.starting import leave
 from runtime.trainer import SpanTrainer
 
 COMMITTED = Path(__file__).with_suffix(".json")
@@ -141,3 +142,4 @@ def main():
 
 if __name__ == "__main__":
     main()
+    leave(0)

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from runtime.starting import quiet
+from runtime.starting import leave, quiet
 
 
 def main(folder: Path, names: list[str]) -> None:
@@ -56,3 +56,4 @@ def forget() -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2:])
+    leave(0)

@@ -12,7 +12,7 @@ import deepspeed
 from runtime import config as configs
 from runtime.arguments import training_arguments
 from runtime.model import load_model
-from runtime.starting import quiet
+from runtime.starting import leave, quiet
 from runtime.trainable import prepared, weights_dtype
 
 quiet()
@@ -28,3 +28,4 @@ for build in map(Path, sys.argv[1:]):
     trained = {name: weight.numel() for name, weight in after if weight.requires_grad}
     found[build.parent.name] = {"loaded": loaded, "trained": trained}
 Path(sys.argv[1]).parent.with_name(f"rank-{os.environ['RANK']}.json").write_text(json.dumps(found))
+leave(0)
