@@ -1,4 +1,4 @@
-"""The memory gate: it needs the plan, so it runs when nothing else is wrong."""
+"""The memory gates: they need the plan, so they run when nothing else is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
 from specgen.plan import Plan
-from specgen.sizes import gib
+from specgen.sizes import gib, merging_bytes
 from specgen.source import Node
 from specgen.validate import place_of
 
@@ -35,6 +35,19 @@ def memory_fits(tree: Node, plan: Plan, facts: Facts, measured: MemoryPlan | Non
             f"hardware.device_memory is {gib(limit)}; the largest part is {part}, {gib(size)}"
         )
         yield Diagnostic(code="SG281", message=message, place=place, hint=_hint(plan, facts, limit))
+
+
+def merging_fits(tree: Node, plan: Plan, facts: Facts) -> Iterator[Diagnostic]:
+    """A GPU that is told to merge has room for it: the whole model is compared in float32. Left to itself, the run takes the CPU."""
+    limit = plan.hardware.device_memory
+    if limit is None or plan.export.merged.device != "cuda" or facts.model is None or not facts.model.sizes_known:
+        return
+    needed = merging_bytes(facts.model.parameters)
+    if needed > limit:
+        message = f"merging compares the whole model in float32, {gib(needed)}, and hardware.device_memory is {gib(limit)}"
+        place = place_of(tree, "export", "merged", "device")
+        hint = "write auto or cpu: the CPU then merges, in as much memory of its own"
+        yield Diagnostic(code="SG283", message=message, place=place, hint=hint)
 
 
 def _hint(plan: Plan, facts: Facts, limit: int) -> str:
