@@ -8,6 +8,7 @@ from typing import Any
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.modules import NOT_REGULAR
 from specgen.rules.smoke import turns_of
 from specgen.source import Node
 from specgen.validate import place_of
@@ -21,7 +22,7 @@ def expressions_compile(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         for node in item.children["expect"].children["matches"].items:
             try:
                 re.compile(str(node.value))
-            except (re.error, RecursionError, OverflowError) as error:
+            except NOT_REGULAR as error:
                 yield Diagnostic(
                     code="SG271",
                     message=f"the regular expression {node.value} is not valid: {error}",

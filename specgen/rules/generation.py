@@ -10,6 +10,7 @@ from conversations.row import messages_of
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
 from specgen.facts.rowtable import MOST_TEXTS
+from specgen.modules import NOT_REGULAR
 from specgen.rules.smoke import turns_of
 from specgen.source import Node
 from specgen.validate import place_of
@@ -133,7 +134,7 @@ def expressions_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         for node in item.children["expect"].children["matches"].items:
             try:
                 matches_nothing = re.compile(str(node.value)).search("") is not None
-            except (re.error, RecursionError, OverflowError):
+            except NOT_REGULAR:
                 continue
             if matches_nothing:
                 yield Diagnostic(
