@@ -8,6 +8,7 @@ from pathlib import Path
 from conversations.task_files import BadTask, read_task
 from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.gather import Facts
+from specgen.reading import regular
 from specgen.rules.template import learns_text, row_count
 from specgen.source import Node
 from specgen.validate import place_of
@@ -68,7 +69,7 @@ def task_files_are_tasks(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             continue
         name = printable(str(path.value))
         try:
-            read_task(Path(str(path.value)), task.text("name"))
+            read_task(regular(Path(str(path.value))), task.text("name"))
         except BadTask as fault:
             yield _fault("SG694", path, printable(f"{name}: {fault}"), fault.hint)
         except (OSError, ValueError) as error:

@@ -38,9 +38,10 @@ def memory_fits(tree: Node, plan: Plan, facts: Facts, measured: MemoryPlan | Non
 
 
 def _hint(plan: Plan, facts: Facts, limit: int) -> str:
+    from specgen.memory import memory_plan
     from specgen.memory.fitting import remedies
 
-    if facts.model is None:
+    if facts.model is None or memory_plan(plan, facts.model, facts.figures) is None:  # a step that was measured
         return "gradient checkpointing and smaller micro batches need less"
     found = remedies(plan, facts.model, facts.figures, limit)
     if not found:

@@ -105,6 +105,11 @@ CASES = {
         f"{HEAD}{DATA}smoke: [{{user: Hi, expect: {{matches: ['x{{99999999999}}']}}}}]\n",
         "SG271: the regular expression x{99999999999} is not valid: the repetition number is too large",
     ),
+    "a_task_that_is_a_pipe": (
+        f"{HEAD}{DATA}eval: {{tasks: [{{name: a, path: pipe}}]}}\n",
+        "SG694: the task file pipe cannot be read: it is a pipe or a device, not a file",
+    ),
+    "a_task_of_deep_lists": (f"{HEAD}{DATA}eval: {{tasks: [{{name: a, path: deep.yaml}}]}}\n", "SG694: deep.yaml: it is nested too deeply"),
     "a_parent_that_is_a_pipe": ("extends: pipe\nname: a\n", "SG113: extends names pipe, which is not there, or is no file"),
     "a_parent_of_zeros": ('extends: "a\\0b"\nname: a\n', "SG113: extends names a\\x00b, which is not there, or is no file"),
     "a_parent_of_a_long_name": (f"extends: {'x' * 5000}/y.yaml\nname: a\n", "SG113: extends names xxx"),
@@ -121,6 +126,7 @@ def folder(tmp_path):
     os.mkfifo(tmp_path / "pipes" / "config.json")
     (tmp_path / "folder").mkdir()
     (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "deep.yaml").write_text("[" * 20_000, encoding="utf-8")
     return tmp_path
 
 

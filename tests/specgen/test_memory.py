@@ -13,6 +13,7 @@ from specgen.memory import memory_plan
 from specgen.memory.fitting import remedies
 from specgen.memory.plan import PARTS
 from specgen.render import render
+from specgen.rules.memory import memory_fits
 from specgen.source import parse
 from tests.conftest import SMALL
 
@@ -216,3 +217,12 @@ def test_the_plan_names_the_parts_and_the_limit():
 def test_the_plan_says_what_is_unknown():
     unknown = compiled("model.base=hf:example/some-model")
     assert "Unknown: the base model's sizes are not at hand." in render(unknown.plan, unknown.facts)["plan.md"]
+
+
+def test_a_measured_step_of_a_model_of_an_unknown_kind_is_told_without_its_remedies():
+    known = compiled("hardware.device_memory=4GiB")
+    facts = replace(known.facts, model=replace(known.facts.model, model_type="gpt2"))
+    measured = replace(memory_plan(known.plan, known.facts.model, None), weights=5 * GIB)
+    (fault,) = memory_fits(known.tree, known.plan, facts, measured)
+    assert fault.code == "SG281"
+    assert fault.hint == "gradient checkpointing and smaller micro batches need less"
