@@ -12,6 +12,7 @@ from specgen.facts.gather import Facts
 from specgen.facts.rowtable import MOST_TEXTS
 from specgen.modules import NOT_REGULAR
 from specgen.rules.smoke import turns_of
+from specgen.rules.template import learns_text
 from specgen.source import Node
 from specgen.validate import place_of
 
@@ -151,10 +152,11 @@ def expressions_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def questions_are_asked_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """With the same seed the same question has the same answer."""
-    first: dict[tuple[str, object], Node] = {}
+    first: dict[tuple[object, ...], Node] = {}
     for item in tree.children["smoke"].items:
         node = item.children["user"]
-        before = first.setdefault((str(node.value), item.children["image"].value), node)
+        later = tuple(turn.text("user") for turn in item.children["then"].items)
+        before = first.setdefault((node.value, item.children["image"].value, *later), node)
         if before is not node:
             yield Diagnostic(
                 code="SG507",
@@ -183,18 +185,18 @@ def questions_of_the_smoke_test_are_trained(tree: Node, facts: Facts) -> Iterato
 
 
 def text_models_do_not_stop(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """Continued pretraining teaches no end of turn: an answer goes on until it is cut."""
-    if tree.text("train", "objective") != "text":
+    """Continued pretraining teaches no end of turn: an answer goes on until it is cut. Where nobody asks for an end, none is expected."""
+    if not learns_text(tree):
         return
     for item in turns_of(tree):
         stops = item.children["expect"].children["stops"]
-        if stops.value is True:
+        if stops.value is True and stops.place:
             yield Diagnostic(
                 code="SG509",
                 severity="warning",
                 message="the answer has to stop by itself, and train.objective: text teaches no end of turn",
-                place=stops.place or item.children["user"].place,
-                hint="write expect: {stops: false, …}",
+                place=stops.place,
+                hint="leave stops out",
             )
 
 
