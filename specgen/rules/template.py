@@ -195,12 +195,14 @@ def the_generation_prompt_is_whole(tree: Node, facts: Facts) -> Iterator[Diagnos
     whole = render_chat(text, PROBE, add_generation_prompt=False)
     header = whole[len(prompt) :].partition(ANSWER)[0] if whole.startswith(prompt) else ""
     if re.search(r"assistant|model|bot|<\|", header, re.IGNORECASE):
+        lacking = json.dumps(header, ensure_ascii=False)
+        literal = lacking[1:-1].replace("'", r"\'")  # in single quotes: most specs have their templates in double ones
         yield Diagnostic(
             code="SG230",
             severity="warning",
-            message=f"the generation prompt lacks {json.dumps(header)}: the model is trained to write it before each answer",
+            message=f"the generation prompt lacks {lacking}: the model is trained to write it before each answer",
             place=template_place(tree),
-            hint="end the template with {% if add_generation_prompt %}" + json.dumps(header)[1:-1] + "{% endif %}",
+            hint="end the template with {% if add_generation_prompt %}{{ '" + literal + "' }}{% endif %}",
         )
 
 

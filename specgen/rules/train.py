@@ -79,7 +79,7 @@ def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic
     if plan.warmup_steps is None or not plan.total_steps:
         return
     if plan.warmup_steps >= plan.total_steps:
-        steps = tree.children["train"].children["warmup_steps"]
+        steps, ratio = (tree.children["train"].children[key] for key in ("warmup_steps", "warmup_ratio"))
         key = "warmup_steps" if steps.value is not None else "warmup_ratio"
         reached = tree.real("train", "learning_rate") * (plan.total_steps - 1) / plan.warmup_steps
         message = (
@@ -91,7 +91,7 @@ def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic
             message=message,
             place=place_of(tree, "train", key),
             related=tuple(_length(tree)),
-            hint=f"write warmup_steps: {plan.total_steps // 10}",
+            hint=f"write warmup_steps: {plan.total_steps // 10}" + (" instead of warmup_ratio" if ratio.place else ""),
         )
 
 
