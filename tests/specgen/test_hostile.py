@@ -169,6 +169,8 @@ BROKEN = {
     "config.json": (DEEP.encode(), "config.json is nested too deeply"),
     "model.safetensors": (struct.pack("<Q", len(DEEP)) + DEEP.encode(), "model.safetensors is nested too deeply"),
     "tokenizer_config.json": (DEEP.encode(), "tokenizer_config.json is nested too deeply"),
+    "tokenizer.json": (f'{{"added_tokens": {DEEP}'.encode(), "tokenizer.json is nested too deeply"),
+    "special_tokens_map.json": (DEEP.encode(), "special_tokens_map.json is nested too deeply"),
     "base.gguf": (NESTED, "base.gguf is damaged: its header cannot be read"),
 }
 
@@ -177,6 +179,7 @@ BROKEN = {
 def test_a_model_file_without_bottom_is_told(name, tmp_path):
     content, message = BROKEN[name]
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [{"content": "<s>", "id": 0}]}')
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         read_model_facts(LocalBase(path=str(tmp_path / name if name.endswith(".gguf") else tmp_path)))
