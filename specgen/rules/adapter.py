@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
-from specgen.facts.model import OUTPUT_LAYERS, PROJECTOR, TOWER
+from specgen.facts.model import INPUT_LAYERS, OUTPUT_LAYERS, PROJECTOR, TOWER
 from specgen.modules import is_part, layer_of, matched, near
 from specgen.source import Node
 from specgen.validate import place_of
 
-INPUT_LAYERS = ("embed_tokens", "tok_embeddings", "wte", "embed_in")
 EMBEDDINGS = (*INPUT_LAYERS, *OUTPUT_LAYERS)
 HIGH_DROPOUT = 0.3
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.facts.model import INPUT_LAYERS
 from specgen.facts.template import NAMES, render_chat
 from specgen.facts.tokenizer import TokenizerFacts
 from specgen.rules.template import ANSWER, PROBE, QUESTION, learns_text, template_place
@@ -188,7 +189,8 @@ def _trains_embeddings(tree: Node, facts: Facts) -> bool:
     names = tuple(str(node.value) for node in tree.children["train"].children["trainable_modules"].items)
     if not names or facts.model is None or not facts.model.tensors:
         return True
-    return any(tensor.endswith("embed_tokens.weight") for tensor in trained_tensors(names, facts.model))
+    trained = trained_tensors(names, facts.model)
+    return any(tensor.removesuffix(".weight").rpartition(".")[2] in INPUT_LAYERS for tensor in trained)
 
 
 def _with_embeddings(tree: Node) -> str:

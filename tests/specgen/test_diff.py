@@ -204,7 +204,9 @@ def test_rows_that_are_cut_or_dropped_are_told_where_the_figures_are_known(spec)
 
 def test_a_row_that_a_template_refuses_is_one_that_differs(spec):
     """Rows beyond the first hundred, which are all that the checks render."""
-    sources = "data.sources=[{synthetic: {variables: {n: {range: {start: 1, stop: 150}}}, messages: [{user: 'Say {{ n }}.'}, {assistant: Done.}]}}]"
+    sources = (
+        "data.sources=[{synthetic: {variables: {n: {range: {start: 1, stop: 150}}}, messages: [{user: 'Say {{ n }}.'}, {assistant: a}]}}]"
+    )
     turn = "<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>"
     end = "{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}"
     refuses = "{% if m.content == 'Say 150.' %}{{ raise_exception('no') }}{% endif %}"
