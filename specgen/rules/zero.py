@@ -61,15 +61,23 @@ def deepspeed_settings_need_a_stage(tree: Node, facts: Facts) -> Iterator[Diagno
 def deepspeed_settings_are_typed(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A number or a truth in quotes is text to DeepSpeed; and auto is for transformers to fill in, not for a concrete file."""
     for path, node in _leaves(_own(tree), []):
-        if not isinstance(node.value, str) or path[-1] in TEXTS:
+        if not _is_mistyped(path[-1] if path else "", node):
             continue
         name = dotted(["distributed", "deepspeed", *path])
         if node.value == "auto":
             hint = "leave it out: specgen writes the number that the rest of the spec says"
             yield Diagnostic(code="SG265", message=f"{name} is auto; a compiled deepspeed.json has none", place=node.place, hint=hint)
-        elif isinstance(scalar(node.value), bool | int | float):
-            message = f"{name} is the text {node.value!r}".replace("'", '"')
-            yield Diagnostic(code="SG265", message=message, place=node.place, hint=f"write {node.value.lower()} without quotes")
+        else:
+            text = str(node.value)
+            message = f"{name} is the text {text!r}".replace("'", '"')
+            yield Diagnostic(code="SG265", message=message, place=node.place, hint=f"write {text.lower()} without quotes")
+
+
+def _is_mistyped(name: str | int, node: Node) -> bool:
+    """Whether a setting is a text that stands for something else. Where DeepSpeed takes texts, none does."""
+    if not isinstance(node.value, str) or name in TEXTS:
+        return False
+    return node.value == "auto" or isinstance(scalar(node.value), bool | int | float)
 
 
 def deepspeed_sections_stay_sections(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -91,7 +99,9 @@ def deepspeed_settings_agree(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         return
     for path, (key, value, how) in _said_elsewhere(tree).items():
         node = _own(tree).at(*path.split("."))
-        if node is None or node.value in (value, "auto") or (isinstance(node.value, str) and not isinstance(value, str)):
+        if node is None or _is_mistyped(path.rpartition(".")[2], node):
+            continue
+        if node.value == value and isinstance(node.value, bool) == isinstance(value, bool):  # to Python, 1 is true as well
             continue
         other = tree.at(*key.split("."))
         yield Diagnostic(
