@@ -54,7 +54,7 @@ def _unresolved(schema: dict[str, Any]) -> Iterator[str]:
     for ref in dict.fromkeys(_refs(schema)):
         try:
             root.resolver().lookup(ref)
-        except (Unresolvable, ValueError):
+        except (Unresolvable, ValueError, AttributeError, TypeError):  # what else the schema holds is not all checked by old drafts
             yield ref
 
 
