@@ -31,6 +31,8 @@ ELSEWHERE = (
         "tests/e2e/test_own_data.py",
         ["specgen run specs/mine.yaml", "specgen chat specs/mine.yaml"],
     ),
+    ("needs a GPU and the weights of Qwen3", "tests/e2e/test_assistant.py", ["specgen run specs/card.yaml"]),
+    ("needs a trained Qwen3", "tests/specgen/test_chat_flags.py", ["specgen chat specs/card.yaml --bits 4"]),
     (
         "needs a vision tower of the hub, and trains",
         "tests/e2e/llava/test_llava.py",
