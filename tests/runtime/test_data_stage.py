@@ -116,7 +116,7 @@ def test_more_loss_than_the_limit_is_refused(data, case_file, fault_of):
     source = {"file": {"path": str(case_file("o12.jsonl"))}}
     assert fault_of(data, max_length=64, overlong="drop", limits={"dropped": 0.4}, sources=[source]) == (
         "error SG427: 50.0% of the rows would be dropped; data.limits.dropped allows 40.0%\n"
-        "  hint: raise data.max_length, or data.limits.dropped"
+        "  hint: raise data.max_length, mend rows that are broken, or raise data.limits.dropped"
     )
 
 
