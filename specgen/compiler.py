@@ -16,6 +16,7 @@ from specgen.facts.gather import Facts, gather
 from specgen.partial import apart_from, sound_part
 from specgen.plan import Plan
 from specgen.presets import with_preset
+from specgen.reading import is_there
 from specgen.resolve import resolve
 from specgen.rules import check
 from specgen.rules.memory import memory_fits, merging_fits
@@ -112,7 +113,8 @@ def compile_spec(
 ) -> Compiled:
     """A spec file as plan and files, with the lock that stands beside it. Raises SpecError."""
     tree = load(path)
-    lock, faults = _lock(path, profile, mode)
+    is_known = profile is None or tree.at("profiles", profile) is not None  # of another one compile_tree tells, not its lock
+    lock, faults = _lock(path, profile, mode) if is_known else (None, [])
     compiled = compile_tree(tree, profile, settings, figures=figures, lock=lock)
     return replace(compiled, diagnostics=(*faults, *compiled.diagnostics))
 
@@ -125,7 +127,7 @@ def _stop_at_errors(diagnostics: list[Diagnostic]) -> None:
 def _lock(path: Path, profile: str | None, mode: Mode) -> tuple[LockInUse | None, list[Diagnostic]]:
     from specgen.lock.paths import lock_beside
 
-    if mode != "locked" and not lock_beside(path, profile)[0].exists():
+    if mode != "locked" and not is_there(lock_beside(path, profile)[0]):
         return None, []
     from specgen.lock.use import lock_in_use
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from specgen.diagnostics import Diagnostic, SpecError
+from specgen.reading import is_folder, regular
+from specgen.writing import write_whole
 
 if TYPE_CHECKING:
     from specgen.render import Files
 
 OURS = "# Compiled by specgen"
-NAMES = ("config.yaml", "deepspeed.json", "launch.sh", "plan.md", "slurm.sbatch", "trainjob.yaml", "skypilot.yaml")
+Target = Literal["slurm", "kubeflow", "skypilot"]
+TARGETS: dict[Target, str] = {"slurm": "slurm.sbatch", "kubeflow": "trainjob.yaml", "skypilot": "skypilot.yaml"}  # what each takes
+NAMES = ("config.yaml", "deepspeed.json", "launch.sh", "plan.md", *TARGETS.values())
 
 
 def write(files: Files, folder: Path) -> None:
@@ -21,8 +24,8 @@ def write(files: Files, folder: Path) -> None:
 
     Raises SpecError where the folder is not ours or may not be written.
     """
-    refuse_foreign(folder)
     try:
+        refuse_foreign(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             write_whole(folder / name, text)
@@ -35,11 +38,6 @@ def write(files: Files, folder: Path) -> None:
         ) from None
 
 
-def compile_call(spec: Path, profile: str | None) -> str:
-    """The call that makes the folder of a spec again."""
-    return f"specgen compile {spec}" + (f" --profile {profile}" if profile else "")
-
-
 def is_compiled(folder: Path) -> bool:
     """Whether a folder was written by specgen compile."""
     try:
@@ -50,11 +48,11 @@ def is_compiled(folder: Path) -> bool:
 
 def is_model(target: Path) -> bool:
     """Whether a model's folder is meant, and not a spec or what it was compiled into."""
-    return target.is_dir() and not is_compiled(target)
+    return is_folder(target) and not is_compiled(target)
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raises SpecError where something else than a compiled folder is there."""
+    """Raises SpecError where something else than a compiled folder is there, and OSError where one may not look."""
     if folder.is_dir() and (is_compiled(folder) or not any(folder.iterdir())):
         return
     if folder.exists():
@@ -65,7 +63,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def stale(files: Files, folder: Path) -> str:
-    """A unified diff from the folder to the files; empty where the folder is up to date."""
+    """A unified diff from the folder to the files; empty where the folder is up to date. What cannot be read counts as not there."""
     diff: list[str] = []
     for name in NAMES:
         there, here = _lines(folder / name), files.get(name, "").splitlines()
@@ -74,19 +72,7 @@ def stale(files: Files, folder: Path) -> str:
 
 
 def _lines(file: Path) -> list[str]:
-    return file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-
-
-def write_whole(file: Path, content: str | bytes) -> None:
-    """Writes a file, whole or not at all; one that says the same already is left alone. Raises OSError."""
-    data = content.encode() if isinstance(content, str) else content
-    if file.is_file() and file.read_bytes() == data:
-        return
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        partial.write_bytes(data)
-        if file.suffix in (".sh", ".sbatch"):
-            partial.chmod(0o755)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+        return regular(file).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from specgen.diagnostics import Diagnostic, SpecError
+from specgen.exits import PREEMPTED
 
-PREEMPTED = 75
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
 TCMALLOC = ("/usr/lib/*/libtcmalloc_minimal.so.4", "/usr/lib/*/libtcmalloc.so.4", "/usr/lib64/libtcmalloc_minimal.so.4")
 
@@ -67,17 +67,6 @@ def run_quietly(module: str, arguments: list[str]) -> Done:
         [sys.executable, "-m", module, *arguments], env=environment(), stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8"
     )
     return Done(code=done.returncode, output=done.stdout, errors=done.stderr)
-
-
-def told_faults(errors: str) -> list[Diagnostic]:
-    """The runtime's own words as diagnostics: `error CODE: message`, more lines of it, and maybe `  hint: …`. What libraries
-    say before is left out."""
-    _, found, words = f"\n{errors}".partition("\nerror SG")
-    if not found:
-        raise RuntimeError(f"the runtime failed: {errors.strip()}")
-    number, _, rest = words.strip().partition(": ")
-    message, _, hint = rest.partition("\n  hint: ")
-    return [Diagnostic(code=f"SG{number}", message=message, hint=hint or None)]
 
 
 def require_torch() -> None:

@@ -9,18 +9,18 @@ from pathlib import Path
 from specgen.defaults import complete
 from specgen.extend import load
 from specgen.lock.paths import SUFFIX
+from specgen.methods import Method, method_of
 from specgen.places import data_folder
-from specgen.rules.matrix import trains_projector_alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One spec of the library. `method` is lora, qlora, full or projector; `objective` chat or text."""
+    """One spec of the library. `objective` is chat or text."""
 
     name: str
     path: Path
     base: str
-    method: str
+    method: Method
     objective: str
     profiles: tuple[str, ...]
     description: str
@@ -45,13 +45,11 @@ def find(name: str) -> Entry | None:
 
 def _entry(file: Path) -> Entry:
     tree = complete(load(file))
-    lora = tree.at("adapter", "lora")
-    quantized = bool(tree.children["model"].children["quantization"].children)
     return Entry(
         name=tree.text("name"),
         path=file,
         base=tree.text("model", "base"),
-        method="projector" if trains_projector_alone(tree) else "full" if lora is None else "qlora" if quantized else "lora",
+        method=method_of(tree),
         objective=tree.text("train", "objective"),
         profiles=tuple(tree.children["profiles"].children),
         description=tree.text("description"),

@@ -9,12 +9,13 @@ from pathlib import Path
 from specgen.compiler import checked
 from specgen.extend import load
 from specgen.library import entries
-from specgen.rules.matrix import trains_projector_alone
+from specgen.methods import method_of
 from specgen.source import Node, read
 
 SOURCE = re.compile(r"^# Source: (.+)$", re.MULTILINE)
 NAMED_BY = {"hub": "repo", "file": "path"}
 QUANTIZED = {"nf4": "QLoRA", "int8": "LoRA on int8"}
+WORDS = {"full": "full", "lora": "LoRA", "projector": "projector"}
 
 HEAD = """\
 # The library
@@ -57,11 +58,8 @@ def _row(path: Path) -> str:
 def method(tree: Node) -> str:
     """How the model of a complete tree is trained: full, LoRA, QLoRA, its projector alone; `text` where it goes on with its pretraining,
     `vision` where it sees."""
-    quantization = next(iter(tree.children["model"].children["quantization"].children), None)
-    adapted = QUANTIZED[quantization] if quantization else "LoRA"
-    if trains_projector_alone(tree):
-        return "projector, vision"
-    way = "full" if tree.children["adapter"].value is None else adapted
+    found = method_of(tree)
+    way = QUANTIZED[next(iter(tree.children["model"].children["quantization"].children))] if found == "qlora" else WORDS[found]
     if tree.children["model"].children["vision"].value is not None:
         return f"{way}, vision"
     return f"{way}, text" if tree.text("train", "objective") == "text" else way

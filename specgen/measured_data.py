@@ -11,8 +11,9 @@ from specgen import folder
 from specgen.compiler import Compiled
 from specgen.diagnostics import SpecError
 from specgen.facts.figures import DataFigures, figures_of
-from specgen.launch import run_quietly, told_faults
+from specgen.launch import run_quietly
 from specgen.places import cache_folder
+from specgen.runtime_faults import told_faults
 
 NOT_TO_BE_HAD = {"SG311", "SG411", "SG412", "SG417"}  # PyTorch is not installed; a model or a data set of the hub
 RUNS = "plans"  # where data stages of plans lie, below the cache folder

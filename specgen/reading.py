@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -13,3 +14,13 @@ def regular(path: Path) -> Path:
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
     return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is there, as far as one may look."""
+    return os.path.exists(path)  # noqa: PTH110  (Path's raises for a name that is too long, and where one may not look)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there, as far as one may look."""
+    return os.path.isdir(path)  # noqa: PTH112  (as above)

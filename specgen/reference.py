@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 from specgen.diagnostics import Explanation, explanations
 from specgen.schema import Schema, is_variant, keys, spec_schema, types
 from specgen.templates_page import page as templates_page
-from specgen.validate import TYPE_NAMES
+from specgen.validate import RANGES, TYPE_NAMES, written
 
-RANGES = {"minimum": "at least", "exclusiveMinimum": "greater than", "maximum": "at most", "exclusiveMaximum": "less than"}
 GROUPS = {
     "SG0": "The text of a spec",
     "SG1": "Keys and values",
@@ -35,13 +33,6 @@ def in_words(schema: Schema) -> str:
     if items and set(types(items)) <= {"string", "number", "integer"}:
         words = words.replace("a list", f"a list of {' or '.join(TYPE_NAMES[kind] for kind in types(items))}")
     return ", ".join([words, *(f"{word} {written(schema[key])}" for key, word in RANGES.items() if key in schema)])
-
-
-def written(value: object) -> str:
-    """A value as a spec says it, on one line."""
-    return (
-        value if isinstance(value, str) and value.isprintable() and value.strip() == value != "" else json.dumps(value, ensure_ascii=False)
-    )
 
 
 def spec_page() -> str:

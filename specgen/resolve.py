@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 from specgen import plan as p
@@ -273,13 +271,11 @@ def _eval(spec: dict[str, Any], facts: Facts) -> p.EvalPlan:
             **own,
             "sources": _sources(asked["sources"], facts.eval_sources),
             "metrics": p.MetricsPlan(**{name: None if found is None else METRICS[name](**found) for name, found in metrics.items()}),
-            "tasks": tuple(p.TaskPlan(**task, sha256=_sha256(task["path"])) for task in asked["tasks"]),
+            "tasks": tuple(
+                p.TaskPlan(**task, sha256=None if task["path"] is None else facts.task_files[task["path"]]) for task in asked["tasks"]
+            ),
         }
     )
 
 
 METRICS: dict[str, Any] = {"exact_match": p.ScorePlan, "rouge_l": p.ScorePlan, "perplexity": p.PerplexityPlan}
-
-
-def _sha256(path: str | None) -> str | None:
-    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()

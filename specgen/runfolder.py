@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from specgen.stages import STAGES
+
 MARK = ".specgen"  # the file that the runtime locks while a run is active
-STAGES = ("data", "train", "convert", "merge", "smoke", "eval", "export", "report")
 UNASKED = {"eval", "export"}  # stages that a config may not ask for
 DEPTH = 3  # how far below the runs folder run folders are looked for: trials of a sweep lie deeper
 SILENT_S = 120  # a run on another machine that has told nothing for so long may have died
@@ -52,15 +54,19 @@ class Run:
 
 def is_run(folder: Path) -> bool:
     """Whether the runtime has made this folder."""
-    return (folder / MARK).is_file()
+    return os.path.isfile(folder / MARK)  # noqa: PTH113  (Path's raises where one may not look)
 
 
 def runs_below(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """The run folders below a folder, by name."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    """The run folders below a folder, by name. A folder that may not be looked into has none."""
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError:
+        return
+    for path in inside:
         if is_run(path):
             yield path
-        elif path.is_dir() and depth > 1:
+        elif depth > 1:
             yield from runs_below(path, depth - 1)
 
 
@@ -75,9 +81,9 @@ def read_run(folder: Path) -> Run:
         progress=progress,
         config=_json(folder / "config.json"),
         stages=stages,
-        validation=_lines(train / "validation.jsonl"),
-        previews=_lines(train / "previews.jsonl"),
-        metric=next(iter(_lines(train / "metrics.jsonl")[-1:]), {}),
+        validation=objects_in(train / "validation.jsonl"),
+        previews=objects_in(train / "previews.jsonl"),
+        metric=next(iter(objects_in(train / "metrics.jsonl")[-1:]), {}),
         checkpoints=[(path.name, _is_whole(path)) for path in _checkpoints(train)],
     )
 
@@ -140,10 +146,18 @@ def _json(file: Path) -> Json:
     return content if isinstance(content, dict) else {}
 
 
-def _lines(file: Path) -> list[Json]:
-    """The objects of a JSON-lines file; a last line that is being written is left out."""
+def objects_in(file: Path) -> list[Json]:
+    """The objects of a JSON-lines file; a line that is not whole, such as one that is being written, is left out."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_bytes().split(b"\n")  # texts may hold characters at which splitlines parts, too
     except OSError:
         return []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    return [found for line in lines if (found := _object(line))]
+
+
+def _object(line: bytes) -> Json | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

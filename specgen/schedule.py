@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from specgen.schedules import warms_up
+from specgen.lr_schedules import warms_up
 from specgen.source import Node
 
 

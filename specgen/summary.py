@@ -12,7 +12,7 @@ from specgen.memory import MemoryPlan, memory_plan
 from specgen.plan import HubBase, PackageBase, Plan
 from specgen.rules.tokens import proven_stop
 from specgen.sizes import BYTES, gib, merging_bytes, size
-from specgen.sources import source_lines
+from specgen.source_lines import source_lines
 from specgen.trainable import exported_parameters, ranks_of, trainable_parameters
 
 MOST_SAMPLES = 4

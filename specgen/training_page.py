@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from specgen.lr_schedules import SCHEDULES
 from specgen.optimizers import OPTIMIZERS, Kind, Optimizer
-from specgen.schedules import SCHEDULES
 
 HEAD = """\
 # Optimizers and schedules
 
-Made from specgen/optimizers.py and specgen/schedules.py, which the checks read, by `make docs`. The names are those of transformers 5.23.
+Made from specgen/optimizers.py and specgen/lr_schedules.py, which the checks read, by `make docs`. Names are those of transformers 5.23.
 
 ## Optimizers
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,8 @@ TYPE_NAMES = {
     "object": "a mapping",
     "null": "null",
 }
+# the schema's words for the ends of a range
+RANGES = {"minimum": "at least", "exclusiveMinimum": "greater than", "maximum": "at most", "exclusiveMaximum": "less than"}
 MOST_FAULTS = 200
 MOST_UNKNOWN = 100  # keys of one mapping
 LONGEST_SHOWN = 70
@@ -131,13 +133,7 @@ def _not_allowed(error: Any, node: Node, path: list[str | int]) -> Iterator[Diag
 
 
 def _out_of_range(error: Any, node: Node, path: list[str | int]) -> Iterator[Diagnostic]:
-    relation = {
-        "minimum": "at least",
-        "maximum": "at most",
-        "exclusiveMinimum": "greater than",
-        "exclusiveMaximum": "less than",
-    }[str(error.validator)]
-    message = f"{dotted(path)} is {_short(node.value)}; it has to be {relation} {_short(error.validator_value)}"
+    message = f"{dotted(path)} is {_short(node.value)}; it has to be {RANGES[error.validator]} {_short(error.validator_value)}"
     yield Diagnostic(code="SG105", message=message, place=node.place)
 
 
@@ -199,12 +195,21 @@ _WORDINGS: dict[str, Wording] = {
 }
 
 
-def dotted(path: list[str | int]) -> str:
+def dotted(path: Sequence[str | int]) -> str:
     """`["data", "sources", 0, "file"]` as `data.sources[0].file`."""
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{_clipped(step)}" if text else _clipped(step)
     return text
+
+
+def written(value: object) -> str:
+    """A plain value as a spec says it, on one line."""
+    import json
+
+    if isinstance(value, str) and value.isprintable() and value.strip() == value != "":
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _type_name(node: Node) -> str:
@@ -221,17 +226,12 @@ def _type_name(node: Node) -> str:
 
 
 def _short(value: object) -> str:
-    """A value as one would write it in the spec, on one line."""
-    import json
+    """A value as one would write it in the spec, on one line that is not too long."""
+    return _clipped(written(_plain(value)))
 
-    if isinstance(value, Node):
-        value = value.plain()
-    elif isinstance(value, dict | list):
-        value = Node(value=value).plain() if _has_nodes(value) else value
-    text = (
-        value if isinstance(value, str) and value.strip() == value != "" and value.isprintable() else json.dumps(value, ensure_ascii=False)
-    )
-    return _clipped(text)
+
+def _plain(value: Any) -> object:
+    return Node(value=value).plain() if isinstance(value, dict | list) and _has_nodes(value) else value
 
 
 def _clipped(text: str) -> str:

@@ -9,8 +9,9 @@ import click
 
 from specgen import __version__
 from specgen.cli import looking, models, running, specs
-from specgen.cli.faults import FAILED, FAULT_OF_OURS, INTERRUPTED, WRONG, print_end
+from specgen.cli.faults import print_end
 from specgen.diagnostics import SpecError
+from specgen.exits import FAILED, FAULT_OF_OURS, INTERRUPTED, WRONG
 
 COMMANDS = (
     *(specs.validate, specs.compile_command, specs.check, specs.diff, specs.lock, specs.fmt, specs.init),

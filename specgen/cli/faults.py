@@ -1,4 +1,4 @@
-"""Exit codes, and how faults are printed."""
+"""How faults are printed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import IO, Any
 import click
 
 from specgen.diagnostics import Diagnostic, SpecError
+from specgen.exits import WRONG
 from specgen.printers import Format, as_text, printed, summary
-
-GOOD, FAILED, WRONG, FAULT_OF_OURS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class FaultsInForm(click.ClickException):

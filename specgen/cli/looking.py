@@ -10,14 +10,13 @@ import click
 
 from specgen.cli.faults import count, faults_as, print_diagnostics
 from specgen.cli.options import profile_option, runs_option, set_option, short_format_option, spec_argument
+from specgen.methods import METHODS
 
 
 @click.command("list")
 @click.argument("patterns", nargs=-1)
 @click.option("--model", metavar="TEXT", help="Only specs of a base model that has this in its name.")
-@click.option(
-    "--method", type=click.Choice(["full", "lora", "qlora", "text"]), help="Only specs of this method; text: continued pretraining."
-)
+@click.option("--method", type=click.Choice([*METHODS, "text"]), help="Only specs of this method; text: continued pretraining.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How they are printed.")
 @click.option("--templates", is_flag=True, help="The chat templates instead, for `template: NAME`.")
 def list_command(patterns: tuple[str, ...], model: str | None, method: str | None, form: str, templates: bool) -> None:

@@ -51,8 +51,9 @@ def serve(
 ) -> int:
     """Serve a model to OpenAI clients: that of a spec, or of a folder."""
     from specgen.commands.aside import start_with_model
+    from specgen.folder import is_model
 
-    if what.is_dir() and (profile or settings):
+    if is_model(what) and (profile or settings):
         raise click.UsageError("--profile and --set belong to a spec")
     words = ["--runs-dir", str(runs_dir), "--host", host, "--port", str(port), "--engine", engine]
     return start_with_model("runtime.serve", what, profile, settings, words + (["--adapter", str(adapter)] if adapter else []))

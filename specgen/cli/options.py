@@ -13,8 +13,9 @@ specs_argument = click.argument("specs", type=click.Path(path_type=Path), nargs=
 profile_option = click.option("--profile", metavar="NAME", help="Lay this profile of the spec over it.")
 set_option = click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set one value; may be repeated.")
 output_option = click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Compiled folder; default build/NAME.")
+RUNS = Path("runs")
 runs_option = click.option(
-    "--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), metavar="DIR", show_default=True, help="Where run folders are."
+    "--runs-dir", type=click.Path(path_type=Path), default=RUNS, metavar="DIR", show_default=True, help="Where run folders are."
 )
 format_option = click.option(
     "--format",

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from specgen.cli.faults import GOOD, print_checked, print_diagnostics
-from specgen.cli.options import output_option, profile_option, runs_option, set_option, short_format_option, spec_argument
+from specgen.calls import call
+from specgen.cli.faults import print_checked, print_diagnostics
+from specgen.cli.options import RUNS, output_option, profile_option, runs_option, set_option, short_format_option, spec_argument
+from specgen.commands.columns import HEADS
+from specgen.exits import GOOD
+from specgen.stages import STAGES
 
 if TYPE_CHECKING:
     from specgen.lock.use import Mode
-
-SORTS = ("name", "state", "when", "base", "method", "rows", "steps", "loss", "validation", "speed", "memory", "smoke")  # of runs
 
 
 @click.command()
@@ -33,7 +35,7 @@ SORTS = ("name", "state", "when", "base", "method", "rows", "steps", "loss", "va
     "stages",
     multiple=True,
     metavar="STAGE",
-    help="Run only this stage: data, train, convert, merge, smoke, eval, export, report; may be repeated.",
+    help=f"Run only this stage: {', '.join(STAGES)}; may be repeated.",
 )
 def run(
     spec: Path,
@@ -56,7 +58,7 @@ def run(
         raise click.UsageError("--push uploads what a whole run has made: leave out --stage")
     if accept_change and begin_anew:
         raise click.UsageError("--accept-change goes on with an unfinished run, --begin-anew does not: give one of them")
-    talk = f"specgen chat {spec}" + (f" --profile {profile}" if profile else "")
+    talk = call("chat", spec, profile=profile, settings=settings, runs_dir=None if runs_dir == RUNS else runs_dir)
     if folder.is_compiled(spec):
         if profile or settings or output or unlocked:
             raise click.UsageError("a compiled folder is run as it is: --profile, --set, --output and --unlocked belong to a spec")
@@ -109,7 +111,12 @@ def sweep(
 ) -> int:
     """Run the trials of a spec that has a sweep, one after another, and compare them; an interrupted sweep goes on."""
     from specgen.commands import sweep as verb
+    from specgen.sweep.folders import SUFFIX
 
+    if only_plan and (compile_only or retry or output):
+        raise click.UsageError("--plan only looks: it goes neither with --compile-only nor with --retry nor with --output")
+    if compile_only and retry:
+        raise click.UsageError("--compile-only runs no trial, and --retry runs some once more: give one of them")
     sweeping = verb.ready(spec, profile, settings, most)
     print_checked(spec, sweeping.warnings, notes=False)
     if only_plan:
@@ -119,10 +126,12 @@ def sweep(
         return GOOD
     if compile_only and sweeping.trials is None:
         raise click.UsageError("--compile-only: Optuna chooses each trial by how the ones before came out")
-    builder = verb.compile_trials(sweeping, output or Path("build", sweeping.swept.name + "-sweep"))
+    builder = verb.compile_trials(sweeping, output or Path("build", sweeping.swept.name + SUFFIX))
     print_diagnostics(builder.unlocked)
     if compile_only:
-        click.echo(f"wrote {builder.target} ({sweeping.number} trials); next: specgen sweep {spec}")
+        given = {"output": output, "runs_dir": None if runs_dir == RUNS else runs_dir, "trials": most}
+        again = call("sweep", spec, profile=profile, settings=settings, **given)
+        click.echo(f"wrote {builder.target} ({sweeping.number} trials); next: {again}")
         return GOOD
     return verb.run(sweeping, builder, runs_dir, retry=retry, say=click.echo)
 
@@ -152,7 +161,7 @@ def status(run: str | None, profile: str | None, runs_dir: Path, watch: bool, fo
 
 @click.command()
 @runs_option
-@click.option("--sort", type=click.Choice(SORTS), default="when", show_default=True, help="By this column; when: the newest first.")
+@click.option("--sort", type=click.Choice(list(HEADS)), default="when", show_default=True, help="By this column; when: the newest first.")
 @click.option("--differences", is_flag=True, help="The settings that are not the same in all runs as columns, too.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "csv"]), default="text", show_default=True)
 def runs(runs_dir: Path, sort: str, differences: bool, form: str) -> None:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from specgen.cli.faults import FAILED, GOOD, WRONG, count, faults_as, has_error, print_as, print_checked, print_diagnostics
+from specgen.calls import call
+from specgen.cli.faults import count, faults_as, has_error, print_as, print_checked, print_diagnostics
 from specgen.cli.options import format_option, output_option, profile_option, set_option, spec_argument, specs_argument
 from specgen.diagnostics import Diagnostic, SpecError
+from specgen.exits import FAILED, GOOD, WRONG
+from specgen.folder import TARGETS, Target
 from specgen.printers import Format
 
 if TYPE_CHECKING:
     from specgen.lock.contents import Part
-    from specgen.targets import Target
 
 
 @click.command()
@@ -61,9 +63,9 @@ def _diagnostics_of(file: Path, profile: str | None, settings: tuple[str, ...]) 
 @click.option(
     "--target",
     "targets",
-    type=click.Choice(["slurm", "kubeflow", "skypilot"]),
+    type=click.Choice(list(TARGETS)),
     multiple=True,
-    help="Write what this scheduler takes, too: slurm.sbatch, trainjob.yaml, skypilot.yaml; may be repeated.",
+    help=f"Write what this scheduler takes, too: {', '.join(TARGETS.values())}; may be repeated.",
 )
 @format_option
 def compile_command(
@@ -96,9 +98,11 @@ def compile_command(
         print_checked(spec, diagnostics, notes=False)
     if difference:
         click.echo(difference, err=aside)
-        click.echo(f"{target} is stale; run: {folder.compile_call(spec, profile)}", err=True)
+        words = [word for asked in targets for word in ("--target", asked)]
+        again = call("compile", spec, *words, profile=profile, settings=settings, output=output)
+        click.echo(f"{target} is stale; run: {again}", err=True)
         return FAILED
-    done = f"{target} is up to date" if check else f"wrote {target} ({len(files)} files); next: specgen run {target}"
+    done = f"{target} is up to date" if check else f"wrote {target} ({len(files)} files); next: {call('run', target)}"
     click.echo(done, err=aside)
     return GOOD
 
@@ -183,7 +187,9 @@ def lock(
             done = f"wrote {locking.lock(spec, profile, settings)}; next: commit it beside the spec"
         if figures:
             locking.measure(spec, profile, settings)
-    click.echo(done)
+    if form != "text":
+        print_as([], form)
+    click.echo(done, err=form != "text")
     return GOOD
 
 
@@ -208,7 +214,7 @@ def fmt(specs: tuple[Path, ...], check: bool) -> int:
 
     changed, faults = format_specs(specs, check=check)
     for spec in changed:
-        click.echo(f"{spec} {'is not in order; run: specgen fmt ' + str(spec) if check else 'formatted'}")
+        click.echo(f"{spec} is not in order; run: {call('fmt', spec)}" if check else f"{spec} formatted")
     if faults:
         raise SpecError(*faults)
     return FAILED if check and changed else GOOD
@@ -223,4 +229,4 @@ def init(name: str, source: str, output: Path | None) -> None:
     from specgen.commands.library import init as begin
 
     written = begin(name, source, output)
-    click.echo(f"wrote {' and '.join(map(str, written))}; next: specgen validate {written[0]}")
+    click.echo(f"wrote {' and '.join(map(str, written))}; next: {call('validate', written[0])}")

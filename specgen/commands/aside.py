@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import click
+
 from specgen import folder, launch
 from specgen.compiler import compile_spec
 
@@ -13,7 +15,10 @@ def start_with_build(module: str, spec: Path, profile: str | None, settings: tup
     """Runs `python -m MODULE BUILD WORDS` with a compiled folder, or with a spec compiled aside; returns its exit code."""
     with tempfile.TemporaryDirectory() as scratch:
         build = spec
-        if not folder.is_compiled(spec):
+        if folder.is_compiled(spec):
+            if profile or settings:
+                raise click.UsageError("a compiled folder is taken as it is: --profile and --set belong to a spec")
+        else:
             build = Path(scratch, "build")
             folder.write(compile_spec(spec, profile, settings).files, build)
         return launch.start(module, [str(build), *words])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from conversations.system_texts import NAMES as SYSTEM_TEXTS
+from specgen.commands.numbers import NumberOfSchema
 from specgen.folder import is_model
+from specgen.schema import lookup
 
-PLUGINS = ("calculate", "solve", "search")
 DTYPES = ("auto", "fp16", "bf16", "fp32", "float16", "bfloat16", "float32")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -20,10 +20,15 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def _plugins(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     """Names with commas between them."""
-    names = None if value is None else tuple(dict.fromkeys(name.strip() for name in value.split(",")))
-    for name in names or ():
-        if name not in PLUGINS:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(PLUGINS)}")
+    if value is None:
+        return None
+    schema = lookup("chat.plugins")
+    assert schema is not None
+    known = schema["items"]["enum"]
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(known)}")
     return names
 
 
@@ -33,14 +38,9 @@ def _stop_words(_context: click.Context, _option: click.Parameter, value: tuple[
     return value
 
 
-class _Within(click.FloatRange):
-    """A range of numbers: click's own takes nan for one in every range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        if isnan(number):
-            self.fail(f"{value} is no number.", param, ctx)
-        return number
+def _number(name: str, **settings: Any) -> Callable[[Command], Command]:
+    """An option for a number of the section chat."""
+    return click.option(name, cls=NumberOfSchema, key=f"chat.{name.lstrip('-').replace('-', '_')}", **settings)
 
 
 path = click.Path(path_type=Path)
@@ -58,16 +58,21 @@ ANSWERS = (
     click.option("--system", metavar="TEXT", help="System text."),
     click.option("--system-template", type=click.Choice(SYSTEM_TEXTS), help="A system text by XTuner's name for it."),
     click.option("--bot-name", metavar="NAME", help="What the model is called; default BOT."),
-    click.option("--with-plugins", callback=_plugins, metavar="NAME,…", help=f"Tools that the model may call: {', '.join(PLUGINS)}."),
+    click.option(
+        "--with-plugins",
+        callback=_plugins,
+        metavar="NAME,…",
+        help="Tools that it may call: specgen explain chat.plugins.",
+    ),
     click.option(
         "--stop-words", multiple=True, callback=_stop_words, metavar="TEXT", help="One more text that ends an answer; may be repeated."
     ),
-    click.option("--max-new-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer."),
-    click.option("--temperature", type=_Within(min=0, max=100), metavar="T", help="0 always takes the likeliest token."),
-    click.option("--top-k", type=click.IntRange(min=0), metavar="K", help="Sample among the K likeliest tokens."),
-    click.option("--top-p", type=_Within(min=0, max=1, min_open=True), metavar="P", help="Sample among this probability."),
-    click.option("--repetition-penalty", type=_Within(min=0.1, max=10), metavar="R", help="Above 1 avoids repeating."),
-    click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", help="Seed of the sampling."),
+    _number("--max-new-tokens", metavar="N", help="Longest answer."),
+    _number("--temperature", metavar="T", help="0 always takes the likeliest token."),
+    _number("--top-k", metavar="K", help="Sample among the K likeliest tokens."),
+    _number("--top-p", metavar="P", help="Sample among this probability."),
+    _number("--repetition-penalty", metavar="R", help="Above 1 avoids repeating."),
+    _number("--seed", metavar="N", help="Seed of the sampling."),
 )
 # What only the terminal has.
 TERMINAL = (

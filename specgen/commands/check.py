@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from specgen import folder
+from specgen.calls import call
 from specgen.compiler import Compiled, compile_spec
 from specgen.diagnostics import Diagnostic, Place, SpecError
 from specgen.extend import load
@@ -65,11 +66,12 @@ def _stale(spec: Path, profile: str | None, compiled: Compiled, target: Path) ->
     if not files:
         return []
     names = ", ".join(Path(file).name for file in files)
+    output = None if target == Path("build", compiled.plan.name) else target
     return [
         Diagnostic(
             code="SG303",
             message=f"{target} is not what this spec compiles to: {names} differ{'s' if len(files) == 1 else ''}",
             place=Place(file=str(spec), line=1, column=1),
-            hint=f"run: {folder.compile_call(spec, profile)}, and commit the folder",
+            hint=f"run: {call('compile', spec, profile=profile, output=output)}, and commit the folder",
         )
     ]

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from specgen.diagnostics import Diagnostic, Explanation, SpecError, explanations
 from specgen.presets import preset_behind
-from specgen.reference import in_words, written
+from specgen.reference import in_words
 from specgen.schema import Schema, keys, lookup
 from specgen.secrets import masked
 from specgen.source import Node
-from specgen.validate import dotted
+from specgen.validate import dotted, written
 
 WIDTH = 100
 MAX_VALUE = 60

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.fmt import formatted
-from specgen.folder import write_whole
 from specgen.source import read
+from specgen.writing import write_whole
 
 
 def fmt(specs: tuple[Path, ...], *, check: bool) -> tuple[list[Path], list[Diagnostic]]:

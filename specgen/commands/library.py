@@ -10,10 +10,13 @@ from pathlib import Path
 
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.extend import load
-from specgen.folder import write_whole
 from specgen.library import Entry, entries, find
 from specgen.places import data_folder
+from specgen.quoting import quoted
+from specgen.reading import is_there
 from specgen.schema import spec_schema
+from specgen.source import scalar
+from specgen.writing import write_whole
 
 MODELINE = "# yaml-language-server: $schema="
 
@@ -63,11 +66,12 @@ def init(name: str, source: str, output: Path | None) -> list[Path]:
         hint = f"did you mean '{near[0]}'?" if near else "specgen list shows those that come along"
         raise SpecError(Diagnostic(code="SG116", message=f"no spec named '{source}' comes along", hint=hint))
     target = output or Path("specs", f"{name}.yaml")
-    if target.exists():
+    if is_there(target):
         raise SpecError(
             Diagnostic(code="SG301", message=f"{target} is there already; nothing was touched", hint="choose another with --output")
         )
-    text = re.sub(r"(?m)^name: .*$", f"name: {name}", entry.path.read_text(encoding="utf-8"), count=1)
+    written = name if scalar(name) == name else quoted(name)  # 2024, 1e3 and null are no text without quotes
+    text = re.sub(r"(?m)^name: .*$", f"name: {written}", entry.path.read_text(encoding="utf-8"), count=1)
     files: dict[Path, str | bytes] = {target: _with_modeline(text, target), **_data(entry)}
     for file, content in files.items():
         try:

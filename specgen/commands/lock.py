@@ -23,8 +23,8 @@ from specgen.source import Node
 
 def lock(spec: Path, profile: str | None, settings: tuple[str, ...]) -> Path:
     """Writes the whole lock. Figures that are there are kept: they say themselves what they belong to. Raises SpecError."""
-    path = lock_path(spec, profile)
     taken = take(*_tree_and_facts(spec, profile, settings))
+    path = lock_path(spec, profile)
     old = _readable(path)
     write(replace(taken, figures=old.figures if old else None), path)
     return path
@@ -35,11 +35,11 @@ def update(spec: Path, profile: str | None, settings: tuple[str, ...], parts: tu
 
     Of a base model on the hub, tokenizer and its own chat template are renewed with it: all three are one commit.
     """
+    tree, facts = _tree_and_facts(spec, profile, settings)
     path = lock_path(spec, profile)
     old = read(path)
     if old is None:
         raise missing(path, lock_command(spec, profile))
-    tree, facts = _tree_and_facts(spec, profile, settings)
     renewed = _renewed(old, tree, facts, set(parts))
     write(renewed, path)
     return path, list(drifts(renewed, tree, facts, weights=True))
@@ -79,13 +79,14 @@ def measure(spec: Path, profile: str | None, settings: tuple[str, ...]) -> None:
 
 def check(spec: Path, profile: str | None, settings: tuple[str, ...]) -> tuple[Path, list[Diagnostic]]:
     """What is not as it was locked. Asks nobody: a commit on the hub does not change. Raises SpecError."""
+    tree, facts = _tree_and_facts(spec, profile, settings)
     path, owner = lock_beside(spec, profile)
     found = read(path)
     command = lock_command(spec, owner)
     if found is None:
         raise missing(path, command)
     use = LockInUse(lock=found, path=path, command=command, mode="locked")
-    return path, in_file_order(held(*_tree_and_facts(spec, profile, settings), use))
+    return path, in_file_order(held(tree, facts, use))
 
 
 def _tree_and_facts(spec: Path, profile: str | None, settings: tuple[str, ...]) -> tuple[Node, Facts]:

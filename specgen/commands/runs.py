@@ -10,26 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from specgen.commands.columns import HEADS
 from specgen.runfolder import Run, read_run, runs_below
 from specgen.sizes import size
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
 
-HEADS = {
-    "name": "name",
-    "state": "state",
-    "when": "when",
-    "base": "base",
-    "method": "method",
-    "rows": "rows",
-    "steps": "steps",
-    "loss": "final loss",
-    "validation": "best validation",
-    "speed": "tokens/s",
-    "memory": "peak memory",
-    "smoke": "smoke",
-}
 SHOWN: dict[str, Callable[[Any], str]] = {
     "when": lambda seconds: f"{datetime.fromtimestamp(seconds, tz=timezone.utc).astimezone():%Y-%m-%d %H:%M}",
     "rows": "{:,}".format,
@@ -49,11 +36,13 @@ def table_of(runs_dir: Path, *, sort: str, differences: bool) -> list[Row]:
     if differences:
         rows = [row | different for row, different in zip(rows, _differences([run.config for run in runs]), strict=True)]
     rows.sort(key=lambda row: str(row["name"]))
-    return sorted(rows, key=lambda row: _order(row[sort]), reverse=sort == "when")
+    return sorted(rows, key=lambda row: _order(row[sort], falling=sort == "when"))
 
 
-def _order(cell: Cell) -> tuple[bool, float, str]:
-    return (cell is None, cell if isinstance(cell, int | float) else 0.0, str(cell))
+def _order(cell: Cell, *, falling: bool) -> tuple[bool, float, str]:
+    """What is not there comes last, whichever way the numbers go."""
+    number = cell if isinstance(cell, int | float) else 0.0
+    return (cell is None, -number if falling else number, str(cell))
 
 
 def _row(run: Run, runs_dir: Path) -> Row:

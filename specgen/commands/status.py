@@ -8,12 +8,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import click
+
 from specgen.compose import with_profile
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.extend import load
 from specgen.folder import is_compiled
-from specgen.runfolder import STAGES, UNASKED, Run, is_run, read_run, runs_below
+from specgen.runfolder import UNASKED, Run, is_run, read_run, runs_below
 from specgen.sizes import size
+from specgen.stages import STAGES
 
 ENDED = ("done", "stopped", "failed", "interrupted", "preempted", "killed", "unknown")
 WIDTH = 100  # of a line that shows an answer
@@ -22,6 +25,8 @@ WIDTH = 100  # of a line that shows an answer
 def find(named: str | None, runs_dir: Path, profile: str | None = None) -> Path:
     """The run folder that is meant: a path, a name below the runs folder, a spec (with one of its profiles) or a compiled
     folder; without any, the one that was written to last. Raises SpecError."""
+    if profile and (named is None or not _is_spec(Path(named))):
+        raise click.UsageError("--profile belongs to a spec: name it, or the run itself without --profile")
     if named is None:
         found = max(runs_below(runs_dir), key=_written, default=None)
         if found is None:
@@ -36,10 +41,14 @@ def find(named: str | None, runs_dir: Path, profile: str | None = None) -> Path:
     raise SpecError(Diagnostic(code="SG671", message=f"{named} has no run below {runs_dir}", hint=hint))
 
 
+def _is_spec(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml") and not is_compiled(path)
+
+
 def _name_of(path: Path, profile: str | None) -> str:
     """The name of the run of a spec or a compiled folder; else the words themselves."""
     file = path / "config.yaml" if is_compiled(path) else path
-    if file.suffix not in (".yaml", ".yml"):
+    if not (is_compiled(path) or _is_spec(path)):
         return str(path)
     name = with_profile(load(file), profile).at("name")
     return str(name.value) if name is not None else str(path)

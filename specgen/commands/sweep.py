@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from specgen.calls import call
 from specgen.diagnostics import Diagnostic, SpecError
+from specgen.exits import FAILED, GOOD
 from specgen.launch import require_torch, start
 from specgen.rules.sweep import MOST_CHECKED
 from specgen.sweep.builds import Builder, Swept, read_sweep
@@ -17,8 +18,6 @@ from specgen.sweep.results import Record, best_of
 from specgen.sweep.running import Runner, Say, left_over
 from specgen.sweep.study import require_optuna
 from specgen.sweep.trials import Trial, as_setting, listed
-
-FAILED = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +80,11 @@ def run(sweeping: Sweeping, builder: Builder, runs_dir: Path, *, retry: bool, sa
         say(f"no trial has a {swept.sweep.metric.replace('_', ' ')}")
         return FAILED
     say(f"the best trial as a run of its own: {run_call(swept, best)}")
-    say(f"talk to it: specgen chat {builder.target / best.label}.yaml --runs-dir {folder}")
-    return 0
+    say(f"talk to it: {call('chat', f'{builder.target / best.label}.yaml', runs_dir=folder)}")
+    return GOOD
 
 
 def run_call(swept: Swept, best: Record) -> str:
     """The command that makes the best trial's model from the sweep's own spec; its values are there to copy."""
-    words = ["specgen", "run", str(swept.spec), *(["--profile", swept.profile] if swept.profile else [])]
     settings = [*swept.settings, *(as_setting(path, value) for path, value in best.values.items())]
-    return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
+    return call("run", swept.spec, profile=swept.profile, settings=settings)

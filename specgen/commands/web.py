@@ -18,7 +18,8 @@ ONLY_TERMINAL = ("image", "no_streamer", "lagent", "command_stop_word", "answer_
 def program(*, web: bool, flags: dict[str, Any]) -> str:
     """The module that talks. Raises UsageError where flags belong to the other one."""
     for name in ONLY_TERMINAL if web else ONLY_WEB:
-        if flags.get(name) not in (None, False, ()):
+        value = flags.get(name)
+        if not (value is None or value is False or value == ()):  # 0 is a value: it equals False
             flag = f"--{name.replace('_', '-')}"
             raise click.UsageError(f"{flag} is of the chat in the terminal: leave out --web" if web else f"{flag} belongs to --web")
     return "runtime.web" if web else "runtime.chat"

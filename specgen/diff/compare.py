@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -10,21 +9,24 @@ from itertools import islice
 
 from specgen.compiler import Compiled
 from specgen.diff.stages import run_again
-from specgen.facts.gather import Facts, gather
+from specgen.facts.gather import Facts, gather, reads_facts
 from specgen.facts.marking import marked, marking_of, plain_text
 from specgen.facts.rowtable import MOST_TEXTS
 from specgen.memory import memory_plan
 from specgen.plan import Plan
 from specgen.resolve import resolve
 from specgen.schedule import divides
+from specgen.schema import Schema, child, is_variant, spec_schema
 from specgen.sizes import BYTES, gib, shortest, size
 from specgen.source import Node
 from specgen.summary import total_tokens
 from specgen.trainable import trainable_parameters
+from specgen.validate import dotted, written
 
 MOST_SETTINGS = 40  # of more than that no causes are looked for: the specs have little in common
 MOST_ROWS = 1000
-FACTS_COME_FROM = ("model.base", "template", "data", "train.seed")
+
+Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +62,16 @@ class Difference:
 def compare(before: Compiled, after: Compiled) -> Difference:
     """What changes from one compiled spec to another."""
     old, new = dict(leaves(before.tree)), dict(leaves(after.tree))
-    changed = [key for key in {**old, **new} if _differs(old.get(key), new.get(key))]
+    changed = [path for path in {**old, **new} if _differs(old.get(path), new.get(path))]
     derived = _derived(before, after)
     settings = tuple(
         Setting(
-            key=key,
-            before=said(old.get(key)),
-            after=said(new.get(key)),
-            follows=tuple(_follows(before, after, key, derived)) if len(changed) <= MOST_SETTINGS else (),
+            key=dotted(path),
+            before=said(old.get(path)),
+            after=said(new.get(path)),
+            follows=tuple(_follows(before, after, path, derived)) if len(changed) <= MOST_SETTINGS else (),
         )
-        for key in changed
+        for path in changed
     )
     explained = {consequence for setting in settings for consequence in setting.follows}
     return Difference(
@@ -80,15 +82,15 @@ def compare(before: Compiled, after: Compiled) -> Difference:
     )
 
 
-def leaves(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:
-    """Every setting by its dotted key; a list is one setting, but for data.sources, which are one each."""
+def leaves(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
+    """Every setting by its path: keys may hold dots. A list is one setting, but for data.sources, which are one each."""
     if isinstance(node.value, dict) and node.value:
-        for key, child in node.value.items():
+        for key, inner in node.value.items():
             if path or key != "profiles":
-                yield from leaves(child, f"{path}.{key}" if path else key)
-    elif path == "data.sources":
+                yield from leaves(inner, (*path, key))
+    elif path == ("data", "sources"):
         for index, item in enumerate(node.items):
-            yield from leaves(item, f"{path}[{index}]")
+            yield from leaves(item, (*path, index))
     else:
         yield path, node
 
@@ -102,7 +104,7 @@ def said(node: Node | None) -> str | None:
         return shortest(value)
     if node.raw is not None:
         return node.raw or "null"
-    return value if isinstance(value, str) and value.isprintable() and value else json.dumps(value, ensure_ascii=False)
+    return written(value)
 
 
 def _differs(before: Node | None, after: Node | None) -> bool:
@@ -156,16 +158,19 @@ def _number(value: object) -> str:
     return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _follows(before: Compiled, after: Compiled, key: str, derived: list[Consequence]) -> Iterator[Consequence]:
+def _follows(before: Compiled, after: Compiled, path: Path, derived: list[Consequence]) -> Iterator[Consequence]:
     """What this one setting changes by itself, of what changes in all."""
     if not derived:
         return
-    tree = _with(before.tree, after.tree, _steps(key))
-    if tree is None or not divides(tree):
+    tree = _with(before.tree, after.tree, path, spec_schema())
+    if tree is None:
         return
-    reads_facts = any(key == part or key.startswith((f"{part}.", f"{part}[")) for part in FACTS_COME_FROM)
-    facts = replace(gather(tree)[0], figures=None) if reads_facts else before.facts
     try:
+        if not divides(tree):
+            return
+        facts, faults = gather(tree) if reads_facts(path) else (before.facts, [])
+        if any(fault.severity == "error" for fault in faults):
+            return
         plan = resolve(tree, facts)
     except (AssertionError, KeyError, TypeError, ValueError):
         return  # half of a change need not make sense
@@ -173,29 +178,31 @@ def _follows(before: Compiled, after: Compiled, key: str, derived: list[Conseque
     yield from (found for found in _consequences(before.plan, before.facts, plan, facts) if found.name in names)
 
 
-def _steps(key: str) -> list[str | int]:
-    steps: list[str | int] = []
-    for part in key.split("."):
-        name, *indices = part.replace("]", "").split("[")
-        steps += [name, *(int(index) for index in indices)]
-    return steps
+def _with(base: Node, other: Node, path: Path, schema: Schema | None) -> Node | None:
+    """The base tree with one value of the other; None where its surroundings are not there.
 
-
-def _with(base: Node, other: Node, steps: list[str | int]) -> Node | None:
-    """The base tree with one value of the other; None where its surroundings are not there."""
-    if not steps:
+    A variant that is another one there is no surrounding: it has exactly one key, so that one comes whole or not at all.
+    """
+    if not path:
         return other
-    step, rest = steps[0], steps[1:]
+    step, rest = path[0], path[1:]
     mine, theirs = base.child(step), other.child(step)
+    inner_schema = child(schema, step) if schema is not None else None
     if isinstance(step, int):
         if mine is None or theirs is None:
             return None
-        inner = _with(mine, theirs, rest)
+        inner = _with(mine, theirs, rest, inner_schema)
         return None if inner is None else replace(base, value=[inner if index == step else item for index, item in enumerate(base.items)])
+    if schema is not None and is_variant(schema) and set(base.children) != set(other.children):
+        return other if theirs is not None and not rest else None
+    if not (isinstance(base.value, dict) and isinstance(other.value, dict)):
+        return None
     if theirs is None:
-        return replace(base, value={key: child for key, child in base.children.items() if key != step}) if base.children else None
-    inner = theirs if mine is None else _with(mine, theirs, rest)
-    return None if inner is None else replace(base, value={**base.children, step: inner})
+        return replace(base, value={key: node for key, node in base.value.items() if key != step})
+    if mine is None:
+        return replace(base, value={**base.value, step: theirs})
+    inner = _with(mine, theirs, rest, inner_schema)
+    return None if inner is None else replace(base, value={**base.value, step: inner})
 
 
 def _rows_that_differ(before: Compiled, after: Compiled) -> Iterator[str]:

@@ -10,6 +10,7 @@ from specgen.diff.stages import run_again
 from specgen.lock.typed import build
 from specgen.plan import Plan
 from specgen.source import Node, parse
+from specgen.validate import dotted
 
 
 def config_of(folder: Path) -> Node:
@@ -25,9 +26,9 @@ def compare_configs(before: Node, after: Node) -> Difference:
     """What changes from one config.yaml to another. Raises SpecError where one is of another version."""
     plans = (_plan(before), _plan(after))
     old, new = dict(leaves(before)), dict(leaves(after))
-    said_before, said_after = ({key: said(node) for key, node in side.items()} for side in (old, new))
-    changed = [key for key in {**old, **new} if said_before.get(key) != said_after.get(key)]
-    settings = tuple(Setting(key=key, before=said_before.get(key), after=said_after.get(key), follows=()) for key in changed)
+    said_before, said_after = ({path: said(node) for path, node in side.items()} for side in (old, new))
+    changed = [path for path in {**old, **new} if said_before.get(path) != said_after.get(path)]
+    settings = tuple(Setting(key=dotted(path), before=said_before.get(path), after=said_after.get(path), follows=()) for path in changed)
     return Difference(settings=settings, rest=(), notes=(), again=tuple(run_again(*plans)))
 
 

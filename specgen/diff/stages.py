@@ -6,24 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 from specgen.plan import BudgetPlan, DataPlan, EvalPlan, LlmSource, Plan, Source, TrainPlan
+from specgen.stages import NEEDS
 from specgen.trainable import adapter_in
 
-NEEDS = {
-    "data": (),
-    "train": ("data",),
-    "convert": ("train",),
-    "merge": ("convert",),
-    "smoke": ("merge",),
-    "eval": ("merge",),
-    "export": ("merge",),
-    "report": ("data", "train", "convert", "merge", "smoke", "eval", "export"),
-}
+PLATEAU = "reduce_lr_on_plateau"  # the schedule that goes by the validation loss
 
 
 def parts(plan: Plan) -> dict[str, object]:
     """Stage → what of the plan its output depends on, beside the stages that it needs."""
     data = (plan.model.base, plan.model.vision, plan.template, _without_counts(plan.data), plan.train.seed, plan.train.objective)
-    train = (plan.model, plan.adapter, _what_changes_weights(plan.train), plan.distributed)
+    distributed = replace(plan.distributed, nvme_path=None, ddp_timeout=0)  # where memory goes, and how long one waits
+    train = (plan.model, plan.adapter, _what_changes_weights(plan.train), distributed)
     asked = plan.smoke if plan.export.quantized else ()
     return {
         "data": data,
@@ -56,7 +49,10 @@ def _evaluation(plan: Plan) -> EvalPlan | None:
 
 
 def _what_changes_weights(train: TrainPlan) -> TrainPlan:
-    return replace(train, preview=None, save_steps=0, save_total_limit=0, report_to=())
+    """The settings without those that only watch, keep or report. An evaluation changes nothing but what asks for its loss."""
+    asked = train.load_best_model_at_end or train.early_stopping is not None or train.schedule == PLATEAU
+    eval_steps = train.eval_steps if asked else None
+    return replace(train, preview=None, save_steps=0, save_total_limit=0, report_to=(), eval_steps=eval_steps)
 
 
 def _without_counts(data: DataPlan) -> DataPlan:

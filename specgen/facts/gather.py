@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
 import itertools
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,6 +32,22 @@ from specgen.source import Node
 LONGEST_SEARCH = 2  # seconds
 # what reading a model's files raises where they hold something else than they should
 UNREADABLE = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError)
+# all of a spec that facts are read from, or by
+READ = (
+    ("model", "base"),
+    ("model", "vision"),
+    ("template",),
+    ("data",),
+    ("smoke",),
+    ("eval",),
+    ("train", "seed"),
+    ("train", "preview"),
+)
+
+
+def reads_facts(path: Sequence[str | int]) -> bool:
+    """Whether facts may change with the value at a path: it is one that they depend on, or in one, or around one."""
+    return any(all(one == other for one, other in zip(part, path, strict=False)) for part in READ)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +88,7 @@ class Facts:
     """`model` is None for a base on the hub that nobody knows, `vision` where it sees nothing. `survey` covers all rows at hand.
 
     `held_out_known` is false where rows are held out that are not at hand. `rows_are_examples` says whether each row is one
-    training example: neither packed nor parted nor, maybe, dropped.
+    training example: neither packed nor parted nor, maybe, dropped. `task_files` has the SHA-256 of each file that eval.tasks name.
     """
 
     base: PackageBase | HubBase | LocalBase
@@ -81,6 +99,7 @@ class Facts:
     validation_sources: tuple[SourceFacts, ...]
     eval_sources: tuple[SourceFacts, ...]
     tested: Tested
+    task_files: dict[str, str]
     held_out_known: bool
     rows_are_examples: bool
     survey: Survey
@@ -166,6 +185,7 @@ class _Gatherer:
             validation_sources=tuple(self.source(node) for node in validation.items) if validation else (),
             eval_sources=tuple(self.source(node) for node in _eval_sources(tree)),
             tested=NOT_TESTED,
+            task_files=_task_files(tree),
             held_out_known=True,
             rows_are_examples=_rows_are_examples(data),
             survey=survey((), (), (), asked=()),
@@ -379,6 +399,17 @@ def _asked(tree: Node) -> list[str]:
 def _eval_sources(tree: Node) -> list[Node]:
     found = tree.at("eval", "sources")
     return found.items if found else []
+
+
+def _task_files(tree: Node) -> dict[str, str]:
+    """Without those that cannot be read: a rule tells of them."""
+    tasks = tree.at("eval", "tasks")
+    paths = [task.children["path"].value for task in tasks.items] if tasks else []
+    found: dict[str, str] = {}
+    for path in (str(path) for path in paths if path is not None):
+        with contextlib.suppress(OSError, ValueError):
+            found[path] = hashlib.sha256(regular(Path(path)).read_bytes()).hexdigest()
+    return found
 
 
 def _looked_in() -> str:

@@ -6,9 +6,9 @@ file in which a secret was found is not kept: the first texts stand in the table
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import zlib
 from array import array
 from functools import cache
@@ -17,6 +17,7 @@ from typing import Any
 
 from specgen.facts.rowtable import COLUMNS, Look, RowTable
 from specgen.places import cache_folder
+from specgen.writing import write_whole
 
 LEAST_BYTES = 4_000_000  # smaller files are read as fast
 NOTES = ("texts", "examples", "dialogues", "told", "alike")
@@ -52,13 +53,9 @@ def keep(key: str, table: RowTable) -> None:
     notes |= {"rows": len(table), "crc32": zlib.crc32(columns)}
     text = json.dumps(notes, ensure_ascii=False).encode("utf-8", "surrogatepass")
     file = _file(key)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(len(text).to_bytes(SIZE_BYTES, "little") + text + columns)
-        partial.replace(file)
-    except OSError:
-        partial.unlink(missing_ok=True)
+        write_whole(file, len(text).to_bytes(SIZE_BYTES, "little") + text + columns)
 
 
 def _table(notes: dict[str, Any], columns: bytes, look: Look) -> RowTable:

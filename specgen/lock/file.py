@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,15 @@ from specgen.lock.contents import Lock
 from specgen.lock.typed import build
 from specgen.plan import to_plain
 from specgen.quoting import block, comment
+from specgen.reading import is_there
 from specgen.source import parse
 from specgen.source import read as read_text
+from specgen.writing import write_whole
 
 
 def read(path: Path) -> Lock | None:
     """A lock file, or None where there is none. Raises SpecError where it is no lock file of this version, whole and unedited."""
-    if not path.exists():
+    if not is_there(path):
         return None
     try:
         plain = parse(read_text(path), str(path)).plain()
@@ -48,14 +49,10 @@ def broken(path: Path, what: str) -> SpecError:
 
 def write(lock: Lock, path: Path) -> None:
     """Writes a lock file, whole or not at all. Raises SpecError where it may not be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(text_of(lock), encoding="utf-8", newline="\n")
-        partial.replace(path)
+        write_whole(path, text_of(lock))
     except OSError as error:
         raise SpecError(Diagnostic(code="SG302", message=f"{path} cannot be written: {error.strerror}")) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def text_of(lock: Lock) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from pathlib import Path
 
 from specgen import digest
 from specgen.lock.contents import LockedFile
 from specgen.places import cache_folder
+from specgen.writing import write_whole
 
 LARGE = 1_000_000  # bytes; hashing less costs no more than looking it up
 
@@ -52,10 +53,6 @@ def _remembered() -> dict[str, list[int | str]]:
 def _remember(known: dict[str, list[int | str]]) -> None:
     """A cache that cannot be written is no fault: the file is hashed again the next time."""
     store = _store()
-    partial = store.with_name(f".{store.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         store.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(known, indent=0), encoding="utf-8")
-        partial.replace(store)
-    except OSError:
-        partial.unlink(missing_ok=True)
+        write_whole(store, json.dumps(known, indent=0))

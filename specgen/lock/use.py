@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from specgen.calls import call
 from specgen.diagnostics import Diagnostic, Severity, SpecError
 from specgen.facts.figures import DataFigures, data_key, figures_of
 from specgen.facts.gather import Facts, SourceFacts, VisionFacts, mixed
@@ -65,7 +66,7 @@ def lock_in_use(spec: Path, profile: str | None, mode: Mode) -> tuple[LockInUse 
 
 def lock_command(spec: Path, profile: str | None) -> str:
     """The call that makes the lock of a spec."""
-    return f"specgen lock {spec}" + (f" --profile {profile}" if profile else "")
+    return call("lock", spec, profile=profile)
 
 
 def missing(path: Path, command: str) -> SpecError:

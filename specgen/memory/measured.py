@@ -11,12 +11,13 @@ from typing import Any
 from specgen.diagnostics import SpecError
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
-from specgen.launch import run_quietly, told_faults
+from specgen.launch import run_quietly
 from specgen.memory import zero
 from specgen.memory.plan import PARTS, MemoryPlan, disk_needed
 from specgen.memory.state import optimizer_state, state_of
 from specgen.optimizers import OPTIMIZERS
 from specgen.plan import HubBase, Plan
+from specgen.runtime_faults import told_faults
 
 
 def measured(build: Path, plan: Plan, facts: ModelFacts | None, figures: DataFigures | None) -> MemoryPlan:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.lr_schedules import SCHEDULES, warms_up
 from specgen.rules.settings import unlike
 from specgen.schedule import divides, schedule
-from specgen.schedules import SCHEDULES, warms_up
 from specgen.source import Node
 from specgen.validate import place_of
 

@@ -22,6 +22,7 @@ from specgen.render import Files
 from specgen.source import Node, parse
 from specgen.sweep.space import Sweep, sweep_of
 from specgen.sweep.trials import Trial, trial_name, trial_tree
+from specgen.writing import write_whole
 
 OF_THE_LOCK = ("model", "template", "data")
 HUB_OUT_OF_REACH = {"SG297", "SG411"}
@@ -101,7 +102,8 @@ class Builder:
         inherited = self.swept.lock if asked == own else None
         if inherited is None and not changed and path.exists():
             return read(path)
-        lock = inherited or self._take(tree, json.dumps([asked, tree.at("train", "seed") and tree.number("train", "seed")]))
+        seed = tree.at("train", "seed")
+        lock = inherited or self._take(tree, json.dumps([asked, seed and seed.plain()]))
         if lock is None:
             path.unlink(missing_ok=True)
             return None
@@ -129,7 +131,7 @@ def _write_spec(tree: Node, path: Path, head: str) -> bool:
     text = f"# {head}.\n# Written by specgen sweep.\n{block(tree.plain(), 0)}\n"
     assert parse(text, str(path)).plain() == tree.plain(), path
     changed = not path.is_file() or path.read_text(encoding="utf-8") != text
-    folder.write_whole(path, text)
+    write_whole(path, text)
     return changed
 
 

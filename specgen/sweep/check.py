@@ -7,15 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from specgen.defaults import complete
 from specgen.diagnostics import Diagnostic
-from specgen.facts.gather import Facts, gather
+from specgen.facts.gather import Facts, gather, reads_facts
+from specgen.presets import with_preset
 from specgen.resolve import resolve
 from specgen.schema import lookup
 from specgen.source import Node
 from specgen.sweep.trials import Trial, trial_tree, with_values
 from specgen.validate import validate
-
-OF_NO_FACT = ("adapter", "distributed", "export", "hardware", "train")  # sections that facts do not depend on
-OF_A_FACT = ("train.seed", "train.preview")  # but for these
 
 
 @dataclass(slots=True)
@@ -43,11 +41,24 @@ def faults_of(tree: Node, facts: Facts, trial: Trial) -> Iterator[Diagnostic]:
     if faults:
         yield from faults
         return
-    completed = complete(own)
-    if not all(keeps_facts(path) for path in trial.values):
+    completed = complete(with_preset(_without_preset(tree, own)))
+    if any(reads_facts(path.split(".")) for path in trial.values):
         facts, missing = gather(completed)
         yield from missing
     yield from _faults(completed, facts)
+
+
+def _without_preset(tree: Node, own: Node) -> Node:
+    """A trial with another preset than its sweep's, without what that one has brought, and without the defaults beside it.
+
+    A preset is read before defaults are filled in, and the sweep's tree is complete already.
+    """
+    before, now = tree.at("distributed", "preset"), own.at("distributed", "preset")
+    if before is None or now is None or before.value == now.value:
+        return own
+    section = own.children["distributed"]
+    kept = {key: node for key, node in section.children.items() if key == "preset" or node.place not in (None, before.place)}
+    return replace(own, value={**own.children, "distributed": replace(section, value=kept)})
 
 
 def value_faults(tree: Node, path: str, values: Iterable[Node]) -> list[Diagnostic]:
@@ -59,11 +70,6 @@ def value_faults(tree: Node, path: str, values: Iterable[Node]) -> list[Diagnost
     # the first one tells of the key itself
     doubtful = [value for index, value in enumerate(values) if index == 0 or not known.is_valid(value.plain())]
     return list(dict.fromkeys(fault for value in doubtful for fault in validate(with_values(tree, {path: value}))))
-
-
-def keeps_facts(path: str) -> bool:
-    """Whether another value at this path leaves base model, template and data as they are."""
-    return path.partition(".")[0] in OF_NO_FACT and not f"{path}.".startswith(tuple(f"{key}." for key in OF_A_FACT)) and path != "train"
 
 
 def _faults(tree: Node, facts: Facts) -> Iterator[Diagnostic]:

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from specgen.diagnostics import Diagnostic, SpecError
-from specgen.folder import write_whole
 from specgen.runfolder import is_run
 from specgen.sweep.results import Record, best_first
 from specgen.sweep.space import Metric
+from specgen.writing import write_whole
 
 MARK = ".sweep"  # held while a sweep runs; says that the folder is ours
 RECORDS = "sweep.json"
@@ -23,10 +23,10 @@ SUFFIX = "-sweep"
 def open_folder(folder: Path, option: str) -> None:
     """Makes the folder of a sweep. Raises SpecError where something else is there, or it may not be written."""
     hint = f"choose another folder with {option}"
-    if folder.exists() and not _is_ours(folder):
-        what = "holds files that specgen did not write" if folder.is_dir() else "is a file"
-        raise SpecError(Diagnostic(code="SG489", message=f"{folder} {what}; nothing was touched", hint=hint))
     try:
+        if folder.exists() and not _is_ours(folder):
+            what = "holds files that specgen did not write" if folder.is_dir() else "is a file"
+            raise SpecError(Diagnostic(code="SG489", message=f"{folder} {what}; nothing was touched", hint=hint))
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / MARK, "A sweep of specgen. The lock is held while it runs.\n")
     except OSError as error:

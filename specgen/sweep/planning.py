@@ -8,6 +8,7 @@ from dataclasses import replace
 from specgen.compiler import Compiled, compile_tree
 from specgen.diagnostics import Diagnostic, SpecError
 from specgen.facts.figures import DataFigures, data_key
+from specgen.lock.use import LockInUse, lock_in_use
 from specgen.measured_data import NOT_TO_BE_HAD, measured_data
 from specgen.quoting import count
 from specgen.source import Node
@@ -23,7 +24,9 @@ def plan(swept: Swept, trials: list[Trial] | None, number: int) -> str:
 
     Raises SpecError, also for what the data stage finds wrong with the rows of a trial.
     """
-    sizes = _Sizes()
+    # the base's commit and the data's figures are those of the lock, as where the spec itself is compiled
+    lock = lock_in_use(swept.spec, swept.profile, "look")[0] if swept.lock else None
+    sizes = _Sizes(lock)
     if trials is None:
         steps, tokens = sizes.of(swept.tree)
         return _sums(number, steps and steps * number, tokens and tokens * number, about="about ")
@@ -59,16 +62,17 @@ def _with_trial(fault: Diagnostic, trial: Trial) -> Diagnostic:
 class _Sizes:
     """Sizes of specs; the data of those that have the same are tokenized once."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock: LockInUse | None) -> None:
+        self.lock = lock
         self.figures: dict[str, DataFigures | None] = {}
 
     def of(self, tree: Node) -> Size:
-        compiled = compile_tree(tree)
+        compiled = compile_tree(tree, lock=self.lock)
         key = data_key(compiled.plan)
         if key not in self.figures:
-            self.figures[key] = _measured(compiled)
+            self.figures[key] = compiled.facts.figures or _measured(compiled)
         figures = self.figures[key]
-        known = compiled if figures is None else compile_tree(tree, figures=figures)
+        known = compiled if figures is None else compile_tree(tree, figures=figures, lock=self.lock)
         return known.plan.train.total_steps, total_tokens(known.plan, known.facts)
 
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
+from specgen.exits import INTERRUPTED, PREEMPTED
 from specgen.launch import environment, require_torch
 
-INTERRUPTED, PREEMPTED = 130, 75
 LAST_WORDS_S = 5
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from specgen.runfolder import read_run
+from specgen.runfolder import objects_in, read_run
+from specgen.stages import TESTS
 from specgen.sweep.space import Metric
 
 LAST_PART = 0.1  # of the steps, over which the training loss is a mean: one step's is that of its few rows
@@ -86,14 +86,17 @@ def figures_of(folder: Path, *, keeps_best: bool) -> dict[str, Any]:
 
 def _last_loss(metrics: Path) -> float | None:
     """The mean training loss of the last steps."""
-    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-    last = [json.loads(line)["loss"] for line in lines[-max(1, round(len(lines) * LAST_PART)) :]]
+    steps = objects_in(metrics)
+    last = [step["loss"] for step in steps[-max(1, round(len(steps) * LAST_PART)) :]]
     return sum(last) / len(last) if last else None
 
 
-def failed_only_the_smoke_test(folder: Path, errors: str) -> bool:
-    """Whether a run that ended with exit code 1 is a whole one whose model answered wrongly."""
-    return "error SG" not in errors and "Traceback" not in errors and read_run(folder).summary("smoke").get("passed") is False
+def failed_only_its_tests(folder: Path, errors: str) -> bool:
+    """Whether a run that ended with exit code 1 is a whole one whose model answered wrongly, or missed a threshold."""
+    if "error SG" in errors or "Traceback" in errors:
+        return False
+    run = read_run(folder)
+    return any(run.summary(stage).get("passed") is False for stage in TESTS)
 
 
 def reason(errors: str, code: int) -> str:

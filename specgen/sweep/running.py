@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from specgen.calls import call
 from specgen.diagnostics import SpecError
+from specgen.exits import FAILED, WRONG
 from specgen.source import Node
 from specgen.sweep.builds import Builder, Built, Swept
 from specgen.sweep.folders import read_records, write_records
 from specgen.sweep.process import Ended, carry_out
-from specgen.sweep.results import Record, best_of, failed_only_the_smoke_test, figures_of, reason
+from specgen.sweep.results import Record, best_of, failed_only_its_tests, figures_of, reason
 from specgen.sweep.study import Study
 from specgen.sweep.trials import Trial
 
-ACTIVE, WRONG = "error SG406", 2  # the runtime's word for a run folder that another process holds
+ACTIVE = "error SG406"  # the runtime's word for a run folder that another process holds
 
 Say = Callable[[str], None]
 
@@ -76,7 +78,7 @@ class Runner:
 
     def _ended(self, built: Built, ended: Ended) -> Record:
         run, trial = self.folder / built.name, built.trial
-        if ended.code and not (ended.code == 1 and failed_only_the_smoke_test(run, ended.errors)):
+        if ended.code and not (ended.code == FAILED and failed_only_its_tests(run, ended.errors)):
             return _failed(trial, built.name, built.key, reason(ended.errors, ended.code))
         figures = figures_of(run, keeps_best=built.compiled.plan.train.load_best_model_at_end)
         return Record(number=trial.number, label=trial.label, name=built.name, values=_plain(trial), key=built.key, state="done", **figures)
@@ -110,7 +112,7 @@ class Runner:
 
 def chat_call(built: Built, folder: Path) -> str:
     """The command that talks to a trial's model."""
-    return f"specgen chat {built.spec} --runs-dir {folder}"
+    return call("chat", built.spec, runs_dir=folder)
 
 
 def study_name(swept: Swept) -> str:

@@ -16,6 +16,7 @@ from specgen.schema import spec_schema
 from specgen.source import Node
 from specgen.source import scalar as read_scalar
 from specgen.sweep.space import Parameter, Sweep
+from specgen.validate import written as plain_written
 
 MOST_DRAWS = 1000  # to find a combination that has not been drawn
 LONGEST_LABEL = 60
@@ -113,19 +114,16 @@ def trial_tree(tree: Node, of: Trial) -> Node:
 
 
 def trial_name(name: str, of: Trial) -> str:
-    """`assistant` and the trial's label; the schema allows 100 characters."""
-    return f"{name[: 99 - len(of.label)]}-{of.label}"
+    """`assistant` and the trial's label, cut to what the schema allows."""
+    allowed = spec_schema()["properties"]["name"]["maxLength"]
+    return f"{name[: allowed - len(of.label) - 1]}-{of.label}"
 
 
 def written(node: Node) -> str:
     """A value as a spec says it, on one line."""
     if node.raw is not None and not isinstance(node.value, str):
         return node.raw
-    if isinstance(node.value, float):
-        return scalar(node.value)
-    if isinstance(node.value, str) and node.value.isprintable() and node.value.strip() == node.value != "":
-        return node.value
-    return json.dumps(node.plain(), ensure_ascii=False)
+    return scalar(node.value) if isinstance(node.value, float) else plain_written(node.plain())
 
 
 def as_setting(path: str, value: object) -> str:

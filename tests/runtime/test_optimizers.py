@@ -22,9 +22,9 @@ from runtime.optimizers import LOSES_STATE, NEEDS_GPU, loraplus, optim_args_text
 from runtime.stages import read_stage
 from runtime.trainable import prepared
 from specgen.compiler import compile_spec
+from specgen.lr_schedules import SCHEDULES
 from specgen.memory.state import optimizer_state, state_of
 from specgen.optimizers import OPTIMIZERS
-from specgen.schedules import SCHEDULES
 
 SIZES = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 STEPS, BEYOND = 3, 6  # RAdam's first steps change nothing

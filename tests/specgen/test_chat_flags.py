@@ -24,6 +24,8 @@ REFUSED = {
     ("--temperature", "-1"): "Invalid value for '--temperature': -1.0 is not in the range 0<=x<=100",
     ("--temperature", "nan"): "Invalid value for '--temperature': nan is no number.",
     ("--temperature", "inf"): "Invalid value for '--temperature': inf is not in the range 0<=x<=100.",
+    ("--top-k", "2000000000"): "Invalid value for '--top-k': 2000000000 is not in the range 0<=x<=1000000000.",
+    ("--max-new-tokens", "0"): "Invalid value for '--max-new-tokens': 0 is not in the range 1<=x<=1000000000.",
     ("--top-p", "nan"): "Invalid value for '--top-p': nan is no number.",
     ("--top-p", "inf"): "Invalid value for '--top-p': inf is not in the range 0<x<=1.",
     ("--repetition-penalty", "nan"): "Invalid value for '--repetition-penalty': nan is no number.",

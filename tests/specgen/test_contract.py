@@ -10,6 +10,7 @@ from runtime import config as runtime_config
 from runtime import pipeline, stages
 from specgen import folder, plan
 from specgen.diff.stages import run_again
+from specgen.stages import NEEDS, TESTS
 
 
 def test_the_schema_of_the_compiled_config_is_fresh(root):
@@ -44,6 +45,7 @@ STAGE_CHANGES = [
     "train.preview={prompts: [Hi]}",
     "train.objective=text",
     "distributed={zero_stage: 2, processes_per_node: 2}",
+    "distributed.ddp_timeout=7",
     "hardware.device_memory=80GiB",
     "export.adapter.dtype=float32",
     "export.merged.max_shard_size=1GB",
@@ -57,6 +59,38 @@ STAGE_CHANGES = [
 def test_the_compiler_knows_which_stages_run_again(setting, compiled_with, tmp_path):
     before, after = compiled_with(), compiled_with(setting)
     assert run_again(before.plan, after.plan) == run_again_by_keys(before, after, tmp_path)
+
+
+WATCHED = (
+    "data.validation={rows: 1}",
+    "data.sources=[{synthetic: {variables: {n: [a, b]}, messages: [{user: Hi}, {assistant: '{{ n }}'}]}}]",
+)
+WATCHED = (
+    "data.validation={rows: 1}",
+    "data.sources=[{synthetic: {variables: {n: [a, b]}, messages: [{user: Hi}, {assistant: '{{ n }}'}]}}]",
+)
+STAGE_PAIRS = [
+    ((*WATCHED, "train.eval_steps=1"), "train.eval_steps=2", ["report"]),
+    ((*WATCHED, "train.eval_steps=1", "train.load_best_model_at_end=true"), "train.eval_steps=2", None),
+    (
+        ("distributed={zero_stage: 3, offload: all, offload_device: nvme, nvme_path: /a}", "train.batch_size=8"),
+        "distributed.nvme_path=/b",
+        ["report"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("common", "setting", "expected"), STAGE_PAIRS)
+def test_the_compiler_knows_which_settings_change_no_weights(common, setting, expected, compiled_with, tmp_path):
+    before, after = compiled_with(*common), compiled_with(*common, setting)
+    again = run_again(before.plan, after.plan)
+    assert again == run_again_by_keys(before, after, tmp_path)
+    assert again == (expected or ["train", "convert", "merge", "smoke", "report"])
+
+
+def test_the_compiler_knows_the_stages_and_what_each_needs(tmp_path):
+    assert {stage.name: stage.needs for stage in pipeline.stages(tmp_path)} == NEEDS
+    assert set(TESTS) == set(pipeline.TESTS)
 
 
 LLM = 'data.sources=[{llm: {model: writer, prompt: [{user: Ask.}], row: [{user: "{{ answer }}"}, {assistant: Yes.}], SETTING}}]'

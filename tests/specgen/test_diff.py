@@ -10,10 +10,11 @@ import pytest
 from specgen.compiler import compile_tree
 from specgen.diff.compare import compare
 from specgen.diff.printers import as_markdown, as_text, is_empty
-from specgen.diff.stages import NEEDS, run_again
+from specgen.diff.stages import run_again
 from specgen.facts.figures import DataFigures
 from specgen.sizes import shortest
 from specgen.source import parse
+from specgen.stages import NEEDS
 
 SPEC = """\
 specgen: 1
@@ -90,6 +91,28 @@ def test_steps_that_become_unknown_are_told(told):
     assert "  data.packing  false → true  training examples 40 → unknown; 10 → unknown steps; " in told("data.packing=true")
 
 
+def test_a_key_with_dots_and_brackets_is_one_setting(told):
+    text = told("adapter.lora.rank_pattern={'layers.[0-1].self_attn.q_proj': 8}")
+    assert "  adapter.lora.rank_pattern.layers.[0-1].self_attn.q_proj  (none) → 8 " in text
+    assert "trainable parameters 4,884,480 → 4,866,048" in text
+
+
+def test_a_template_of_another_kind_is_compared(spec):
+    jinja = 'template={jinja: "{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}"}'
+    text = as_text("small.yaml", compare(spec(jinja), spec("template=vicuna", "train.epochs=3")))
+    assert "  train.epochs    2 → 3  " in text and "  10 → 15 steps\n" in text
+
+
+def test_a_section_that_comes_is_worked_out_as_a_whole(spec):
+    plain, rows, share = spec(), spec("data.validation={rows: 2}"), spec("data.validation={fraction: 0.25}")
+    comes = {setting.key: setting.follows for setting in compare(plain, rows).settings}
+    assert [found.name for found in comes["data.validation.rows"]] == ["rows held out", "training examples", "steps"]
+    changes = {setting.key: setting.follows for setting in compare(rows, share).settings}
+    assert changes["data.validation.rows"] == ()
+    held = changes["data.validation.fraction"][0]
+    assert (held.name, held.before, held.after) == ("rows held out", "20", "10")
+
+
 def test_markdown_escapes_what_stands_in_cells(spec):
     text = as_markdown("a_b.yaml", compare(spec(), spec("data.system=Say | or *not*.")))
     assert text.startswith("### a\\_b.yaml\n\n| setting | change | what follows |\n|---|---|---|\n")
@@ -139,6 +162,31 @@ def test_a_spec_that_does_not_compile_is_told_as_validate_does(cli, two):
     ran = cli("diff", "a.yaml", "b.yaml", cwd=two)
     assert ran.code == 2
     assert ran.err.startswith("b.yaml:13:17: error SG103: train.epochs is the text many; it has to be a number\n")
+
+
+SYNTHETIC = SPEC[SPEC.index("    - synthetic:") : SPEC.index("train:")]
+
+
+def test_a_source_of_another_kind_is_told_as_a_whole(cli, two):
+    (two / "rows.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}\n' * 16)
+    (two / "b.yaml").write_text(SPEC.replace(SYNTHETIC, "    - file: {path: rows.jsonl}\n"))
+    ran = cli("diff", "a.yaml", "b.yaml", cwd=two)
+    assert (ran.code, ran.err) == (0, "")
+    assert "  data.sources[0].file.path " in ran.out
+    assert "  rows  " in ran.out and ran.out.count("40 → 16") == 2, "what a source gives follows from no single key of it"
+
+
+def test_a_spec_that_does_not_fit_into_memory_is_compared_all_the_same(cli, two):
+    (two / "b.yaml").write_text(SPEC.replace("epochs: 2", "epochs: 4") + "hardware: {device_memory: 1GiB}\n")
+    ran = cli("diff", "a.yaml", "b.yaml", cwd=two)
+    assert ran.code == 2
+    assert ran.out.startswith(
+        "a.yaml → b.yaml\n"
+        "  train.epochs  2 → 4  10 → 20 steps\n"
+        "  runs again: train, convert, merge, smoke, report\n"
+        "  does not compile:\n"
+        "b.yaml:14:27: error SG281: training needs "
+    )
 
 
 def test_one_spec_alone_is_a_wrong_call(cli, two):

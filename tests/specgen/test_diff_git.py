@@ -122,6 +122,63 @@ def test_a_spec_that_stops_compiling_fails_the_call(cli, repository):
     assert (ran.code, ran.out) == (0, "small.yaml\n  compiles now; it did not before\n")
 
 
+def test_what_follows_from_a_setting_is_worked_out_on_the_old_files(cli, repository):
+    (repository / "small.yaml").write_text(FILES.replace("epochs: 2", "epochs: 3").replace("data:", "data:\n  max_length: 256", 1))
+    (repository / "data/rows.jsonl").write_text(rows(56))
+    git(repository, "commit", "-qam", "three")
+    (repository / "data/rows.jsonl").write_text(rows(8))  # what lies in the working tree is of neither revision
+    ran = cli("diff", "--git", "HEAD~1..HEAD", cwd=repository)
+    assert ran.out.startswith(
+        "small.yaml\n  data.max_length    2048 → 256  memory a device 14.03 GiB → 2.48 GiB\n  rows               48 → 56\n"
+    )
+
+
+TASK = "task: four\ndataset_path: json\noutput_type: generate_until\ndoc_to_text: '{{q}}'\ndoc_to_target: '{{a}}'\n"
+
+
+def test_files_of_tasks_come_from_their_revision_too(cli, repository):
+    (repository / "four.yaml").write_text(TASK)
+    (repository / "small.yaml").write_text(FILES + "eval: {tasks: [{name: four, path: four.yaml}]}\n")
+    (repository / "deep").mkdir()
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "three")
+    (repository / "four.yaml").write_text(TASK + "# another one\n")
+    (repository / "small.yaml").write_text(FILES.replace("epochs: 2", "epochs: 1") + "eval: {tasks: [{name: four, path: four.yaml}]}\n")
+    git(repository, "commit", "-qam", "four")
+    ran = cli("diff", "--git", "HEAD~1..HEAD", cwd=repository / "deep")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == "small.yaml\n  train.epochs  2 → 1  12 → 6 steps\n  runs again: train, convert, merge, smoke, eval, report\n"
+
+
+def test_a_spec_that_did_not_compile_before_does_not_stop_now(cli, repository):
+    (repository / "small.yaml").write_text(FILES.replace("epochs: 2", "epochz: 2"))
+    (repository / "b`c.yaml").write_text(LINES + "nome: lines\n")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "three")
+    (repository / "small.yaml").write_text(FILES.replace("epochs: 2", "epochz: 3"))
+    ran = cli("diff", "--git", "HEAD~1..HEAD", "b`c.yaml", cwd=repository)
+    assert ran.code == 2 and ran.out.startswith("b`c.yaml\n  a new spec; it does not compile:\nb`c.yaml:5:1: error SG101: ")
+    ran = cli("diff", "--git", "HEAD", "small.yaml", cwd=repository)
+    assert ran.code == 2 and ran.out.startswith("small.yaml\n  does not compile, as before:\nsmall.yaml:8:9: error SG101: ")
+    ran = cli("diff", "--git", "HEAD~1..HEAD", "b`c.yaml", "--format", "markdown", cwd=repository)
+    assert ran.out.startswith("### b\\`c.yaml\n\nA new spec; it does not compile:\n\n```\n")
+
+
+def test_the_name_of_a_new_spec_is_escaped_in_markdown(cli, repository):
+    (repository / "a_`b.yaml").write_text(FILES)
+    assert cli("diff", "--git", "HEAD", "a_`b.yaml", "--format", "markdown", cwd=repository).out == "### a\\_\\`b.yaml\n\nA new spec.\n"
+
+
+def test_a_spec_that_fits_into_memory_again_is_compared(cli, repository):
+    (repository / "small.yaml").write_text(FILES + "hardware: {device_memory: 1GiB}\n")
+    git(repository, "commit", "-qam", "three")
+    (repository / "small.yaml").write_text(FILES.replace("epochs: 2", "epochs: 1"))
+    ran = cli("diff", "--git", "HEAD", cwd=repository)
+    assert ran.code == 0
+    assert ran.out.startswith("small.yaml\n  train.epochs  2 → 1  12 → 6 steps\n")
+    assert ran.out.endswith("  compiles now; it did not before\n")
+
+
 def test_a_change_without_effect_is_none(cli, repository):
     (repository / "small.yaml").write_text("# a comment\n" + FILES.replace("epochs: 2", "epochs: 3.0"))
     git(repository, "commit", "-qam", "three")

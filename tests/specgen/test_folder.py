@@ -1,5 +1,7 @@
 """Compiled folders on disk: ours are renewed, others are left alone."""
 
+from pathlib import Path
+
 import pytest
 
 
@@ -29,6 +31,38 @@ def test_a_place_that_cannot_be_written_is_named(cli, spec):
     assert ran.code == 2
     assert "error SG302: /proc/specgen cannot be written: " in ran.err
     assert "hint: choose another with --output" in ran.err
+
+
+@pytest.mark.parametrize("words", [("compile", "spec.yaml", "--output"), ("init", "mine", "--output")])
+def test_a_name_that_is_too_long_is_a_place_that_cannot_be_written(cli, spec, words):
+    ran = cli(*words, "a" * 300)
+    assert ran.code == 2
+    assert f"error SG302: {'a' * 300} cannot be written: File name too long\n" in ran.err
+
+
+def test_a_folder_that_may_not_be_looked_into_is_one_that_cannot_be_written(monkeypatch, cli, spec, tmp_path):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refused)
+    ran = cli("compile", spec, "--output", "out")
+    assert ran.code == 2
+    assert "error SG302: out cannot be written: Permission denied\n" in ran.err
+
+
+@pytest.mark.parametrize("command", ["chat", "serve", "validate", "status"])
+def test_a_name_that_is_too_long_is_one_that_is_not_there(cli, command):
+    ran = cli(command, "a" * 300)
+    assert ran.code == 2
+    assert "error SG001: " in ran.err or "error SG671: " in ran.err
+
+
+def test_a_file_that_cannot_be_read_is_stale(cli, spec, tmp_path):
+    assert cli("compile", spec, "--output", "out").code == 0
+    (tmp_path / "out/plan.md").unlink()
+    (tmp_path / "out/plan.md").mkdir()
+    assert cli("compile", spec, "--output", "out", "--check").code == 1
 
 
 def test_check_tells_a_stale_folder_and_shows_the_difference(cli, spec, tmp_path):

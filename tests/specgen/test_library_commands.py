@@ -10,6 +10,7 @@ from specgen.compiler import compile_spec
 from specgen.diagnostics import SpecError
 from specgen.extend import load
 from specgen.library import entries, find
+from specgen.methods import METHODS
 
 
 def test_every_spec_that_comes_along_is_listed(cli, root):
@@ -43,6 +44,18 @@ def test_a_spec_of_ones_own_validates_and_has_its_name(cli, tmp_path):
     assert (ran.code, ran.out) == (0, "wrote specs/support-bot.yaml; next: specgen validate specs/support-bot.yaml\n")
     assert compile_spec(tmp_path / "specs/support-bot.yaml").plan.name == "support-bot"
     assert "# who the model is" in (tmp_path / "specs/support-bot.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", ["2024", "true", "null", "1e3", "0x1f"])
+def test_a_name_that_reads_as_another_kind_of_value_is_quoted(cli, tmp_path, name):
+    assert cli("init", name).code == 0
+    assert compile_spec(tmp_path / f"specs/{name}.yaml").plan.name == name
+
+
+def test_specs_are_found_by_each_of_their_methods(cli):
+    for method in METHODS:
+        found = json.loads(cli("list", "--method", method, "--format", "json").out)
+        assert found and {entry["method"] for entry in found} == {method}
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in entries()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,52 @@ def test_a_lock_is_written_beside_the_spec_and_read_back(spec, cli):
     assert (type(found.data[1]), found.data[1].rows) == (LockedRows, 3)
     assert found.libraries == take.take_libraries()
     assert found.figures is None
+
+
+def test_a_lock_in_another_form_leaves_the_output_to_it(spec, cli):
+    ran = cli("lock", "spec.yaml", "--format", "json")
+    assert (ran.code, ran.out, ran.err) == (0, "[]\n", "wrote spec.lock.yaml; next: commit it beside the spec\n")
+
+
+@pytest.mark.parametrize(
+    "words", [("validate",), ("compile", "--locked"), ("run",), ("lock",), ("lock", "--check"), ("lock", "--update", "data")]
+)
+@pytest.mark.parametrize("profile", ["a/b", "none", "a" * 300])
+def test_a_profile_that_is_not_there_is_told_and_not_its_lock(spec, cli, words, profile):
+    ran = cli(words[0], "spec.yaml", "--profile", profile, *words[1:])
+    assert ran.code == 2
+    assert f": error SG109: the spec has no profile '{profile}'\n" in ran.err
+
+
+@pytest.mark.parametrize("words", [("lock",), ("lock", "--check"), ("lock", "--update", "data")])
+def test_a_folder_has_no_lock(spec, cli, words):
+    ran = cli(words[0], ".", *words[1:])
+    assert (ran.code, ran.err.splitlines()[0]) == (2, "error SG001: . is a folder, not a spec file")
+
+
+def test_a_profile_whose_name_is_no_name_is_told(spec, cli):
+    spec.write_text(SPEC.replace("short:", "a/b:"))
+    ran = cli("check", "spec.yaml")
+    assert ran.code == 2
+    assert "the profile name a/b may hold only letters" in ran.err
+
+
+def test_a_cache_that_is_a_file_is_no_fault(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setenv("SPECGEN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "large").write_bytes(b"weights" * hashes.LARGE)
+    assert hashes.sha256_of(tmp_path / "large") == hashlib.sha256(b"weights" * hashes.LARGE).hexdigest()
+
+
+def test_a_lock_that_cannot_be_written_is_told_where_nothing_can_be_tidied_up_either(spec, cli, monkeypatch):
+    def refused(*_words, **_more):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    ran = cli("lock", "spec.yaml")
+    assert ran.code == 2
+    assert "error SG302: spec.lock.yaml cannot be written: Read-only file system\n" in ran.err
 
 
 def test_the_same_things_are_locked_with_the_same_bytes(locked, cli):

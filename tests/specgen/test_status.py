@@ -56,6 +56,33 @@ def held(run):
         yield
 
 
+@pytest.mark.parametrize(
+    "half",
+    [b'{"step": 30, "prompt": "Who?", "answer": "{}', '{"step": 30, "prompt": "Who?", "answer": "中'.encode()[:-1], b"[1]", b'"{}"'],
+)
+def test_a_line_that_is_not_whole_is_left_out(cli, made, half):
+    run = made()
+    with (run / "train.partial/previews.jsonl").open("ab") as stream:
+        stream.write(half)
+    assert "preview    step 20  Who are you? → I am Aria 20." in cli("status", "bot").out
+
+
+def test_a_line_may_hold_what_parts_lines_elsewhere(cli, made):
+    run = made()
+    (run / "train.partial/previews.jsonl").write_text(
+        json.dumps({"step": 30, "prompt": "a\u2028b", "answer": "c\x85d"}, ensure_ascii=False)
+    )
+    assert "preview    step 30  a b → c d" in cli("status", "bot").out
+
+
+@pytest.mark.parametrize("named", [(), ("bot",), ("runs/bot",)])
+def test_a_profile_belongs_to_a_spec(cli, made, named):
+    made()
+    ran = cli("status", *named, "--profile", "two")
+    assert ran.code == 2
+    assert ran.err.endswith("Error: --profile belongs to a spec: name it, or the run itself without --profile\n")
+
+
 def test_a_run_that_trains_is_shown_with_its_figures(cli, made):
     run = made(updated=time.time())
     with held(run):

@@ -7,6 +7,7 @@ import pytest
 from specgen.compiler import compile_tree
 from specgen.diagnostics import SpecError
 from specgen.source import parse
+from specgen.sweep.check import faults_of
 from specgen.sweep.space import Range, sweep_of
 from specgen.sweep.trials import listed, trial_name, trial_tree
 
@@ -162,6 +163,24 @@ def test_a_parameter_that_is_set_on_the_command_line_is_refused(swept):
     (fault,) = (fault for fault in caught.value.diagnostics if fault.severity == "error")
     assert (fault.code, str(fault.place)) == ("SG659", "swept.yaml:14:42")
     assert fault.message == "adapter.lora.r is a parameter of the sweep, and set on the command line: --set adapter.lora.r=4"
+
+
+@pytest.mark.parametrize("own", ["preset: deepspeed_zero1, ", ""])
+def test_each_trial_has_what_its_own_preset_says(own):
+    section = "{metric: train_loss, parameters: {distributed.preset: [deepspeed_zero2, deepspeed_zero3_offload, null]}}"
+    text = f"{HEAD}distributed: {{{own}processes_per_node: 2}}\nsweep: {section}\n"
+    compiled = compile_tree(parse(text, "swept.yaml"))
+    assert [fault.code for fault in compiled.diagnostics if fault.severity != "note" and fault.code != "SG653"] == []
+    trials = list(listed(sweep_of(compiled.tree)))
+    told = [[fault.code for fault in faults_of(compiled.tree, compiled.facts, trial) if fault.severity == "error"] for trial in trials]
+    assert told == [[], [], []]
+
+
+def test_a_preset_beside_a_written_stage_is_a_fault_of_its_trial(swept):
+    with pytest.raises(SpecError) as caught:
+        swept("parameters: {distributed.preset: [deepspeed_zero2, deepspeed_zero3]}", "distributed.zero_stage=2")
+    (fault,) = (fault for fault in caught.value.diagnostics if fault.severity == "error")
+    assert fault.code == "SG631" and fault.message.endswith("; with distributed.preset deepspeed_zero3")
 
 
 def test_a_spec_compiles_to_the_same_files_with_its_sweep_and_without(swept):

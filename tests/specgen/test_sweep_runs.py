@@ -12,13 +12,16 @@ import yaml
 
 from specgen.compiler import compile_tree
 from specgen.diagnostics import SpecError
+from specgen.facts.figures import data_key
 from specgen.lock.file import read, write
 from specgen.source import parse
+from specgen.sweep import planning
+from specgen.sweep.builds import read_sweep
 from specgen.sweep.folders import held, open_folder, read_records, write_records
-from specgen.sweep.results import Record, best_first, best_of, failed_only_the_smoke_test, figures_of, reason
+from specgen.sweep.results import Record, best_first, best_of, failed_only_its_tests, figures_of, reason
 from specgen.sweep.space import sweep_of
 from specgen.sweep.study import Study
-from specgen.sweep.trials import as_setting
+from specgen.sweep.trials import as_setting, listed
 
 SECTION = """
   sweep:
@@ -164,10 +167,24 @@ def test_the_figures_of_a_run_are_those_of_its_files(tmp_path):
 
 def test_a_model_that_answers_wrongly_is_a_result_and_no_failure(tmp_path):
     folder = run_folder(tmp_path, passed=False)
-    assert failed_only_the_smoke_test(folder, "some library warns\n")
-    assert not failed_only_the_smoke_test(folder, "error SG433: the loss is nan\n")
-    assert not failed_only_the_smoke_test(folder, "Traceback (most recent call last):\n")
-    assert not failed_only_the_smoke_test(run_folder(tmp_path / "good", passed=True), "")
+    assert failed_only_its_tests(folder, "some library warns\n")
+    assert not failed_only_its_tests(folder, "error SG433: the loss is nan\n")
+    assert not failed_only_its_tests(folder, "Traceback (most recent call last):\n")
+    assert not failed_only_its_tests(run_folder(tmp_path / "good", passed=True), "")
+
+
+def test_a_model_that_misses_a_threshold_is_a_result_too(tmp_path):
+    folder = run_folder(tmp_path, passed=True)
+    (folder / "eval").mkdir()
+    (folder / "eval/stage.json").write_text(json.dumps({"seconds": 1, "summary": {"passed": False}}))
+    assert failed_only_its_tests(folder, "")
+
+
+def test_the_loss_of_a_run_that_was_cut_off_is_that_of_its_whole_lines(tmp_path):
+    folder = run_folder(tmp_path, passed=True)
+    with (folder / "train/metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 21, "lo')
+    assert figures_of(folder, keeps_best=False)["train_loss"] == 19.5
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
@@ -181,6 +198,11 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "runs" / "trial").mkdir(parents=True)
     (tmp_path / "runs" / "trial" / ".specgen").touch()  # a trial that was run by itself
     open_folder(tmp_path / "runs", "--runs-dir")
+
+
+def test_a_folder_that_cannot_be_looked_at_is_told(tmp_path):
+    with pytest.raises(SpecError, match="cannot be written: File name too long"):
+        open_folder(tmp_path / ("a" * 300), "--output")
 
 
 def test_two_sweeps_in_one_folder_are_refused(tmp_path):
@@ -234,7 +256,7 @@ def test_trials_are_compiled_each_with_a_spec_and_a_lock_of_its_own(small, cli, 
     (tmp_path / "a.yaml").write_text(small + GRID)
     ran = cli("sweep", "a.yaml", "--compile-only", "--profile", "other", "--set", "train.seed=7")
     assert ran.code == 0, ran.err
-    assert ran.out.endswith("wrote build/small-other-sweep (8 trials); next: specgen sweep a.yaml\n")
+    assert ran.out.endswith("wrote build/small-other-sweep (8 trials); next: specgen sweep a.yaml --profile other --set train.seed=7\n")
     target = tmp_path / "build/small-other-sweep"
     specs = sorted(target.glob("*[!k].yaml"))
     found = [yaml.safe_load(path.read_text()) for path in specs]
@@ -247,6 +269,46 @@ def test_trials_are_compiled_each_with_a_spec_and_a_lock_of_its_own(small, cli, 
     before = {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()}
     assert cli("sweep", "a.yaml", "--compile-only", "--profile", "other", "--set", "train.seed=7").code == 0
     assert {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("seed", ["42.0", "1e3"])
+def test_a_seed_is_whole_however_it_is_written(small, cli, tmp_path, seed):
+    (tmp_path / "a.yaml").write_text(f"{small}train: {{seed: {seed}}}\n{GRID.partition('profiles')[0]}")
+    ran = cli("sweep", "a.yaml", "--compile-only")
+    assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--plan", "--compile-only"), "--plan only looks: it goes neither with --compile-only nor with --retry nor with --output"),
+        (("--plan", "--output", "x"), "--plan only looks: it goes neither with --compile-only nor with --retry nor with --output"),
+        (("--compile-only", "--retry"), "--compile-only runs no trial, and --retry runs some once more: give one of them"),
+    ],
+)
+def test_options_of_a_sweep_that_do_not_go_together_are_refused(small, cli, tmp_path, given, told):
+    (tmp_path / "a.yaml").write_text(small + GRID)
+    ran = cli("sweep", "a.yaml", *given)
+    assert ran.code == 2 and ran.err.endswith(f"Error: {told}\n")
+
+
+PACKS = {
+    "rows": 80, "train_rows": 80, "validation_rows": 0, "examples": 16, "tokens": 1600, "trained_tokens": 400, "median": 20, "p90": 20,
+    "p99": 20, "longest": 20, "dropped": 0, "truncated": 0, "duplicates": 0.0, "overlap": 0.0,
+}  # fmt: skip
+
+
+def test_a_plan_takes_the_figures_of_the_lock(small, cli, tmp_path, monkeypatch):
+    packed = small.replace("data:", "data:\n  packing: true").replace("synthetic:", "synthetic:\n        repeat: 80")
+    (tmp_path / "a.yaml").write_text(f"{packed}train: {{epochs: 1, batch_size: 8}}\n{GRID.partition('profiles')[0]}")
+    assert cli("lock", "a.yaml").code == 0
+    lock, key = read(tmp_path / "a.lock.yaml"), data_key(read_sweep(tmp_path / "a.yaml", None, ()).compiled.plan)
+    write(replace(lock, figures={"key": key, **PACKS}), tmp_path / "a.lock.yaml")
+    monkeypatch.setattr(planning, "measured_data", lambda compiled: pytest.fail("the lock has the figures"))
+    swept = read_sweep(tmp_path / "a.yaml", None, ())
+    assert planning.plan(swept, list(listed(swept.sweep)), 8).endswith(
+        "\n8 trials: 16 steps and 12,800 tokens in all, and a merge and a smoke test each"
+    )
 
 
 def test_a_trial_of_the_same_model_template_and_data_has_the_lock_of_the_spec(small, cli, tmp_path):

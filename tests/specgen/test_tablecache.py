@@ -56,8 +56,9 @@ def test_rows_with_a_secret_are_not_kept(key, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written_is_no_fault(key, monkeypatch):
-    monkeypatch.setenv("SPECGEN_CACHE", "/proc/none")
+@pytest.mark.parametrize("cache", ["/proc/none", __file__])
+def test_a_cache_that_cannot_be_written_is_no_fault(key, monkeypatch, cache):
+    monkeypatch.setenv("SPECGEN_CACHE", cache)
     tablecache.keep(key, table_of(*ROWS))
     assert tablecache.kept(key, LOOK) is None
 

@@ -42,9 +42,10 @@ def compiled(cli, spec, tmp_path):
 def test_the_files_of_all_targets_are_the_committed_ones(process, root, tmp_path):
     golden = root / "tests/golden/assistant-nodes"
     settings = flags("name=assistant-nodes", *NODES, *CLUSTER)
-    done = process("compile", root / "specs/assistant.yaml", *TARGETS, *settings, "--output", tmp_path / "here", cwd=tmp_path)
+    here = golden.relative_to(root)  # as make golden has it
+    done = process("compile", root / "specs/assistant.yaml", *TARGETS, *settings, "--output", here, cwd=tmp_path)
     assert done.code == 0, done.err
-    assert {file.name: file.read_text() for file in (tmp_path / "here").iterdir()} == {f.name: f.read_text() for f in golden.iterdir()}
+    assert {file.name: file.read_text() for file in (tmp_path / here).iterdir()} == {f.name: f.read_text() for f in golden.iterdir()}
 
 
 def test_scripts_are_sound_shell(compiled):
@@ -89,6 +90,37 @@ def test_skypilot_takes_the_task(compiled, root, tmp_path):
     task = json.loads(done.stdout.splitlines()[-1])
     assert (task["name"], task["num_nodes"], task["volumes"]) == ("small", 2, {"/runs": "specgen"})
     assert task["run"].splitlines()[-1] == "exec bash build/small/launch.sh --runs-dir /runs"
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_targets_start_what_lies_beside_them(cli, spec, tmp_path, absolute):
+    output = tmp_path / "out/x y" if absolute else "out/x y"
+    assert cli("compile", spec, *TARGETS, *flags(*NODES, *CLUSTER), "--output", output).code == 0
+    folder = tmp_path / "out/x y"
+    assert "\nbuild=${SPECGEN_BUILD:-'out/x y'}\n" in (folder / "slurm.sbatch").read_text()
+    assert "out/x y/launch.sh" in yaml.safe_load((folder / "trainjob.yaml").read_text())["spec"]["trainer"]["command"]
+    assert yaml.safe_load((folder / "skypilot.yaml").read_text())["run"].endswith("exec bash 'out/x y'/launch.sh --runs-dir /runs\n")
+    assert cli("compile", spec, *flags(*NODES, *CLUSTER), "--output", output, "--check").code == 0
+
+
+def test_a_container_has_only_the_working_folder(cli, spec, tmp_path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / spec).write_text((tmp_path / spec).read_text())
+    ran = cli("compile", spec, *TARGETS, *flags(*NODES, *CLUSTER), "--output", "../out", cwd=tmp_path / "here")
+    assert ran.code == 2
+    assert [line for line in ran.err.splitlines() if line.startswith("error")] == [
+        f"error SG634: {name} starts {tmp_path}/out/launch.sh, and a container has only the working folder"
+        for name in ("trainjob.yaml", "skypilot.yaml")
+    ]
+    slurm = flags("hardware.device=cpu")
+    assert cli("compile", spec, "--target", "slurm", *slurm, "--output", "../out", cwd=tmp_path / "here").code == 0
+    assert f"\nbuild=${{SPECGEN_BUILD:-{tmp_path}/out}}\n" in (tmp_path / "out/slurm.sbatch").read_text()
+
+
+def test_a_folder_whose_name_does_not_print_has_no_targets(cli, spec, tmp_path):
+    ran = cli("compile", spec, "--target", "slurm", *flags("hardware.device=cpu"), "--output", "a\nrm -r b")
+    assert ran.code == 2
+    assert "error SG634: slurm.sbatch starts a\\nrm -r b/launch.sh, and its name has characters that do not print\n" in ran.err
 
 
 def test_without_gpus_none_are_asked_for(compiled):

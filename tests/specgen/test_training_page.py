@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from specgen.lr_schedules import SCHEDULES
 from specgen.optimizers import OPTIMIZERS
-from specgen.schedules import SCHEDULES
 from specgen.training_page import page
 
 

@@ -31,7 +31,7 @@ def test_a_spec_is_compiled_for_the_page(cli, started, small, tmp_path):
     assert module == "runtime.web" and words[1:3] == ["--runs-dir", "runs"] and words[-2:] == ["--spec", "spec.yaml"]
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--host", "0.0.0.0"), ("--port", "8501")])
+@pytest.mark.parametrize(("flag", "value"), [("--host", "0.0.0.0"), ("--port", "8501"), ("--port", "0")])
 def test_flags_of_the_page_need_the_page(cli, flag, value):
     ran = cli("chat", "spec.yaml", flag, value)
     assert ran.code == 2 and ran.err.endswith(f"Error: {flag} belongs to --web\n")

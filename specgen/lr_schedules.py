@@ -12,7 +12,7 @@ OWN_WARMUP = ("schedule_free_adamw", "schedule_free_sgd")  # optimizers that war
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class LrSchedule:
     """`takes` maps a setting to what it holds; of each group of `needs` exactly one is given."""
 
     takes: dict[str, Kind] = field(default_factory=dict)
@@ -22,14 +22,14 @@ class Schedule:
 
 _MIN_LR: dict[str, Kind] = {"num_cycles": float, "min_lr": float, "min_lr_rate": float}
 SCHEDULES = {
-    "linear": Schedule(),
-    "cosine": Schedule(takes={"num_cycles": float}),
-    "cosine_with_restarts": Schedule(takes={"num_cycles": int}),
-    "polynomial": Schedule(takes={"lr_end": float, "power": float}),
-    "constant": Schedule(warms_up=False),
-    "constant_with_warmup": Schedule(),
-    "inverse_sqrt": Schedule(takes={"timescale": int}),
-    "reduce_lr_on_plateau": Schedule(
+    "linear": LrSchedule(),
+    "cosine": LrSchedule(takes={"num_cycles": float}),
+    "cosine_with_restarts": LrSchedule(takes={"num_cycles": int}),
+    "polynomial": LrSchedule(takes={"lr_end": float, "power": float}),
+    "constant": LrSchedule(warms_up=False),
+    "constant_with_warmup": LrSchedule(),
+    "inverse_sqrt": LrSchedule(takes={"timescale": int}),
+    "reduce_lr_on_plateau": LrSchedule(
         takes={
             "factor": float,
             "patience": int,
@@ -41,9 +41,9 @@ SCHEDULES = {
         },
         warms_up=False,
     ),
-    "cosine_with_min_lr": Schedule(takes=_MIN_LR, needs=(("min_lr", "min_lr_rate"),)),
-    "cosine_warmup_with_min_lr": Schedule(takes={**_MIN_LR, "warmup_lr_rate": float}, needs=(("min_lr", "min_lr_rate"),)),
-    "warmup_stable_decay": Schedule(
+    "cosine_with_min_lr": LrSchedule(takes=_MIN_LR, needs=(("min_lr", "min_lr_rate"),)),
+    "cosine_warmup_with_min_lr": LrSchedule(takes={**_MIN_LR, "warmup_lr_rate": float}, needs=(("min_lr", "min_lr_rate"),)),
+    "warmup_stable_decay": LrSchedule(
         takes={
             "num_decay_steps": int,
             "num_stable_steps": int,
