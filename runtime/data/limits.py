@@ -9,7 +9,7 @@ from runtime.faults import WRONG, RunFault
 
 # limit → what its share counts, and what to do about it
 MOST = {
-    "dropped": ("of the rows would be dropped", "raise data.max_length, or data.limits.dropped"),
+    "dropped": ("of the rows would be dropped", "{}, or raise data.limits.dropped"),
     "truncated": ("of the rows would be truncated", "raise data.max_length, or data.limits.truncated"),
     "duplicates": ("of the training rows repeat another one", "leave the repeated rows out, or raise data.limits.duplicates"),
     "overlap": (
@@ -19,8 +19,8 @@ MOST = {
 }
 
 
-def hold(limits: LimitsConfig, shares: Mapping[str, float]) -> None:
-    """Raises RunFault for a share beyond its limit."""
+def hold(limits: LimitsConfig, shares: Mapping[str, float], *, dropped: str = "") -> None:
+    """Raises RunFault for a share beyond its limit. `dropped` is what to do about rows that are, by why they are."""
     for name, share in shares.items():
         if name == "trained":
             if share < limits.trained:
@@ -31,4 +31,4 @@ def hold(limits: LimitsConfig, shares: Mapping[str, float]) -> None:
         most = getattr(limits, name)
         if share > most:
             what, hint = MOST[name]
-            raise RunFault("SG427", f"{share:.1%} {what}; data.limits.{name} allows {most:.1%}", hint, exit_code=WRONG)
+            raise RunFault("SG427", f"{share:.1%} {what}; data.limits.{name} allows {most:.1%}", hint.format(dropped), exit_code=WRONG)
