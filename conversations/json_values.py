@@ -62,15 +62,20 @@ def row_of_line(line: bytes) -> object | Problem:
     return row
 
 
-def unfit(value: object) -> str | None:
-    """Why a value cannot be told a model, as the rest of a sentence; None where it can. No tokenizer reads half a surrogate pair, and
-    Arrow has values that JSON does not write."""
+def is_plain(value: object) -> bool:
+    """Whether a value is surely one that a model can be told: at a glance, as all rows are looked at."""
     try:
         text = _strictly(value)
         text.encode()
     except (TypeError, ValueError, RecursionError):
-        return _why_unfit(value) or "cannot be written as JSON"
-    return _why_unfit(value) if text.count("{") + text.count("[") > MOST_NESTED else None
+        return False
+    return text.count("{") + text.count("[") <= MOST_NESTED
+
+
+def unfit(value: object) -> str | None:
+    """Why a value cannot be told a model, as the rest of a sentence; None where it can. No tokenizer reads half a surrogate pair, and
+    Arrow has values that JSON does not write."""
+    return None if is_plain(value) else _why_unfit(value)
 
 
 def _why_unfit(value: object) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from conversations.images import SOURCES, Images, with_break
-from conversations.json_values import DECODER, unfit
+from conversations.json_values import DECODER, is_plain, unfit
 from conversations.problems import Problem, in_words, kind_of
 from conversations.row import KEYS, Message
 
@@ -168,10 +168,11 @@ def tools_of(tools: object, path: str, faults: Faults) -> list[Any]:
     if not isinstance(tools, list):
         faults.wrong("tools", path, tools, "a list of tools")
         return []
+    plain = is_plain(tools)
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict):
             faults.wrong("a tool", f"{path}[{index}]", tool, "an object")
-        else:
+        elif not plain:
             faults.told(tool, f"{path}[{index}]")
     return [{"type": "function", "function": tool} if isinstance(tool, dict) and "function" not in tool else tool for tool in tools]
 
