@@ -8,17 +8,19 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from benchmarks.bench import AXOLOTL, LLAMAFACTORY, ROOT, RUNS, Figures, Report, Table, Target, measured, medians, peers, specgen, versions
+from specgen.compiler import compile_spec
 from specgen.library import entries
 
 SPECS = ROOT / "specs"
 ONE, OTHER = SPECS / "qwen3_8b_lora_alpaca_e1.yaml", SPECS / "qwen3_8b_full_alpaca_e1.yaml"
-MANY = 1000
-SLOWEST, THOUSAND = "validate, the slowest of the library", f"validate, {MANY:,} specs in one call"
+MANY = 250
+SLOWEST, AT_ONCE = "validate, the slowest of the library", f"validate, {MANY:,} specs in one call"
 IMPORT = "import transformers"
 CONFIGS = ROOT / "benchmarks" / "peers"
 CHECKS = {
@@ -67,7 +69,7 @@ def commands(folder: Path) -> dict[str, Callable[[], Figures]]:
         "--help": ["--help"],
         "validate": ["validate", ONE],
         SLOWEST: ["validate", _slowest()],
-        THOUSAND: ["validate", *_copies(folder)],
+        AT_ONCE: ["validate", *_copies(folder)],
         "compile": ["compile", ONE, "--output", folder / "compiled"],
         "plan": ["plan", SPECS / "assistant.yaml"],
         "diff": ["diff", ONE, OTHER],
@@ -89,8 +91,14 @@ def _cpu(command: list[str | Path], folder: Path, *, cwd: Path, **environment: s
 
 
 def _slowest() -> Path:
-    """The spec of the library that takes longest, by one look at each."""
-    return max((entry.path for entry in entries()), key=lambda path: measured(specgen("validate", path)).cpu)
+    """The spec of the library that takes longest, by one look at each in this process."""
+    compile_spec(ONE)  # loads what the others find loaded
+    seconds = {}
+    for entry in entries():
+        began = time.process_time()
+        compile_spec(entry.path)
+        seconds[entry.path] = time.process_time() - began
+    return max(seconds, key=lambda path: seconds[path])
 
 
 def _copies(folder: Path) -> list[Path]:
@@ -114,7 +122,7 @@ def show(report: Report) -> None:
     report.targets += [
         Target(what="importing transformers, in times of validate's CPU", found=seconds[IMPORT] / seconds["validate"], least=10),
         Target(what=f"{SLOWEST}, CPU seconds", found=seconds[SLOWEST], most=0.3),
-        Target(what=f"{THOUSAND}, CPU seconds", found=seconds[THOUSAND], most=20),
+        Target(what=f"{AT_ONCE}, CPU seconds", found=seconds[AT_ONCE], most=5),
         Target(what="diff of two, CPU seconds", found=seconds["diff"], most=0.6),
     ]
 

@@ -68,9 +68,11 @@ def show(report: Report) -> None:
             row = (f"{of['seconds']:.1f}", f"{of['seconds'] / peft['seconds']:.2f}", f"{of['gb']:.2f}", f"{of['gb'] / peft['gb']:.2f}")
             table.rows.append((size, way, *row))
         report.targets.append(Target(what=f"{size} GB: of peft's seconds", found=found[OURS]["seconds"] / peft["seconds"], most=1))
-    smallest, largest = (report.figures[size][OURS]["gb"] for size in (min(report.figures), max(report.figures)))
-    what = f"memory beyond that for the smallest model, in largest tensors ({LARGEST_GB} GB)"
-    report.targets.append(Target(what=what, found=(largest - smallest) / LARGEST_GB, most=1))
+        report.targets.append(Target(what=f"{size} GB: of peft's memory", found=found[OURS]["gb"] / peft["gb"], most=1))
+    if len(report.figures) > 1:
+        smallest, largest = (report.figures[size][OURS]["gb"] for size in (min(report.figures), max(report.figures)))
+        what = f"memory beyond that for the smallest model, in largest tensors ({LARGEST_GB} GB)"
+        report.targets.append(Target(what=what, found=(largest - smallest) / LARGEST_GB, most=1))
     report.tables.append(table)
 
 

@@ -23,8 +23,8 @@ TITLES = {
 BEGINNING = """# Benchmarks
 
 Made by `make bench`, in about half an hour on a quiet machine with two cores; it installs the peers in environments of their own. One
-part alone: `.venv/bin/python -m benchmarks.train`, and the page anew: `.venv/bin/python -m benchmarks.page > docs/benchmarks.md`. All
-figures are medians of runs in turn, in processes of their own; every part's figures lie in `benchmarks/results/`.
+part alone: `.venv/bin/python -m benchmarks.train`, and the page anew: `.venv/bin/python -m benchmarks.page > docs/benchmarks.md`. Figures
+are medians of runs in turn, in processes of their own, but where a part says otherwise; they lie in `benchmarks/results/`.
 """
 
 

@@ -24,6 +24,8 @@ def read_task(path: Path, name: str) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise BadTask("it is not UTF-8 text") from None
+    except RecursionError:
+        raise BadTask("it is nested too deeply") from None
     except yaml.constructor.ConstructorError as error:
         hint = "write the texts with Jinja, doc_to_text: '{{question}}'; code of one's own is not run"
         raise BadTask(f"it names Python code: {(error.problem or '').partition(' for the tag ')[2] or error.problem}", hint) from None

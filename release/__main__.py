@@ -50,7 +50,7 @@ def compiler_on(version: str, archives: Archives, folder: Path) -> None:
 
 
 def everything(archives: Archives, folder: Path) -> Environment:
-    """Installs all extras, in the versions that the tests ran with, and has a model trained."""
+    """Installs the extras, in the versions that the tests ran with, and has a model trained."""
     whole = environment(find_python(TRAINING), folder / "whole")
     whole.install(*constraints(), "torch")  # first, as in the Makefile
     whole.install(*constraints(), f"{archives.wheel}[{ALL}]")

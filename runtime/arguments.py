@@ -8,8 +8,8 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from runtime.config import Config
+from runtime.devices import pick_device
 from runtime.faults import WRONG, RunFault
-from runtime.model import pick_device
 from runtime.optimizers import optim_args_text, require_optimizer
 from runtime.trackers import PROJECT
 

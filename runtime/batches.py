@@ -30,7 +30,7 @@ def _batch(generator: Generator, model: Any, conversations: Sequence[Conversatio
     form = generator.form
     conversations = [placed(conversation) for conversation in conversations]
     prompts = [_prompt(form, conversation) for conversation in conversations]
-    settings = generation_config(generator.chat, generator.tokenizer, form, model, max_new_tokens)
+    settings = generation_config(generator.chat, generator.tokenizer, form, model.generation_config, max_new_tokens)
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     if settings.pad_token_id is None:
         settings.pad_token_id = ends[0]

@@ -17,7 +17,7 @@ from runtime.batches import answers
 from runtime.config import Config, EvalConfig, PerplexityConfig, ScoreConfig, TaskConfig
 from runtime.data.held_rows import Asked, asked_rows
 from runtime.freed import give_back
-from runtime.model import load_model, load_tokenizer, pick_device
+from runtime.model import base_device, load_model, load_tokenizer
 from runtime.perplexity import Scored, perplexity, scored_rows
 from runtime.smoke import generator_of, load_merged
 from runtime.vision.looking import eyes_of
@@ -58,7 +58,8 @@ def evaluate(config: Config, folder: Path, out: Path) -> dict[str, Any]:
 
 
 def _base(config: Config) -> tuple[Any, Any]:
-    return load_tokenizer(config.model, config.template), for_answers(load_model(config.model, device=pick_device()))
+    device = base_device(config.model, config.export.merged.device)
+    return load_tokenizer(config.model, config.template), for_answers(load_model(config.model, device=device))
 
 
 class Measured:

@@ -14,11 +14,12 @@ import torch
 from runtime import console
 from runtime.card import model_card
 from runtime.config import Config
+from runtime.devices import roomy_device
 from runtime.files import linked
 from runtime.freed import give_back
 from runtime.generate import generation_config
 from runtime.internlm2.merged import read_back, require_layout, written_as
-from runtime.model import auto_class, folder_of_model, load_tokenizer, pick_device, torch_dtype
+from runtime.model import auto_class, folder_of_model, load_tokenizer, torch_dtype
 from runtime.proof import farthest, limit, logits, probes_of, require_equal
 from runtime.shards import files_of, shapes, tensors
 from runtime.text_format import row_format
@@ -48,13 +49,13 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     """
     export = config.export.merged
     require_layout(export.layout, config.model.base)
-    device = pick_device(export.device)
+    device = roomy_device(export.device, trained, torch.float32)
     tokenizer = load_tokenizer(config.model, config.template)
     form = row_format(tokenizer, config, system=config.chat.system)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
 
     model = auto_class(trained).from_pretrained(trained, dtype=torch.float32).to(device).eval()
-    settings = generation_config(config.chat, tokenizer, form, model)
+    settings = generation_config(config.chat, tokenizer, form, model.generation_config)
     settings.validate(strict=True)
     with written_as(export.layout, config.model.base, out, max_shard_size=export.max_shard_size) as place:
         for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:

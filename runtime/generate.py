@@ -122,7 +122,7 @@ class Generator:
         `begun` are ids that the answer begins with; only what follows them comes back. Raises RunFault for an image that cannot be used.
         """
         prompt = [*self.form.prompt_ids(self.form.with_system(messages), tools), *begun]
-        settings = generation_config(self.chat, self.tokenizer, self.form, model, max_new_tokens)
+        settings = generation_config(self.chat, self.tokenizer, self.form, model.generation_config, max_new_tokens)
         pieces: list[str] = []
 
         def take(piece: str) -> None:
@@ -171,16 +171,16 @@ def _device(model: Any) -> torch.device:
 
 
 def generation_config(
-    chat: ChatConfig, tokenizer: PreTrainedTokenizerBase, form: RowFormat, model: Any, max_new_tokens: int | None = None
+    chat: ChatConfig, tokenizer: PreTrainedTokenizerBase, form: RowFormat, own: GenerationConfig | None, max_new_tokens: int | None = None
 ) -> GenerationConfig:
-    """The chat settings in transformers' terms; generation stops on the template's end of turn and the model's own ends."""
+    """The chat settings in transformers' terms; generation stops on the template's end of turn and the ends of the model's `own`."""
     sampling: dict[str, Any] = {"do_sample": False}
     if not is_greedy(chat):
         sampling = {"do_sample": True, "temperature": chat.temperature, "top_k": chat.top_k, "top_p": chat.top_p}
     return GenerationConfig(
         max_new_tokens=max_new_tokens or chat.max_new_tokens,
         repetition_penalty=chat.repetition_penalty,
-        eos_token_id=stop_ids(tokenizer, form, model.generation_config),
+        eos_token_id=stop_ids(tokenizer, form, own),
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         **sampling,

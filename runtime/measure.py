@@ -26,12 +26,13 @@ from runtime import gguf
 from runtime.attention import counted_as
 from runtime.base import locate
 from runtime.config import Config
+from runtime.devices import pick_device
 from runtime.faults import RunFault
 from runtime.fused_lora import fused
 from runtime.internlm2.settings import is_internlm2, llama_settings, read_settings
 from runtime.ledger import Ledger
 from runtime.loss import ZERO_3, OutputLoss, trained_parts
-from runtime.model import pick_device, torch_dtype
+from runtime.model import torch_dtype
 from runtime.optimizers import optim_args_text
 from runtime.packed import quantize, quantized_like
 from runtime.starting import quiet

@@ -15,6 +15,7 @@ from runtime import adapters, console, merge_record
 from runtime.adapter import attach
 from runtime.card import begun_with, model_card
 from runtime.config import Config
+from runtime.devices import roomy_device
 from runtime.freed import give_back
 from runtime.full import merge_full
 from runtime.generate import generation_config
@@ -25,7 +26,6 @@ from runtime.model import (
     folder_of_model,
     load_model,
     load_tokenizer,
-    pick_device,
     quantization_settings,
     torch_dtype,
 )
@@ -45,7 +45,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         return merge_full(config, folder, folder / "train" / FINAL, out)
     export = config.export.merged
     require_layout(export.layout, config.model.base)
-    device = pick_device(export.device)
+    device = roomy_device(export.device, folder_of_model(config.model), torch.float32)
     tokenizer = load_tokenizer(config.model, config.template)
     form = row_format(tokenizer, config, system=config.chat.system)
     probes = probes_of(config, form, device)
@@ -53,7 +53,7 @@ def merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     base, trained = _base_to_merge_into(config, folder, probes, device)
     model = attach(base.to(torch_dtype(export.dtype)), folder / "convert").eval()
     wanted, rounding = reference(model, probes)
-    settings = generation_config(config.chat, tokenizer, form, base)
+    settings = generation_config(config.chat, tokenizer, form, base.generation_config)
     settings.validate(strict=True)
     del model, base
     give_back()

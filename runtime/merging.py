@@ -67,7 +67,8 @@ def merge(arguments: argparse.Namespace) -> int:
 
 def _write(arguments: argparse.Namespace, base: Path, added: Sequence[Any], out: Path) -> str:
     from runtime import merge_record
-    from runtime.model import pick_device, torch_dtype
+    from runtime.devices import pick_device
+    from runtime.model import torch_dtype
     from runtime.shards import files_of
     from runtime.streaming import merge_files, write_config
     from runtime.vision import tower

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import gguf
 from runtime.base import folder_of, locate, locate_tower
 from runtime.config import ModelConfig, Nf4Quantization, TemplateConfig
+from runtime.devices import pick_device, roomy_device
 from runtime.faults import WRONG, RunFault
 from runtime.from_run import result_of
 from runtime.internlm2.folders import readable, readable_tokenizer
@@ -156,10 +157,8 @@ def torch_dtype(name: str) -> torch.dtype:
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
 
 
-def pick_device(choice: str = "auto", *, setting: str = "export.merged.device") -> torch.device:
-    """cuda or cpu; auto takes a GPU if there is one. `setting` is what chose, for the message."""
-    import torch
-
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise RunFault("SG415", f"{setting}: cuda, but PyTorch sees no GPU", "write auto or cpu", exit_code=WRONG)
-    return torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
+def base_device(model: ModelConfig, choice: str) -> torch.device:
+    """Where the base model is asked. Quantized it takes less there than its training did; whole, auto takes a GPU that has room."""
+    if model.quantization is not None:
+        return pick_device(choice)
+    return roomy_device(choice, folder_of_model(model), torch_dtype(model.dtype))

@@ -90,7 +90,7 @@ def _convert_part(config: Config) -> object:
 
 
 def _merge_part(config: Config) -> object:
-    # the chat settings that the exported generation_config holds are written when merging; greedy or not is not worth a merge
+    # the chat settings of the exported generation_config are written once more by the smoke test: they are not worth a merge
     return {"export": config.export.merged, "template": config.template}
 
 

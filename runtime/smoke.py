@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from conversations.row import Message
 from runtime import console
 from runtime.arithmetic import for_answers
 from runtime.config import ChatConfig, Config, SmokeConfig, TurnConfig
+from runtime.devices import roomy_device
 from runtime.expectations import unmet
 from runtime.freed import give_back
-from runtime.generate import Answer, Generator
+from runtime.generate import Answer, Generator, generation_config
 from runtime.internlm2.folders import readable
-from runtime.model import auto_class, load_model, load_tokenizer, pick_device, torch_dtype
+from runtime.model import auto_class, base_device, load_model, load_tokenizer, torch_dtype
 from runtime.text_format import row_format
 from runtime.vision.form import asking
 from runtime.vision.looking import eyes_of
@@ -32,6 +35,7 @@ class Said(NamedTuple):
 
 def smoke(config: Config, folder: Path, _out: Path) -> dict[str, Any]:
     """Asks the merged model, and the base for comparison. Returns `passed` and the transcript, one entry for each turn."""
+    write_settings(config, folder / "merge")
     if not config.smoke:
         console.say("smoke", "the spec asks nothing")
         return {"passed": True, "transcript": []}
@@ -78,17 +82,28 @@ def merged_answers(config: Config, merged: Path) -> list[list[Said]]:
     return _conversations(config, tokenizer, model)
 
 
+def write_settings(config: Config, merged: Path) -> None:
+    """Writes the section chat into generation_config.json once more: a change of it is not worth a merge."""
+    tokenizer = AutoTokenizer.from_pretrained(readable(merged))
+    form = row_format(tokenizer, config, system=config.chat.system)
+    settings = generation_config(config.chat, tokenizer, form, GenerationConfig.from_pretrained(merged))
+    with tempfile.TemporaryDirectory(prefix=".settings-", dir=merged.parent) as aside:
+        settings.save_pretrained(aside)
+        (Path(aside) / GENERATION_CONFIG_NAME).replace(merged / GENERATION_CONFIG_NAME)
+
+
 def load_merged(config: Config, merged: Path) -> tuple[Any, Any]:
     """The merged folder, loaded as anyone would load it."""
-    device, place = pick_device(config.export.merged.device), readable(merged)
+    place, dtype = readable(merged), torch_dtype(config.export.merged.dtype)
+    device = roomy_device(config.export.merged.device, place, dtype)
     tokenizer = AutoTokenizer.from_pretrained(place)
-    model = auto_class(place).from_pretrained(place, dtype=torch_dtype(config.export.merged.dtype)).to(device)
+    model = auto_class(place).from_pretrained(place, dtype=dtype).to(device)
     return tokenizer, for_answers(model)
 
 
 def _base_answers(config: Config) -> list[list[Said]]:
     tokenizer = load_tokenizer(config.model, config.template)
-    model = for_answers(load_model(config.model, device=pick_device()))
+    model = for_answers(load_model(config.model, device=base_device(config.model, config.export.merged.device)))
     return _conversations(config, tokenizer, model)
 
 

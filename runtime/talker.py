@@ -16,6 +16,7 @@ from runtime import config as configs
 from runtime.arithmetic import for_answers
 from runtime.chat_template import PROBE, ChatFormat, Masks, with_system
 from runtime.config import ChatConfig
+from runtime.devices import pick_device, roomy_device
 from runtime.faults import WRONG, RunFault
 from runtime.generate import Answer, Generator
 from runtime.internlm2.folders import readable
@@ -26,7 +27,6 @@ from runtime.model import (
     keep_packing,
     load_model,
     load_tokenizer,
-    pick_device,
     require_bitsandbytes,
     torch_dtype,
 )
@@ -272,9 +272,13 @@ def _loaded(folder: Path, loading: Loading, *, start: str = "auto") -> PreTraine
     """The model of a folder, placed and quantized as asked; its dtype is `start` where none was asked for. Raises RunFault."""
     from safetensors import SafetensorError
 
-    device = pick_device(loading.device, setting="--device")
     named = DTYPES.get(loading.dtype or start, loading.dtype or start)
-    options: dict[str, Any] = {"dtype": named if named == "auto" else torch_dtype(named)}
+    dtype = None if named == "auto" else torch_dtype(named)
+    if loading.bits is None and loading.offload_folder is None:
+        device = roomy_device(loading.device, folder, dtype, setting="--device")
+    else:
+        device = pick_device(loading.device, setting="--device")
+    options: dict[str, Any] = {"dtype": dtype or "auto"}
     if loading.bits is not None:
         options |= {"quantization_config": _quantized(loading.bits, named, sees=is_llava(folder)), "device_map": {"": device}}
     if loading.offload_folder is not None:

@@ -18,7 +18,7 @@ from specgen.plan import Plan
 from specgen.presets import with_preset
 from specgen.resolve import resolve
 from specgen.rules import check
-from specgen.rules.memory import memory_fits
+from specgen.rules.memory import memory_fits, merging_fits
 from specgen.source import Node
 from specgen.validate import validate
 
@@ -97,7 +97,7 @@ def compile_tree(
         diagnostics = in_file_order([*diagnostics, *check(completed, found)])
         _stop_at_errors(diagnostics)
         plan = resolve(completed, found)
-    diagnostics = in_file_order([*diagnostics, *memory_fits(completed, plan, found)])
+    diagnostics = in_file_order([*diagnostics, *memory_fits(completed, plan, found), *merging_fits(completed, plan, found)])
     _stop_at_errors(diagnostics)
     return Compiled(plan=plan, tree=completed, facts=found, diagnostics=tuple(diagnostics))
 

@@ -15,7 +15,7 @@ Made from conversations/formats.py by `make docs`.
 
 ## Files
 
-What a file is, its bytes tell; its name only settles what they leave open. Each may be packed by gzip or zstd. Parquet, Arrow and zstd
+What a file is, its bytes tell; its name only settles what they leave open. Each may be compressed by gzip or zstd. Parquet, Arrow and zstd
 need pyarrow: `pip install 'specgen[data]'`.
 
 | kind | rows |

@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+# what re raises for an expression that it cannot compile: a syntax error, a number too large for it, brackets too deep
+NOT_REGULAR = (re.error, OverflowError, RecursionError)
+
 
 def matched(target: str, modules: Iterable[str]) -> list[str]:
     """The modules that peft adapts for one target: of that name, or ending in a dot and it."""
@@ -45,5 +48,5 @@ def is_projected(target: str, module: str) -> bool:
     of it."""
     try:
         return target in module or re.fullmatch(target, module) is not None
-    except re.error:
+    except NOT_REGULAR:
         return False

@@ -22,7 +22,8 @@ class Optimizer:
 
     `package` is what pip installs beside PyTorch and transformers. `projects`: the gradients of optim_target_modules, which have to
     be whole weights. `fused`: steps within the backward pass, so that gradients never add up, and are not clipped. `flat`: works on any
-    slice of all numbers, as ZeRO gives them out. `resumes`: a checkpoint holds its state. `broken` says why it cannot be used at all.
+    slice of all numbers, as ZeRO gives them out. `resumes`: a checkpoint holds its state. `is_adam_like`: the rates of recipes, which are
+    Adam's, are of its kind. `broken` says why it cannot be used at all.
     """
 
     package: str | None = None
@@ -35,6 +36,7 @@ class Optimizer:
     resumes: bool = True
     needs_gpu: bool = False
     takes_groups: bool = True
+    is_adam_like: bool = True
     broken: str | None = None
 
 
@@ -57,7 +59,7 @@ _BNB_RMSPROP = Optimizer(
     package="bitsandbytes", reads=PLAIN, state=4.0
 )  # transformers hands its optim_args on as text, which bitsandbytes refuses
 _EIGHT_BITS = Optimizer(package="bitsandbytes", state=2 * (1 + SCALES))
-_LOMO = Optimizer(package="lomo-optim", reads=frozenset(), state=0.0, fused=True, flat=False, takes_groups=False)
+_LOMO = Optimizer(package="lomo-optim", reads=frozenset(), state=0.0, fused=True, flat=False, takes_groups=False, is_adam_like=False)
 
 
 def _layerwise(optimizer: Optimizer) -> Optimizer:
@@ -77,8 +79,8 @@ OPTIMIZERS = {
     "adamw_torch_4bit": Optimizer(package="torchao", args={"bf16_stochastic_round": bool}, state=2 * (0.5 + SCALES), flat=False),
     "adamw_torch_8bit": Optimizer(package="torchao", args={"bf16_stochastic_round": bool}, state=2 * (1 + SCALES), flat=False),
     "ademamix": _ADEMAMIX,
-    "sgd": Optimizer(reads=PLAIN, args={"momentum": float, "dampening": float, "nesterov": bool}, state=0.0),
-    "adagrad": Optimizer(reads=PLAIN, args={"lr_decay": float, "eps": float}, state=4.0),
+    "sgd": Optimizer(reads=PLAIN, args={"momentum": float, "dampening": float, "nesterov": bool}, state=0.0, is_adam_like=False),
+    "adagrad": Optimizer(reads=PLAIN, args={"lr_decay": float, "eps": float}, state=4.0, is_adam_like=False),
     "adamw_bnb_8bit": _EIGHT_BITS,
     "adamw_8bit": _EIGHT_BITS,
     "ademamix_8bit": replace(_ADEMAMIX, state=3 * (1 + SCALES)),
@@ -112,7 +114,7 @@ OPTIMIZERS = {
     ),
     "schedule_free_radam": _SCHEDULE_FREE,
     "schedule_free_adamw": _SCHEDULE_FREE,
-    "schedule_free_sgd": replace(_SCHEDULE_FREE, reads=PLAIN, state=4.0),
+    "schedule_free_sgd": replace(_SCHEDULE_FREE, reads=PLAIN, state=4.0, is_adam_like=False),
     "apollo_adamw": _APOLLO,
     "apollo_adamw_layerwise": _layerwise(_APOLLO),
     "stable_adamw": Optimizer(package="torch-optimi", args={"max_lr": float, "kahan_sum": bool, "decouple_lr": bool}, flat=False),

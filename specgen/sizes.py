@@ -30,3 +30,8 @@ def shortest(number: float) -> str:
 def gib(number: int) -> str:
     """Bytes in GiB, as memory is counted."""
     return f"{number / 2**30:.2f} GiB"
+
+
+def merging_bytes(parameters: int) -> int:
+    """Memory of the stage merge, which compares the whole model in float32 with what was trained."""
+    return 4 * parameters

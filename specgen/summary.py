@@ -11,7 +11,7 @@ from specgen.facts.marking import TRAINED, marked, marking_of, plain_text
 from specgen.memory import MemoryPlan, memory_plan
 from specgen.plan import HubBase, PackageBase, Plan
 from specgen.rules.tokens import proven_stop
-from specgen.sizes import BYTES, size
+from specgen.sizes import BYTES, gib, merging_bytes, size
 from specgen.sources import source_lines
 from specgen.trainable import exported_parameters, ranks_of, trainable_parameters
 
@@ -29,6 +29,7 @@ class Figures:
     weights: str
     adapter_size: str
     merged_size: str
+    merging: str
 
 
 def summarise(plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> dict[str, Any]:
@@ -104,7 +105,17 @@ def _figures(plan: Plan, facts: Facts) -> Figures | None:
         weights=size(base * BYTES[plan.model.dtype]),
         adapter_size=size(exported_parameters(plan, facts.model) * BYTES[plan.export.adapter.dtype]),
         merged_size=size(base * BYTES[plan.export.merged.dtype]),
+        merging=_merging(plan, base),
     )
+
+
+def _merging(plan: Plan, parameters: int) -> str:
+    """What the stage merge needs of memory, where it finds that: the whole model is compared in float32."""
+    needed, limit = merging_bytes(parameters), plan.hardware.device_memory
+    on = {"cpu": "on the CPU", "cuda": "on the GPU", "auto": "on a GPU that has it free, else on the CPU"}[plan.export.merged.device]
+    if plan.export.merged.device == "auto" and limit is not None and needed > limit:
+        on = "on the CPU: a device has less"
+    return f"{gib(needed)}, the model in float32, {on}"
 
 
 def total_tokens(plan: Plan, facts: Facts) -> int | None:

@@ -142,7 +142,7 @@ def _hold_lost(lost: dict[str, int], total: int, config: Config) -> None:
     shares = {name: lost[name] / max(1, total) for name in ("dropped", "truncated")}
     instead = [LONGER] if lost["unfit"] else []
     instead += [MEND] if lost["dropped"] > lost["unfit"] else []
-    hold(config.data.limits, shares, dropped=", ".join(instead))
+    hold(config.data.limits, shares, dropped=", ".join([*instead, "or raise data.limits.dropped"]))
     if lost["unfit"]:
         console.say("data", dropped_line(lost["unfit"], total, policy_of(config)))
 

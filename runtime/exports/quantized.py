@@ -12,11 +12,12 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from runtime import console
 from runtime.config import Config, Int8Export, Nf4Export, TorchaoExport
+from runtime.devices import roomy_device
 from runtime.expectations import unmet
 from runtime.faults import RunFault
 from runtime.freed import give_back
 from runtime.generate import Answer
-from runtime.model import SEEING, auto_class, keep_packing, pick_device, require_bitsandbytes, torch_dtype
+from runtime.model import SEEING, auto_class, keep_packing, require_bitsandbytes, torch_dtype
 from runtime.smoke import asked, generator_of
 from runtime.tokenizer import save_tokenizer
 from runtime.vision.folders import is_llava
@@ -31,8 +32,8 @@ def write_quantized(config: Config, merged: Path, out: Path) -> dict[str, Any]:
     assert config.export.quantized is not None
     kind = config.export.quantized.TAG
     settings = settings_of(config.export.quantized, sees=is_llava(merged))
-    device = pick_device(config.export.merged.device)
     dtype = torch_dtype(config.export.merged.dtype)
+    device = roomy_device(config.export.merged.device, merged, dtype)
     options = {"quantization_config": settings, "device_map": {"": device}}
     try:
         model = auto_class(merged).from_pretrained(merged, dtype=dtype, **options)

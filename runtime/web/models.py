@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime import config as configs
 from runtime.arithmetic import for_answers
-from runtime.model import load_model, load_tokenizer, pick_device
+from runtime.model import base_device, load_model, load_tokenizer
 from runtime.talker import Talker
 from runtime.text_format import row_format
 from runtime.vision.looking import eyes_of
@@ -63,7 +63,7 @@ def base_of_run(build: Path) -> Talker:
     """The base model of a compiled folder as it was before training, quantized if it was trained so, with the same settings."""
     config = configs.load(build)
     tokenizer = load_tokenizer(config.model, config.template)
-    model = for_answers(load_model(config.model, device=pick_device()))
+    model = for_answers(load_model(config.model, device=base_device(config.model, "auto")))
     form = row_format(tokenizer, config, system=None)
     name = f"base of {config.name}"
     return Talker(name=name, model=model, tokenizer=tokenizer, form=form, chat=config.chat, eyes=eyes_of(config))

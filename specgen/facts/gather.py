@@ -28,6 +28,8 @@ from specgen.reading import regular
 from specgen.source import Node
 
 LONGEST_SEARCH = 2  # seconds
+# what reading a model's files raises where they hold something else than they should
+UNREADABLE = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +183,7 @@ class _Gatherer:
             return base, read_model_facts(base)
         except MissingBase as error:
             self.fault("SG211", node, str(error), error.install)
-        except (ValueError, OSError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             self.fault("SG212", node, f"the base model cannot be read: {error}")
         return base, None
 
@@ -201,7 +203,7 @@ class _Gatherer:
         except NoTower as error:
             hint = "give a CLIP or SigLIP model, such as hf:openai/clip-vit-large-patch14-336 or hf:google/siglip-so400m-patch14-384"
             self.fault("SG624", tower, f"model.vision.tower is no CLIP or SigLIP vision tower: {error}", hint)
-        except (ValueError, OSError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             self.fault("SG212", tower, f"the vision tower cannot be read: {error}")
         return VisionFacts(base=base, tower=None)
 

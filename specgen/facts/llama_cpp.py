@@ -18,17 +18,17 @@ GGUF_KINDS = ("gpt2", "llama")
 
 
 def can_split(base: PackageBase | HubBase | LocalBase) -> bool | None:
-    """None where the tokenizer's files are not at hand, or have another form."""
+    """None where the tokenizer's files are not at hand, have another form, or cannot be read, which is told of the model."""
     try:
         path = cached_snapshot(base.repo, base.revision) if isinstance(base, HubBase) else locate(base)
-    except MissingBase:
+        if path is None:
+            return None
+        if path.is_file():
+            return read_gguf_header(path).values.get("tokenizer.ggml.model") in GGUF_KINDS
+        described = _described(path / "tokenizer.json")
+        return None if described is None else split_of(described) is not None
+    except (MissingBase, OSError, ValueError, KeyError, TypeError, AttributeError):  # a tokenizer.json may hold anything
         return None
-    if path is None:
-        return None
-    if path.is_file():
-        return read_gguf_header(path).values.get("tokenizer.ggml.model") in GGUF_KINDS
-    described = _described(path / "tokenizer.json")
-    return None if described is None else split_of(described) is not None
 
 
 def _described(file: Path) -> dict[str, Any] | None:

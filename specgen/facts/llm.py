@@ -100,6 +100,8 @@ def _model(node: Node) -> Iterator[Diagnostic]:
         yield Diagnostic(code="SG211", message=str(error), place=model.place, hint=error.install)
     except ValueError as error:
         yield Diagnostic(code="SG213", message=f"model is {model.value}: {error}", place=model.place)
+    except OSError as error:
+        yield Diagnostic(code="SG211", message=f"the model cannot be read: {error.strerror}", place=model.place)
 
 
 def _writer(node: Node, name: str, seed: int) -> Writer:

@@ -47,6 +47,7 @@ GGUF_CONFIG = {
     "vocab_size": "vocab_size",
 }
 NOT_LINEAR = ("embed", "wte", "wpe", "norm")
+INPUT_LAYERS = ("embed_tokens", "tok_embeddings", "wte", "embed_in")
 OUTPUT_LAYERS = ("lm_head", "output", "embed_out")
 LANGUAGE, TOWER, PROJECTOR = "model.language_model", "model.vision_tower", "model.multi_modal_projector"  # in transformers' LLaVA
 

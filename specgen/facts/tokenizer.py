@@ -83,7 +83,10 @@ def tokenizer_in_folder(folder: Path) -> TokenizerFacts | None:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except RecursionError:
+        raise ValueError(f"{file.name} is nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError(f"{file.name} holds no object")
     return value
@@ -97,7 +100,10 @@ def _part(file: Path, key: str) -> Any:
     if at < 0:
         return None
     text = data[at + len(mark) : at + HEAD_BYTES].decode("utf-8", "ignore").lstrip()
-    return json.JSONDecoder().raw_decode(text)[0]
+    try:
+        return json.JSONDecoder().raw_decode(text)[0]
+    except RecursionError:
+        raise ValueError(f"{file.name} is nested too deeply") from None
 
 
 def _added_in(config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from specgen.facts.figures import DataFigures
 from specgen.facts.model import ModelFacts
 from specgen.memory.plan import MemoryPlan, memory_plan
 from specgen.plan import Dtype, Nf4Quantization, Plan
+from specgen.schema import default_of
 from specgen.trainable import adapter_in
 
 SHORTEST = 128  # tokens: rows are not advised to be shorter
@@ -23,26 +24,34 @@ class Remedy:
     memory: MemoryPlan
 
 
-def remedies(plan: Plan, facts: ModelFacts, figures: DataFigures | None, limit: int) -> list[Remedy]:
+Allowed = Callable[[tuple[str, ...]], bool]
+
+
+def remedies(
+    plan: Plan, facts: ModelFacts, figures: DataFigures | None, limit: int, *, allowed: Allowed = lambda _settings: True
+) -> list[Remedy]:
     """Single settings that bring the memory under a limit, of each kind the mildest. Where none does alone, all that help
-    together, in the order in which they were added; empty where even those do not."""
+    together, in the order in which they were added; empty where even those do not. `allowed` says of settings together
+    whether the spec may have them."""
     now = memory_plan(plan, facts, figures)
     assert now is not None, "what is unknown cannot be too much"
     found = []
     for kind in KINDS:
         tried = (_tried(setting, changed, facts, figures) for setting, changed in kind(plan, figures))
-        fitting = next((remedy for remedy in tried if remedy.memory.total <= limit), None)
+        fitting = next((remedy for remedy in tried if remedy.memory.total <= limit and allowed((remedy.setting,))), None)
         found += [fitting] if fitting else []
-    return found or _together(plan, facts, figures, limit, now)
+    return found or _together(plan, facts, figures, limit, now, allowed)
 
 
-def _together(plan: Plan, facts: ModelFacts, figures: DataFigures | None, limit: int, now: MemoryPlan) -> list[Remedy]:
+def _together(plan: Plan, facts: ModelFacts, figures: DataFigures | None, limit: int, now: MemoryPlan, allowed: Allowed) -> list[Remedy]:
     """Every kind's strongest setting that helps, until it fits."""
     found: list[Remedy] = []
     for kind in KINDS:
         tried = [_tried(setting, changed, facts, figures) for setting, changed in kind(plan, figures)]
-        best = min(tried, key=lambda remedy: remedy.memory.total, default=None)
-        if best is None or best.memory.total >= now.total:
+        before, helping = [remedy.setting for remedy in found], [remedy for remedy in tried if remedy.memory.total < now.total]
+        strongest = sorted(helping, key=lambda remedy: remedy.memory.total)
+        best = next((remedy for remedy in strongest if allowed((*before, remedy.setting))), None)
+        if best is None:
             continue
         found.append(best)
         plan, now = best.plan, best.memory
@@ -79,7 +88,9 @@ def _four_bits(plan: Plan, figures: DataFigures | None) -> Candidates:
     if adapter_in(plan) is None or plan.model.quantization is not None or plan.distributed.zero_stage == 3:
         return
     nf4 = Nf4Quantization(double_quant=True, compute_dtype=plan.model.dtype, skip_modules=("lm_head",))
-    yield "model.quantization: {nf4: {}}", replace(plan, model=replace(plan.model, quantization=nf4))
+    is_default = plan.model.dtype == default_of("model.quantization.nf4.compute_dtype")
+    own = "" if is_default else f"compute_dtype: {plan.model.dtype}"
+    yield f"model.quantization: {{nf4: {{{own}}}}}", replace(plan, model=replace(plan.model, quantization=nf4))
 
 
 def _sixteen_bits(plan: Plan, figures: DataFigures | None) -> Candidates:

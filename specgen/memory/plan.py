@@ -13,7 +13,7 @@ from specgen.memory.step import Step, chunk_rows, step_of
 from specgen.modules import is_part
 from specgen.plan import Plan
 from specgen.sizes import BYTES
-from specgen.trainable import adapter_in, exported_parameters, trained_tensors
+from specgen.trainable import adapter_in, exported_parameters, trainable_parameters, trained_tensors
 
 PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "buffers")
 
@@ -83,7 +83,7 @@ def _seeing(plan: Plan, facts: ModelFacts, step: Step) -> Seeing | None:
 
 
 def _state(plan: Plan, facts: ModelFacts, shape: Shape) -> zero.State:
-    weights, trained = state.weights(plan, shape), state.trained(plan, facts)
+    weights, trained = state.weights(plan, shape), trainable_parameters(plan, facts)
     optimizer = state.optimizer_state(plan, facts)
     if plan.distributed.zero_stage == 0:
         return zero.whole(plan, weights=weights, trained=trained, optimizer=optimizer)
@@ -180,7 +180,7 @@ def disk_needed(plan: Plan, facts: ModelFacts) -> int:
     """Checkpoints while one more is written, the trained weights, both exports, and a .gguf file as a folder, or the one folder that
     language model and tower become."""
     plan = replace(plan, adapter=adapter_in(plan))
-    trained = state.trained(plan, facts)
+    trained = trainable_parameters(plan, facts)
     exported = exported_parameters(plan, facts)
     saved = trained if plan.adapter else facts.parameters  # frozen parts of a whole model are in a checkpoint, too
     checkpoint = 4 * saved + state.optimizer_state(plan, facts) + (4 * trained if plan.distributed.zero_stage else 0)

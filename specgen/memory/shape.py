@@ -49,7 +49,6 @@ class Shape:
     heads_size: int
     keys_size: int
     vocabulary: int
-    tied: bool
     norms: int
     head_norms: bool
     softcaps: bool
@@ -86,7 +85,6 @@ def shape_of(facts: ModelFacts) -> Shape | None:
         heads_size=heads * head,
         keys_size=keys,
         vocabulary=_vocabulary(facts),
-        tied=facts.tie_word_embeddings,
         norms=NORMS.get(facts.model_type, 2),
         head_norms=facts.model_type in HEAD_NORMS,
         softcaps=facts.model_type == "gemma2",

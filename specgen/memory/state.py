@@ -45,17 +45,12 @@ def _skipped(names: tuple[str, ...], shape: Shape) -> int:
     return shape.layers * sum(module.inputs * module.outputs for module in found)
 
 
-def trained(plan: Plan, facts: ModelFacts) -> int:
-    """Numbers that get a gradient."""
-    return trainable_parameters(plan, facts)
-
-
 def optimizer_state(plan: Plan, facts: ModelFacts) -> int:
     """The optimizer's state, on one device that holds all of it."""
     name = plan.train.optimizer
     if OPTIMIZERS[name].projects and plan.adapter is None:
         return _projected(plan, facts)
-    return state_of(name, count=trained(plan, facts), sides=_sides(plan, facts))
+    return state_of(name, count=trainable_parameters(plan, facts), sides=_sides(plan, facts))
 
 
 def state_of(optimizer: str, *, count: int, sides: int) -> int:

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from specgen.facts.figures import DataFigures
-from specgen.facts.model import ModelFacts
+from specgen.facts.model import OUTPUT_LAYERS, ModelFacts
 from specgen.memory.shape import Shape
 from specgen.plan import Int8Quantization, Nf4Quantization, Plan
 from specgen.sizes import BYTES
@@ -18,7 +18,6 @@ from specgen.trainable import adapted_modules, trained_tensors
 
 CHUNK_BYTES = {"cpu": 64 * 2**20, "cuda": 256 * 2**20}  # of the logits of a chunk, in float32; the runtime's (a test compares)
 LEAST_ROWS = 128  # of a chunk
-OUTPUT_LAYERS = ("lm_head", "embed_out", "output")
 SHORT_ROW = 128  # tokens: up to here the runtime takes eager attention on a CPU
 
 

@@ -173,6 +173,7 @@ RULES: tuple[Rule, ...] = (
     zero.sharing_needs_processes,
     zero.deepspeed_settings_need_a_stage,
     zero.deepspeed_settings_are_typed,
+    zero.deepspeed_sections_stay_sections,
     zero.deepspeed_settings_agree,
     zero.deepspeed_leaves_the_optimizer,
     zero.deepspeed_keys_are_known,

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
-from specgen.facts.model import PROJECTOR, TOWER
-from specgen.modules import is_part, matched, near
+from specgen.facts.model import INPUT_LAYERS, OUTPUT_LAYERS, PROJECTOR, TOWER
+from specgen.modules import is_part, layer_of, matched, near
 from specgen.source import Node
 from specgen.validate import place_of
 
-EMBEDDINGS = ("embed_tokens", "lm_head", "tok_embeddings", "output", "wte", "embed_in", "embed_out")
+EMBEDDINGS = (*INPUT_LAYERS, *OUTPUT_LAYERS)
 HIGH_DROPOUT = 0.3
 
 
@@ -26,8 +26,8 @@ def targets_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         name = str(node.value)
         if not matched(name, modules):
             hint = near(name, modules)
-            if name.rpartition(".")[2] in EMBEDDINGS:
-                hint = f"embeddings and the output layer are trained whole: modules_to_save: [{name}]"
+            if whole := _trained_whole(name, facts.model.modules):
+                hint = f"embeddings and the output layer are trained whole: modules_to_save: [{whole}]"
             elif facts.model.sees and is_part(name, PROJECTOR):
                 hint = "the projector is trained whole: modules_to_save: [multi_modal_projector]"
             elif facts.model.sees and is_part(name, TOWER):
@@ -35,15 +35,22 @@ def targets_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             yield Diagnostic(code="SG241", message=f"the target {name} matches 0 modules of the base model", place=node.place, hint=hint)
 
 
+def _trained_whole(name: str, modules: set[str]) -> str | None:
+    """What the model calls its embeddings, or its output layer, where a name is one of theirs in any model."""
+    leaf = name.rpartition(".")[2]
+    kind = next((kind for kind in (OUTPUT_LAYERS, INPUT_LAYERS) if leaf in kind), ())
+    return next((known for known in (name, *kind) if kind and matched(known, modules)), None)
+
+
 def targets_match_every_layer(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A name that only some layers have adapts a part of the model: maybe meant, maybe a name of a layer too much."""
     targets = tree.at("adapter", "lora", "targets")
     if targets is None or facts.model is None:
         return
-    layers = {layer for module in facts.model.linear if (layer := _layer(module)) is not None}
+    layers = {layer for module in facts.model.linear if (layer := layer_of(module)) is not None}
     for node in targets.items:
         found = matched(str(node.value), facts.model.linear)
-        if found and len(reached := {_layer(module) for module in found}) < len(layers):
+        if found and len(reached := {layer_of(module) for module in found}) < len(layers):
             yield Diagnostic(
                 code="SG242",
                 severity="warning",
@@ -201,8 +208,3 @@ def a_gguf_base_is_not_quantized_twice(tree: Node, facts: Facts) -> Iterator[Dia
             place=quantization.place or quantization.key,
             hint="a model folder in full precision loses less",
         )
-
-
-def _layer(module: str) -> str | None:
-    """The number of a module's layer."""
-    return next((part for part in module.split(".") if part.isdigit()), None)

@@ -8,7 +8,9 @@ from typing import Any
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.modules import NOT_REGULAR
 from specgen.rules.smoke import turns_of
+from specgen.rules.template import learns_text
 from specgen.source import Node
 from specgen.validate import place_of
 
@@ -21,7 +23,7 @@ def expressions_compile(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         for node in item.children["expect"].children["matches"].items:
             try:
                 re.compile(str(node.value))
-            except (re.error, RecursionError, OverflowError) as error:
+            except NOT_REGULAR as error:
                 yield Diagnostic(
                     code="SG271",
                     message=f"the regular expression {node.value} is not valid: {error}",
@@ -34,12 +36,10 @@ def expectations_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]
     """An expectation that holds for every answer proves nothing."""
     for item in turns_of(tree):
         expect = item.children["expect"]
-        asks_more = any(expect.children[key].place for key in ("json", "similar", "refuses", "within_seconds"))
-        if (
-            expect.children["stops"].value is False
-            and not asks_more
-            and not any(expect.children[key].items for key in ("contains", "not_contains", "matches"))
-        ):
+        asked = {key: node.value for key, node in expect.children.items()}
+        waits = asked["stops"] is not False and (expect.children["stops"].place is not None or not learns_text(tree))
+        asks_more = asked["json"] is not False or any(asked[key] is not None for key in ("similar", "refuses", "within_seconds"))
+        if not waits and not asks_more and not any(asked[key] for key in ("contains", "not_contains", "matches")):
             yield Diagnostic(
                 code="SG272",
                 message="this expectation holds for every answer",

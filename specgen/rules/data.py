@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.rules.sources import settings_of, source_lists
+from specgen.rules.template import learns_text
 from specgen.source import Node
 from specgen.validate import place_of
 
 
 def text_rows_have_no_turns(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """format: text has no roles, so that a chat cannot be made of it."""
-    if tree.text("train", "objective") == "text":
+    """format: text has no roles, so that a chat cannot be made of it: for training, and to validate or to ask with."""
+    if learns_text(tree):
         return
-    for index, source in enumerate(tree.children["data"].children["sources"].items):
-        for kind in ("file", "hub"):
-            form = source.at(kind, "format")
-            if form is not None and form.value == "text":
-                yield Diagnostic(
-                    code="SG232",
-                    message="rows of format text have no turns, and train.objective is chat",
-                    place=place_of(tree, "data", "sources", index, kind, "format"),
-                    hint="write train.objective: text, or name the format of a conversation",
-                )
+    for source in itertools.chain(*source_lists(tree)):
+        form = settings_of(source).children.get("format")
+        if form is not None and form.value == "text":
+            yield Diagnostic(
+                code="SG232",
+                message="rows of format text have no turns, and train.objective is chat",
+                place=form.place or form.key,
+                hint="write train.objective: text, or name the format of a conversation",
+            )
 
 
 def rows_are_left_for_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]:

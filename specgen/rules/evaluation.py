@@ -8,11 +8,11 @@ from pathlib import Path
 from conversations.task_files import BadTask, read_task
 from specgen.diagnostics import Diagnostic, printable
 from specgen.facts.gather import Facts
+from specgen.reading import regular
+from specgen.resolve import METRICS
 from specgen.rules.template import learns_text, row_count
 from specgen.source import Node
 from specgen.validate import place_of
-
-METRICS = ("exact_match", "rouge_l", "perplexity")
 
 
 def something_is_asked(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -24,18 +24,29 @@ def something_is_asked(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     if not sources and not tasks:
         yield _fault("SG692", plan, "eval names neither sources nor tasks: nothing is measured", "give it sources: [{file: {path: …}}]")
         return
-    measured = [name for name in METRICS if plan.children["metrics"].children[name].children]
-    if sources and not measured:
-        yield _fault("SG692", plan.children["sources"], "every metric of eval is null: the rows are not asked", "leave one of them out")
-    for name in measured:
+    if sources and not measured_on_rows(tree):
+        message = "every metric of eval is null: the rows are not asked"
+        if learns_text(tree):
+            message = "train.objective: text is measured by perplexity alone, which is null: the rows are not asked"
+        hint = "leave perplexity out" if learns_text(tree) else "leave one of them out"
+        yield _fault("SG692", plan.children["sources"], message, hint)
+    for name in METRICS:
         metric = plan.children["metrics"].children[name]
-        if not _thresholds(metric):
+        if not metric.children or not _thresholds(metric):
             continue
         if not sources:
             yield _fault("SG692", metric, f"{name} is measured on rows, and eval has no sources", "give it sources")
         elif name != "perplexity" and learns_text(tree):
             hint = "perplexity is what a text model is measured by"
             yield _fault("SG692", metric, f"train.objective: text has no answers, so {name} is not measured", hint)
+
+
+def measured_on_rows(tree: Node) -> set[str]:
+    """The metrics of eval that the run measures on rows: those that are not null, and of a text model, which answers nothing, only
+    perplexity."""
+    metrics = tree.children["eval"].children["metrics"].children
+    asked = {name for name in METRICS if metrics[name].children}
+    return asked & {"perplexity"} if learns_text(tree) else asked
 
 
 def thresholds_mean_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -68,7 +79,7 @@ def task_files_are_tasks(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             continue
         name = printable(str(path.value))
         try:
-            read_task(Path(str(path.value)), task.text("name"))
+            read_task(regular(Path(str(path.value))), task.text("name"))
         except BadTask as fault:
             yield _fault("SG694", path, printable(f"{name}: {fault}"), fault.hint)
         except (OSError, ValueError) as error:
@@ -104,7 +115,7 @@ def rows_are_held_out(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 def expected_answers_can_be_said(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """An answer of so few tokens is never what is expected."""
     plan = tree.children["eval"]
-    if not plan.children:
+    if not plan.children or not measured_on_rows(tree) - {"perplexity"}:
         return
     own = plan.children["max_new_tokens"]
     most = own.value if isinstance(own.value, int) else tree.number("chat", "max_new_tokens")

@@ -107,8 +107,10 @@ def texts_fit_into_a_modelfile(tree: Node, facts: Facts) -> Iterator[Diagnostic]
     """A Modelfile puts texts between three quotation marks, and has no way to write them inside."""
     if not _writes_gguf(tree):
         return
-    chat = tree.children["chat"].children
-    for name, node in [("chat.system", chat["system"]), *(("chat.stop", item) for item in chat["stop"].items)]:
+    chat, trained = tree.children["chat"].children, tree.children["data"].children["system"]
+    # the chat has the system text of training where it has none of its own
+    system = ("data.system", trained) if chat["system"].value is None else ("chat.system", chat["system"])
+    for name, node in [system, *(("chat.stop", item) for item in chat["stop"].items)]:
         text = node.value
         if isinstance(text, str) and (FENCE in text or text.endswith('"')):
             what = f"holds {FENCE}" if FENCE in text else "ends with a quotation mark"

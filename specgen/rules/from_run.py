@@ -28,13 +28,20 @@ def the_earlier_run_is_of_this_model(tree: Node, facts: Facts) -> Iterator[Diagn
     if not isinstance(node.value, str):
         return
     folder, shown = Path(node.value), printable(node.value)
-    if folder.resolve() == (RUNS / tree.text("name")).resolve():
+    try:
+        is_own = folder.resolve() == (RUNS / tree.text("name")).resolve()
+        there, made_by_a_run = folder.exists(), is_run(folder)
+    except (OSError, ValueError) as error:  # a name that is too long, or that holds a null byte
+        reason = error.strerror if isinstance(error, OSError) else "its name holds a null byte"
+        yield _told(node, f"model.from_run cannot be read: {reason}", "a run is in runs/NAME; specgen runs lists them")
+        return
+    if is_own:
         message = f"model.from_run is {shown}, the folder of this very run"
         yield _told(node, message, "name the folder of the run before, and give this one a name of its own")
-    elif not folder.exists():
+    elif not there:
         message = f"{shown} is not there yet: that run comes first"
         yield replace(_told(node, message, _what_makes(folder, node, own=tree.text("name"))), severity="note")
-    elif not is_run(folder):
+    elif not made_by_a_run:
         yield _told(node, f"{shown} is no run folder", "a run is in runs/NAME; specgen runs lists them")
     else:
         yield from _compared(tree, facts, node, folder)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.gather import Facts
 from specgen.facts.model import TOWER, ModelFacts
-from specgen.modules import is_part, layer_of, matched, near
+from specgen.modules import NOT_REGULAR, is_part, layer_of, matched, near
 from specgen.resolve import adapter_plan
 from specgen.source import Node
 from specgen.trainable import adapted_modules, rank_of, trained_tensors
@@ -81,15 +82,28 @@ def patterns_match(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def _pattern(key: str, name: str, node: Node, lora: Node, facts: Facts) -> Iterator[Diagnostic]:
     try:
-        expression = re.compile(rf"(.*\.)?({name})$")
-    except re.error as error:
-        message = f"{key} has {name}, which peft reads as a regular expression, and it is none: {error.msg}"
+        expression = _expression(name)
+    except NOT_REGULAR as error:
+        message = f"{key} has {name}, which peft reads as a regular expression, and it is none: {getattr(error, 'msg', error)}"
         yield _fault("SG604", message, node.key or node.place, None)
         return
     adapted = _ranks(lora, facts.model) if facts.model and facts.model.linear else {}
     if adapted and not any(expression.match(module) for module in adapted):
         message = f"{key} names {name}, which matches 0 adapted modules"
         yield _fault("SG604", message, node.key or node.place, near(name, adapted))
+
+
+def _expression(name: str) -> re.Pattern[str]:
+    """A name of rank_pattern or alpha_pattern as peft reads it. Raises what NOT_REGULAR lists."""
+    return re.compile(rf"(.*\.)?({name})$")
+
+
+def _is_regular(name: str) -> bool:
+    try:
+        _expression(name)
+    except NOT_REGULAR:
+        return False
+    return True
 
 
 def layers_are_there(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -129,6 +143,8 @@ def _fault(code: str, message: str, place: Place | None, hint: str | None, *, re
 
 
 def _ranks(lora: Node, model: ModelFacts) -> dict[str, int]:
-    """The adapted modules and their ranks."""
-    adapter = adapter_plan({"lora": lora.plain()})
+    """The adapted modules and their ranks. A pattern that is broken, which is told elsewhere, gives none."""
+    patterns = lora.children["rank_pattern"]
+    sound = replace(patterns, value={name: rank for name, rank in patterns.children.items() if _is_regular(name)})
+    adapter = adapter_plan({"lora": replace(lora, value={**lora.children, "rank_pattern": sound}).plain()})
     return {module: rank_of(adapter, module) for module in adapted_modules(adapter, model)} if adapter else {}

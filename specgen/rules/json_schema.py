@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from specgen.diagnostics import Diagnostic
+from specgen.modules import NOT_REGULAR
 from specgen.source import Node
 
 
@@ -16,9 +17,19 @@ def schema_faults(node: Node, called: str, code: str) -> Iterator[Diagnostic]:
 
     if not isinstance(schema := node.plain(), dict):
         return
-    checker = validators.validator_for(schema, default=validators.Draft202012Validator)
+    try:
+        checker = validators.validator_for(schema, default=validators.Draft202012Validator)
+    except (AttributeError, TypeError, ValueError):  # urllib reads what stands there as an address
+        at = node.children["$schema"]
+        yield Diagnostic(code=code, message=f"{called} is no JSON Schema: $.$schema: it names no draft", place=at.place or at.key)
+        return
     of_schemas = checker(checker.META_SCHEMA, format_checker=checker.FORMAT_CHECKER)  # a regular expression is a format of theirs
-    if error := best_match(of_schemas.iter_errors(schema)):
+    try:
+        error = best_match(of_schemas.iter_errors(schema))
+    except NOT_REGULAR as reason:
+        yield Diagnostic(code=code, message=f"{called} has a regular expression that is none: {reason}", place=node.key or node.place)
+        return
+    if error:
         at = _nearest(node, list(error.absolute_path))
         yield Diagnostic(code=code, message=f"{called} is no JSON Schema: {error.json_path}: {error.message}", place=at.place or at.key)
         return
@@ -43,7 +54,7 @@ def _unresolved(schema: dict[str, Any]) -> Iterator[str]:
     for ref in dict.fromkeys(_refs(schema)):
         try:
             root.resolver().lookup(ref)
-        except (Unresolvable, ValueError):
+        except (Unresolvable, ValueError, AttributeError, TypeError):  # what else the schema holds is not all checked by old drafts
             yield ref
 
 

@@ -163,8 +163,15 @@ def _changes(combination: Combination, axes: tuple[str, ...], conflicts: tuple[C
 
 
 def _hint(combination: Combination, conflict: Conflict) -> str | None:
-    ways = [" and ".join(f"{_key(axis)}: {_said(axis, value)}" for axis, value in way.items()) for way in nearest(combination, conflict)]
+    ways = [" and ".join(_change(combination, axis, value) for axis, value in way.items()) for way in nearest(combination, conflict)]
     return f"write {', or '.join(ways)}" if ways else None
+
+
+def _change(combination: Combination, axis: str, value: Value) -> str:
+    """The line that changes one axis; between LoRA and DoRA all else of the adapter stays."""
+    if axis == "adapter" and {combination[axis], value} == {"lora", "dora"}:
+        return f"adapter.lora.use_dora: {str(value == 'dora').lower()}"
+    return f"{_key(axis)}: {_said(axis, value)}"
 
 
 def _key(axis: str) -> str:

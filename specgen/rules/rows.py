@@ -39,13 +39,15 @@ def validation_fills_a_batch(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     micro_batch_size = schedule(tree, facts.examples).micro_batch_size
     needed = micro_batch_size * world_size(tree)
     if rows < needed:
+        key = next(iter(tree.children["data"].children["validation"].children))
+        more = "add rows to data.validation.sources" if key == "sources" else f"raise data.validation.{key}"
         yield Diagnostic(
             code="SG235",
             severity="warning",
             message=f"validation has {row_count(rows)}, fewer than one forward pass takes:"
             f" {micro_batch_size} x {world_size(tree)} processes",
-            place=place_of(tree, "data", "validation", "fraction"),
-            hint="raise data.validation.fraction: a loss over so few rows says little",
+            place=place_of(tree, "data", "validation", key),
+            hint=f"{more}: a loss over so few rows says little",
         )
 
 

@@ -17,17 +17,18 @@ SMALL_SHARE, MANY_ROWS = 0.01, 1000
 
 def paths_stay_inside(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A spec is reviewed and run from its repository: what lies outside of it is not there on another machine."""
-    sources = tree.children["data"].children["sources"].items
     nodes: list[tuple[Node | None, Sequence[DataFile | FileVariable]]] = [(tree.at("template", "file"), ())]
-    for source, found in zip(sources, facts.sources, strict=True):
-        nodes.append((source.at("file", "path"), found.files))
-        if (images := source.at("file", "images")) is not None and images.value is not None:
-            nodes.append((images, ()))
-        nodes += [(settings_of(source).at("variables", name, "file", "path"), (file,)) for name, file in found.variables.items()]
+    for sources, known in zip(source_lists(tree), (facts.sources, facts.validation_sources, facts.eval_sources), strict=True):
+        for source, found in zip(sources, known, strict=True):
+            nodes += [(source.at("file", "path"), found.files), (source.at("file", "images"), ())]
+            nodes += [(settings_of(source).at("variables", name, "file", "path"), (file,)) for name, file in found.variables.items()]
+    tasks = tree.at("eval", "tasks")
+    nodes += [(task.children["path"], ()) for task in (tasks.items if tasks else ())]
+    nodes += [(item.children["image"], ()) for item in tree.children["smoke"].items]
     for node, files in nodes:
-        if node is None:
+        if node is None or not isinstance(node.value, str):
             continue
-        path = str(node.value)
+        path = node.value
         linked = next((file.path for file in files if not Path(file.path).resolve().is_relative_to(Path.cwd().resolve())), None)
         why = (
             "is an absolute path" if Path(path).is_absolute()

@@ -79,6 +79,9 @@ def _problem_of_range(parameter: Parameter, sweep: Sweep | None) -> tuple[str, s
     if sweep.method == "grid" and found.count is None:
         hint = f"list some: {path}: [{low}, {high}], write a step, or take method: {{random: {{trials: 10}}}}"
         return f"a grid takes every value of {path}, and between {low} and {high} there is no end of them", hint
+    if sweep.method == "grid" and found.log:
+        hint = "leave log out, or take method: {random: {trials: 10}}"
+        return f"{path} has log, and a grid takes every value: nothing is drawn on a scale", hint
     if found.log and found.low <= 0:
         return f"a logarithmic scale has no {low}", "write a low above 0, or log: false"
     if found.log and found.step:
@@ -131,7 +134,7 @@ def the_metric_is_measured(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     if sweep is None:
         return
     needed = {"validation_loss": "data.validation", "smoke": "smoke"}.get(sweep.metric)
-    if needed is None or any(f"{parameter.path}.".startswith((f"{needed}.", "data.")) for parameter in sweep.parameters):
+    if needed is None or any(_reaches(parameter.path, needed) for parameter in sweep.parameters):
         return
     found = tree.at(*needed.split("."))
     if found is not None and found.value:
@@ -143,6 +146,11 @@ def the_metric_is_measured(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         message = "sweep.metric is validation_loss, and the spec holds no rows out"
         hint = "write data.validation: {fraction: 0.1}, or metric: train_loss"
     yield Diagnostic(code="SG657", message=message, place=place, hint=hint)
+
+
+def _reaches(path: str, key: str) -> bool:
+    """Whether another value at this path may make a key another: it is the key, in it, or around it."""
+    return f"{path}.".startswith(f"{key}.") or f"{key}.".startswith(f"{path}.")
 
 
 def losses_can_be_compared(tree: Node, facts: Facts) -> Iterator[Diagnostic]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
 
-from conversations.row import conversation_of
+from conversations.row import Row, conversation_of
 from specgen.diagnostics import Diagnostic, Place, printable
 from specgen.facts.gather import Facts
 from specgen.facts.marking import marked, marking_in, with_system
@@ -34,18 +35,21 @@ def tokenizer_has_a_template(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def template_renders(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """A question and an answer render, and the answer is in the text."""
+    """A question and an answer render, and the answer is in the text; the question alone does with the generation prompt behind it."""
     text = facts.template_text
     if text is None or learns_text(tree):
         return
     place = template_place(tree)
-    try:
-        rendered = render_chat(text, PROBE, add_generation_prompt=False)
-    except Exception as error:  # a template may raise anything
-        line = getattr(error, "lineno", None)
-        where = f" (its line {line})" if line else ""
-        yield Diagnostic(code="SG203", message=f"the chat template does not render{where}: {told(error)}", place=place)
-        return
+    rendered = ""
+    for what, messages in (("", PROBE), (" a question with the generation prompt", PROBE[:1])):
+        try:
+            shown = render_chat(text, messages, add_generation_prompt=messages is not PROBE)
+        except Exception as error:  # a template may raise anything
+            line = getattr(error, "lineno", None)
+            where = f" (its line {line})" if line else ""
+            yield Diagnostic(code="SG203", message=f"the chat template does not render{what}{where}: {told(error)}", place=place)
+            return
+        rendered = rendered or shown
     if QUESTION not in rendered or ANSWER not in rendered:
         yield Diagnostic(
             code="SG203",
@@ -61,13 +65,20 @@ def template_renders_the_data(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     if text is None or learns_text(tree) or any(template_renders(tree, facts)):
         return
     marking = marking_in(tree.children["data"].children)
-    for row in facts.first_rows(MOST_ROWS):
+    for row in _rows_of_every_source(facts):
         try:
             marked(text, row, marking)
         except Exception as error:  # a template may raise anything
             message = f"the chat template does not render a conversation of the data: {told(error)}"
             yield Diagnostic(code="SG203", message=message, place=template_place(tree))
             return
+
+
+def _rows_of_every_source(facts: Facts) -> list[Row]:
+    """The first rows, one of each source in turn: a source behind a long one has its turns looked at, too."""
+    texts = [source.texts for source in (*facts.sources, *facts.validation_sources, *facts.eval_sources)]
+    in_turn = (row for rows in itertools.zip_longest(*texts) for row in rows if row is not None)
+    return list(itertools.islice(in_turn, max(MOST_ROWS, len(texts))))
 
 
 def learns_text(tree: Node) -> bool:
@@ -184,12 +195,14 @@ def the_generation_prompt_is_whole(tree: Node, facts: Facts) -> Iterator[Diagnos
     whole = render_chat(text, PROBE, add_generation_prompt=False)
     header = whole[len(prompt) :].partition(ANSWER)[0] if whole.startswith(prompt) else ""
     if re.search(r"assistant|model|bot|<\|", header, re.IGNORECASE):
+        lacking = json.dumps(header, ensure_ascii=False)
+        literal = lacking[1:-1].replace("'", r"\'")  # in single quotes: most specs have their templates in double ones
         yield Diagnostic(
             code="SG230",
             severity="warning",
-            message=f"the generation prompt lacks {json.dumps(header)}: the model is trained to write it before each answer",
+            message=f"the generation prompt lacks {lacking}: the model is trained to write it before each answer",
             place=template_place(tree),
-            hint="end the template with {% if add_generation_prompt %}" + json.dumps(header)[1:-1] + "{% endif %}",
+            hint="end the template with {% if add_generation_prompt %}{{ '" + literal + "' }}{% endif %}",
         )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.facts.model import INPUT_LAYERS
 from specgen.facts.template import NAMES, render_chat
 from specgen.facts.tokenizer import TokenizerFacts
 from specgen.rules.template import ANSWER, PROBE, QUESTION, learns_text, template_place
 from specgen.source import Node
+from specgen.trainable import trained_tensors
 
 # the ways in which control tokens are written; a template's own words may look otherwise
 CONTROL_LIKE = re.compile(r"<[|｜][^<>\s]+?[|｜]>|<(?:start|end)_of_turn>|</?s>")
@@ -95,20 +97,20 @@ def a_base_model_knows_the_control_tokens(tree: Node, facts: Facts) -> Iterator[
     if text is None or tokenizer is None or not facts.model or facts.model.chat_template or not facts.model.template_known:
         return
     used = [token for token in _controls_in(text, tokenizer.controls) if token not in tokenizer.names.values()]
-    if used and not _trains_embeddings(tree):
+    if used and not _trains_embeddings(tree, facts):
         yield Diagnostic(
             code="SG227",
             severity="warning",
             message=f"the base model brings no chat template, so it may never have been trained on {_listed(dict.fromkeys(used))}",
             place=template_place(tree),
-            hint="start from the chat model, or train the embeddings: adapter.lora.modules_to_save: [embed_tokens, lm_head]",
+            hint=f"start from the chat model, or train the embeddings: {_with_embeddings(tree)}",
         )
 
 
 def control_tokens_have_been_trained(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """An embedding of zeros is one that was only reserved: nothing can be told by it, and as an output it never wins."""
     text, tokenizer = _probe(tree, facts), _tokenizer(facts)
-    if text is None or tokenizer is None or _trains_embeddings(tree):
+    if text is None or tokenizer is None or _trains_embeddings(tree, facts):
         return
     used = [token for token in dict.fromkeys(_controls_in(text, tokenizer.controls)) if token in tokenizer.untrained]
     if used:
@@ -116,7 +118,7 @@ def control_tokens_have_been_trained(tree: Node, facts: Facts) -> Iterator[Diagn
             code="SG228",
             message=f"{_listed(used)}: the template writes it, and its embedding in the base model is all zeros",
             place=template_place(tree),
-            hint="use a template whose tokens are trained, or adapter.lora.modules_to_save: [embed_tokens, lm_head]",
+            hint=f"use a template whose tokens are trained, or {_with_embeddings(tree)}",
         )
 
 
@@ -179,9 +181,23 @@ def _conversation(template: str, names: dict[str, str]) -> str | None:
     return None
 
 
-def _trains_embeddings(tree: Node) -> bool:
+def _trains_embeddings(tree: Node, facts: Facts) -> bool:
+    """Whether the embeddings are trained: whole beside an adapter, or without one as all is, or what trainable_modules names."""
     saved = tree.at("adapter", "lora", "modules_to_save")
-    return tree.children["adapter"].value is None or any("embed" in str(node.value) for node in (saved.items if saved else ()))
+    if saved is not None:
+        return any("embed" in str(node.value) for node in saved.items)
+    names = tuple(str(node.value) for node in tree.children["train"].children["trainable_modules"].items)
+    if not names or facts.model is None or not facts.model.tensors:
+        return True
+    trained = trained_tensors(names, facts.model)
+    return any(tensor.removesuffix(".weight").rpartition(".")[2] in INPUT_LAYERS for tensor in trained)
+
+
+def _with_embeddings(tree: Node) -> str:
+    """What makes the embeddings be trained, too."""
+    if tree.children["adapter"].value is None:
+        return "name embed_tokens and lm_head in train.trainable_modules"
+    return "adapter.lora.modules_to_save: [embed_tokens, lm_head]"
 
 
 def _controls_in(text: str, controls: Iterable[str]) -> Iterator[str]:

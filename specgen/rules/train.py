@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic, Place
 from specgen.facts.gather import Facts
+from specgen.optimizers import OPTIMIZERS
 from specgen.rules.matrix import trains_projector_alone
 from specgen.schedule import divides, schedule, world_size
 from specgen.source import Node
@@ -79,7 +80,7 @@ def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic
     if plan.warmup_steps is None or not plan.total_steps:
         return
     if plan.warmup_steps >= plan.total_steps:
-        steps = tree.children["train"].children["warmup_steps"]
+        steps, ratio = (tree.children["train"].children[key] for key in ("warmup_steps", "warmup_ratio"))
         key = "warmup_steps" if steps.value is not None else "warmup_ratio"
         reached = tree.real("train", "learning_rate") * (plan.total_steps - 1) / plan.warmup_steps
         message = (
@@ -91,7 +92,7 @@ def warmup_ends_before_training(tree: Node, facts: Facts) -> Iterator[Diagnostic
             message=message,
             place=place_of(tree, "train", key),
             related=tuple(_length(tree)),
-            hint=f"write warmup_steps: {plan.total_steps // 10}",
+            hint=f"write warmup_steps: {plan.total_steps // 10}" + (" instead of warmup_ratio" if ratio.place else ""),
         )
 
 
@@ -143,9 +144,6 @@ USUAL_RATES = {"an adapter": (5e-6, 5e-3), "all weights": (1e-7, 2e-3), "the pro
 RECIPES = {"an adapter": "2e-4", "all weights": "1e-5", "the projector": "1e-3"}
 
 
-NOT_ADAM = ("sgd", "schedule_free_sgd", "lomo", "adalomo", "adagrad")  # their rates are of another kind
-
-
 def learning_rate_is_usual(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Full fine-tuning with an adapter's rate forgets everything; an adapter with a full run's rate learns nothing."""
     rate = tree.real("train", "learning_rate")
@@ -153,7 +151,8 @@ def learning_rate_is_usual(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     trained = "the projector" if trains_projector_alone(tree) else trained
     least, most = USUAL_RATES[trained]
     is_default = not tree.children["train"].children["learning_rate"].place
-    if tree.text("train", "optimizer") in NOT_ADAM or (least <= rate <= most and not (is_default and trained == "all weights")):
+    is_usual = least <= rate <= most and not (is_default and trained == "all weights")
+    if is_usual or not OPTIMIZERS[tree.text("train", "optimizer")].is_adam_like:
         return
     how = "the default, for adapters, and high" if is_default else f"unusually {'high' if rate > most else 'low'}"
     yield Diagnostic(

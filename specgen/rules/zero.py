@@ -9,7 +9,7 @@ from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
 from specgen.presets import settings_of
 from specgen.schedule import divides, schedule, world_size
-from specgen.source import Node
+from specgen.source import Node, scalar
 from specgen.validate import dotted, place_of
 
 # The sections of a DeepSpeed configuration: deepspeed/runtime/constants.py and config.py, 0.19
@@ -25,6 +25,13 @@ DEEPSPEED_KEYS = (
     "train_steps", "seed",
 )  # fmt: skip
 LETS_TORCH_RUN = ("optimizer", "scheduler")
+# settings that are texts, whatever they look like: deepspeed/monitor/config.py, nebula, the flops profiler and the autotuner
+TEXTS = frozenset({
+    "api_key", "exps_dir", "experiment_key", "experiment_name", "group", "job_name", "load_path", "mode", "nvme_path", "output_file",
+    "output_path", "persistent_storage_path", "project", "results_dir", "team", "workspace",
+})  # fmt: skip
+# what deepspeed.json has as a mapping, or takes as one
+SECTIONS = ("bf16", "fp16", "aio", "zero_optimization", "zero_optimization.offload_optimizer", "zero_optimization.offload_param")
 
 
 def sharing_needs_processes(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -54,15 +61,36 @@ def deepspeed_settings_need_a_stage(tree: Node, facts: Facts) -> Iterator[Diagno
 def deepspeed_settings_are_typed(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A number or a truth in quotes is text to DeepSpeed; and auto is for transformers to fill in, not for a concrete file."""
     for path, node in _leaves(_own(tree), []):
-        if not isinstance(node.value, str):
+        if not _is_mistyped(path[-1] if path else "", node):
             continue
         name = dotted(["distributed", "deepspeed", *path])
         if node.value == "auto":
             hint = "leave it out: specgen writes the number that the rest of the spec says"
             yield Diagnostic(code="SG265", message=f"{name} is auto; a compiled deepspeed.json has none", place=node.place, hint=hint)
-        elif _looks_typed(node.value):
-            message = f"{name} is the text {node.value!r}".replace("'", '"')
-            yield Diagnostic(code="SG265", message=message, place=node.place, hint=f"write {node.value.lower()} without quotes")
+        else:
+            text = str(node.value)
+            message = f"{name} is the text {text!r}".replace("'", '"')
+            yield Diagnostic(code="SG265", message=message, place=node.place, hint=f"write {text.lower()} without quotes")
+
+
+def _is_mistyped(name: str | int, node: Node) -> bool:
+    """Whether a setting is a text that stands for something else. Where DeepSpeed takes texts, none does."""
+    if not isinstance(node.value, str) or name in TEXTS:
+        return False
+    return node.value == "auto" or isinstance(scalar(node.value), bool | int | float)
+
+
+def deepspeed_sections_stay_sections(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """A section of deepspeed.json that is no mapping takes the place of what the spec says in it."""
+    for path in SECTIONS:
+        node = _own(tree).at(*path.split("."))
+        if node is not None and not isinstance(node.value, dict) and node.value != "auto":
+            yield Diagnostic(
+                code="SG266",
+                message=f"distributed.deepspeed.{path} is {_plain(node.value)}, and DeepSpeed reads a section there",
+                place=node.place or node.key,
+                hint=f"leave {path} out, or give it settings of DeepSpeed's",
+            )
 
 
 def deepspeed_settings_agree(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -71,7 +99,9 @@ def deepspeed_settings_agree(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         return
     for path, (key, value, how) in _said_elsewhere(tree).items():
         node = _own(tree).at(*path.split("."))
-        if node is None or isinstance(node.value, str) or node.value == value:
+        if node is None or _is_mistyped(path.rpartition(".")[2], node):
+            continue
+        if node.value == value and isinstance(node.value, bool) == isinstance(value, bool):  # to Python, 1 is true as well
             continue
         other = tree.at(*key.split("."))
         yield Diagnostic(
@@ -87,7 +117,7 @@ def _said_elsewhere(tree: Node) -> dict[str, tuple[str, object, str]]:
     """DeepSpeed's key → the spec's key, the value that follows from it, and how."""
     steps = schedule(tree, None)
     micro, accumulation, processes = steps.micro_batch_size, steps.accumulation, world_size(tree)
-    dtype = tree.text("model", "dtype")
+    dtype, offload = tree.text("model", "dtype"), tree.text("distributed", "offload")
     return {
         "train_batch_size": ("train.batch_size", tree.number("train", "batch_size"), f" = {micro} x {accumulation} x {processes}"),
         "train_micro_batch_size_per_gpu": ("train.micro_batch_size", micro, ""),
@@ -96,6 +126,19 @@ def _said_elsewhere(tree: Node) -> dict[str, tuple[str, object, str]]:
         "bf16.enabled": ("model.dtype", dtype == "bfloat16", ""),
         "fp16.enabled": ("model.dtype", dtype == "float16", ""),
         "zero_optimization.stage": ("distributed.zero_stage", tree.number("distributed", "zero_stage"), ""),
+        **_moved(tree, "offload_optimizer", "cpu_offload", moves=offload in ("optimizer", "all")),
+        **_moved(tree, "offload_param", "cpu_offload_param", moves=offload == "all"),
+    }
+
+
+def _moved(tree: Node, section: str, of_old: str, *, moves: bool) -> dict[str, tuple[str, object, str]]:
+    """The same of what is moved to the CPU, or to a disk. DeepSpeed still reads the truth that older versions had there."""
+    distributed = tree.children["distributed"].children
+    device = distributed["offload_device"].value if moves else "none"
+    return {
+        f"zero_optimization.{section}.device": (f"distributed.offload{'_device' if moves else ''}", device, ""),
+        f"zero_optimization.{section}.nvme_path": ("distributed.nvme_path", distributed["nvme_path"].value, ""),
+        f"zero_optimization.{of_old}": ("distributed.offload", moves, ""),
     }
 
 
@@ -202,15 +245,10 @@ def _leaves(node: Node, path: list[str | int]) -> Iterator[tuple[list[str | int]
         yield path, node
 
 
-def _looks_typed(text: str) -> bool:
-    if text.lower() in ("true", "false"):
-        return True
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as a spec says it, in a word."""
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

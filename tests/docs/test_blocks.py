@@ -13,7 +13,7 @@ WRITTEN_BY_HAND = [page for page in PAGES if "reference" not in page.parts]
 COMMAND = re.compile(r"(?:\$ |- run: )?((?:specgen|make) [^\n]+)")
 FILE_AND_BLOCK = re.compile(r"^(`(?:specs|data)/[^\n]*\n(?:(?!```)[^\n]+\n)*)\n*```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
-# why a command is not carried out here, the test that calls it with the same options, and the commands
+# why a command is not carried out here, the test that calls its verb with its options (of make: what it runs), and the commands
 ELSEWHERE = (
     ("trains, or tests everything", "tests/e2e/test_assistant.py", ["make run", "make test", "specgen run specs/assistant.yaml"]),
     ("needs a trained run", "tests/e2e/test_assistant.py", ["specgen chat specs/assistant.yaml"]),
@@ -26,6 +26,13 @@ ELSEWHERE = (
             "specgen chat models/base --adapter my-adapter --prompt-template chatml",
         ],
     ),
+    (
+        "train, or need what was trained",
+        "tests/e2e/test_own_data.py",
+        ["specgen run specs/mine.yaml", "specgen chat specs/mine.yaml"],
+    ),
+    ("needs a GPU and the weights of Qwen3", "tests/e2e/test_assistant.py", ["specgen run specs/card.yaml"]),
+    ("needs a trained Qwen3", "tests/specgen/test_chat_flags.py", ["specgen chat specs/card.yaml --bits 4"]),
     (
         "needs a vision tower of the hub, and trains",
         "tests/e2e/llava/test_llava.py",
@@ -195,7 +202,7 @@ def test_what_a_test_lacks_of_a_command_is_found():
     assert lacking("specgen chat a.yaml --web", 'cli("serve", "a.yaml")') == ['"chat"', '"--web']
 
 
-def test_what_is_not_carried_out_here_stands_on_a_page_and_is_called_by_another_test():
+def test_what_is_not_carried_out_here_stands_on_a_page_and_the_test_that_is_named_has_its_verb_and_options():
     shown = {command for page in WRITTEN_BY_HAND for command, _ in examples(page.read_text(encoding="utf-8"))}
     assert NOT_HERE - shown == set()
     codes = {test: (ROOT / test).read_text(encoding="utf-8") for _, test, _ in ELSEWHERE}

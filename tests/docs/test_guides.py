@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from specgen.commands.library import init
 from specgen.compiler import compile_spec
 from specgen.diagnostics import SpecError
 from specgen.memory import memory_plan
@@ -34,6 +35,8 @@ def needed(spec, *settings):
 def test_the_small_card_needs_what_the_page_says(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.chdir(workspace(ROOT / "docs/guides/small_card.md", tmp_path / "here"))
+    (begun,) = re.findall(r"^specgen init (\S+) --from (\S+)", page("small_card"), re.MULTILINE)
+    init(*begun, None)
     rows = re.findall(r"^\| (?:`(\S+=.+)`|\(nothing\)) \| ([\d.]+ GiB) \| (.*) \|$", page("small_card"), re.MULTILINE)
     assert len(rows) == 14
     for setting, memory, remark in rows:

@@ -51,6 +51,11 @@ def test_a_drifted_lock_is_told_as_on_the_page(repository, page):
     assert place.sub("", shown) in place.sub("", told)
 
 
+def test_the_readme_has_the_drifted_lock_of_the_page(page, root):
+    shown = next(block for block in page.split("```") if "error SG295" in block)
+    assert shown in (root / "README.md").read_text(encoding="utf-8").split("```")
+
+
 def test_hooks_of_the_page_are_there(configurations, root):
     known = {hook["id"] for hook in yaml.safe_load((root / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))}
     assert {hook["id"] for hook in configurations[0]["repos"][0]["hooks"]} == known

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import re
 from dataclasses import replace
@@ -12,6 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 from runtime.chat_template import ChatFormat, Masks
 from runtime.vocabulary import vocabulary_of
+from tests.rows import spans
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
@@ -38,12 +38,6 @@ def turns(*texts, **last):
     messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
     messages[-1] |= last
     return messages
-
-
-def spans(encoded):
-    edges = [False, *encoded.trained, False]
-    changes = [index for index, (before, here) in enumerate(itertools.pairwise(edges)) if before != here]
-    return [list(span) for span in zip(changes[::2], changes[1::2], strict=True)]
 
 
 @pytest.fixture(scope="module")

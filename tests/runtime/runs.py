@@ -1,7 +1,8 @@
-"""Runs of a compiled folder in processes of their own, which tests then disturb."""
+"""Runs of a compiled folder in processes of their own, which tests then disturb; and what a run has written of its steps."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 DEADLINE_S = 180
 
@@ -87,3 +89,8 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """What training has written of each step of a run, from its folder."""
+    return [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]

@@ -9,6 +9,7 @@ import pytest
 from conversations.formats import Shape
 from conversations.rows import rows_of
 from runtime.chat_template import ChatFormat
+from tests.rows import spans
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,6 @@ def encoded(tokenizer, case_file):
 
 def trained_ids(row):
     return list(itertools.compress(row.input_ids, row.trained))
-
-
-def spans(row):
-    """Trained positions as [start, end), as tests/cases writes them."""
-    edges = [False, *row.trained, False]
-    changes = [index for index, (before, here) in enumerate(itertools.pairwise(edges)) if before != here]
-    return [list(span) for span in zip(changes[::2], changes[1::2], strict=True)]
 
 
 def same(row, expected):

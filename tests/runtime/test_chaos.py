@@ -11,6 +11,7 @@ import pytest
 
 from runtime.stages import STAGE_FILE
 from tests.runtime.chaos import ENDED_BY, STAGES
+from tests.runtime.runs import metrics
 
 FILES = (
     "train/final/adapter_model.safetensors",
@@ -48,8 +49,8 @@ def runs_of(build, folder, *, kills, seed):
 
 def ended_as_if_undisturbed(folder, run):
     log = (folder / f"{run['run']}.log").read_text()
-    *broken, (sent, last) = run["starts"]
-    assert (sent, last) == (None, 0) or last == 0, (run, log)
+    *broken, (_, last) = run["starts"]
+    assert last == 0, (run, log)  # a signal may come when all is done
     assert all(code in ENDED_BY for _, code in broken), (run, log)
     assert "Traceback" not in log, (run, log)
     ours, unbroken = folder / str(run["run"]) / "tiny", folder / "unbroken" / "tiny"
@@ -60,10 +61,6 @@ def ended_as_if_undisturbed(folder, run):
     assert [line["step"] for line in metrics(ours)] == [line["step"] for line in metrics(unbroken)]
     assert [line["loss"] for line in metrics(ours)] == [line["loss"] for line in metrics(unbroken)]
     assert sorted(path.name for path in ours.iterdir()) == sorted(path.name for path in unbroken.iterdir())
-
-
-def metrics(folder):
-    return [json.loads(line) for line in (folder / "train" / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_some_runs_are_killed_and_end_right(build, tmp_path):

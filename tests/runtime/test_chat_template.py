@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runtime.chat_template import ChatFormat
 from runtime.faults import WRONG, RunFault
+from tests.rows import spans
 
 END_OF_TURN = 2
 CHATML_END = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -19,13 +20,6 @@ CHATML = CHATML_END + "{% if add_generation_prompt %}<|im_start|>assistant\n{% e
 @pytest.fixture(scope="module")
 def chat_format(tokenizer):
     return ChatFormat(tokenizer, system=None)
-
-
-def spans(encoded):
-    """Trained positions as [start, end), as tests/cases writes them."""
-    edges = [False, *encoded.trained, False]
-    changes = [index for index, (before, here) in enumerate(itertools.pairwise(edges)) if before != here]
-    return [list(span) for span in zip(changes[::2], changes[1::2], strict=True)]
 
 
 def trained_ids(encoded):

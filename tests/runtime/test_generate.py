@@ -151,7 +151,7 @@ def test_greedy_answers_are_the_same_whatever_the_seed(tiny_model, generator):
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_the_settings_pass_transformers_strict_check(tokenizer, tiny_model, temperature):
     chat_format = ChatFormat(tokenizer, system=None)
-    made = generation_config(replace(CHAT, temperature=temperature), tokenizer, chat_format, tiny_model)
+    made = generation_config(replace(CHAT, temperature=temperature), tokenizer, chat_format, tiny_model.generation_config)
     made.validate(strict=True)
     assert (made.do_sample, made.temperature) == ((True, 0.7) if temperature else (False, None))
     assert made.eos_token_id == [END_OF_TURN]
@@ -159,7 +159,7 @@ def test_the_settings_pass_transformers_strict_check(tokenizer, tiny_model, temp
 
 def test_generation_stops_at_the_models_own_ends_too(tokenizer, tiny_model):
     tiny_model.generation_config = GenerationConfig(eos_token_id=[5, 7])
-    made = generation_config(CHAT, tokenizer, ChatFormat(tokenizer, system=None), tiny_model)
+    made = generation_config(CHAT, tokenizer, ChatFormat(tokenizer, system=None), tiny_model.generation_config)
     assert made.eos_token_id == [END_OF_TURN, 5, 7]
 
 

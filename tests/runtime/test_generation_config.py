@@ -31,7 +31,7 @@ def test_the_exports_settings_are_strict_and_keep_every_end(tmp_path, tiny_base,
     config = configured(tmp_path / "spec")
     tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base)
-    settings = generation_config(config.chat, tokenizer, row_format(tokenizer, config, system=None), model)
+    settings = generation_config(config.chat, tokenizer, row_format(tokenizer, config, system=None), model.generation_config)
     settings.validate(strict=True)
     settings.save_pretrained(tmp_path / "out")
     read = GenerationConfig.from_pretrained(tmp_path / "out")

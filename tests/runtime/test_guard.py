@@ -3,7 +3,6 @@ and the checkpoints' weights."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from itertools import pairwise
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from runtime.guard import Guard, all_finite
 from runtime.together import Together
+from tests.runtime.runs import metrics
 
 JUMPY = {"learning_rate": 0.1, "schedule": "constant", "max_steps": 16, "batch_size": 1, "save_steps": 1, "save_total_limit": 50}
 
@@ -47,10 +47,6 @@ def skipped(tmp_path_factory, compiled, carried_out):
     folder = tmp_path_factory.mktemp("skipped")
     build = compiled(folder, train={**JUMPY, "loss_spike": {"factor": 1.001, "window": 2, "action": "skip"}})
     return carried_out(build, folder, "data", "train")
-
-
-def metrics(run):
-    return [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_spike_is_a_loss_above_the_median_of_the_last_steps_and_is_in_the_metrics(skipped):

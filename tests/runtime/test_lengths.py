@@ -66,7 +66,7 @@ def test_error_leaves_the_row_and_says_so(fitted, chat):
     assert (found.rows, found.is_too_long, found.is_truncated) == ((chat(LONG),), True, False)
 
 
-def test_drop_leaves_nothing(fitted):
+def test_drop_leaves_nothing_of_a_row_that_is_too_long(fitted):
     assert fitted(LONG, 20, "drop").is_dropped
 
 

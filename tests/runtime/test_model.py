@@ -16,7 +16,8 @@ from runtime import pipeline
 from runtime.base import identity, locate
 from runtime.chat_template import ChatFormat
 from runtime.config import HubBase, LocalBase, ModelConfig, PackageBase, TemplateConfig
-from runtime.model import load_model, load_tokenizer, pick_device
+from runtime.devices import pick_device
+from runtime.model import load_model, load_tokenizer
 
 ASKS_FOR_A_HUB_MODEL = """
 from runtime.config import HubBase

@@ -33,7 +33,7 @@ def written(template, *, begins=False, system=None, stop=()):
     return modelfile("a.gguf", chat=chat, tokenizer=tokenizer, form=form, ends=["<|im_end|>"], positions=512)
 
 
-def test_chatml():
+def test_chatml_becomes_a_go_template_with_its_parameters():
     assert written(CHATML, system="Be kind.", stop=("END",)) == (
         "FROM ./a.gguf\n\n"
         'TEMPLATE """{{ range .Messages }}{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n'

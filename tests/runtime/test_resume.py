@@ -13,6 +13,7 @@ from runtime import config as configs
 from runtime import pipeline
 from runtime.adapter import read_adapter
 from runtime.stages import read_stage
+from tests.runtime.runs import metrics
 from tests.runtime.unfinished import unfinished
 
 MESSAGES = [{"user": "Count {{ n }}."}, {"assistant": "It is {{ n }}."}]
@@ -46,12 +47,8 @@ def gone_on(tmp_path, unbroken, spec):
     return go_on
 
 
-def metrics(train):
-    return [json.loads(line) for line in (train / "metrics.jsonl").read_text().splitlines()]
-
-
 def rates(train):
-    return [step["learning_rate"] for step in metrics(train)]
+    return [step["learning_rate"] for step in metrics(train.parent)]
 
 
 def cosine(peak, total, steps):
@@ -60,13 +57,13 @@ def cosine(peak, total, steps):
 
 
 def losses(train):
-    return [step["loss"] for step in metrics(train)]
+    return [step["loss"] for step in metrics(train.parent)]
 
 
 def test_complaint_18_more_epochs_go_on_from_the_step_and_along_the_longer_schedule(gone_on, unbroken):
     """The steps so far stay, no step is skipped or done twice, and the loss does not jump (peers.md, complaint 18)."""
     train = gone_on(epochs=3)
-    assert [step["step"] for step in metrics(train)] == list(range(1, 13))
+    assert [step["step"] for step in metrics(train.parent)] == list(range(1, 13))
     assert rates(train)[:4] == rates(unbroken / "train")[:4]
     assert rates(train)[4:] == pytest.approx(cosine(1.0e-2, 12, range(5, 13)), rel=1e-9)
     assert losses(train)[:5] == pytest.approx(losses(unbroken / "train")[:5], abs=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 import pytest
@@ -12,6 +11,7 @@ from runtime import config as configs
 from runtime.adapter import read_adapter
 from runtime.data.dataset import load_rows
 from runtime.sampling import ByLength
+from tests.runtime.runs import metrics
 
 LENGTHS = random.Random(16).choices(range(8, 2049), k=2000)
 
@@ -73,7 +73,7 @@ def test_batches_of_a_run_hold_rows_of_like_length(grouped):
         sampler.set_epoch(epoch)
         indices = list(sampler)
         wanted += [sum(rows.lengths[index] for index in indices[start : start + 4]) for start in range(0, len(indices), 4)]
-    steps = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
+    steps = metrics(run)
     assert [step["tokens"] for step in steps] == wanted
 
 

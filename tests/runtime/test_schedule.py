@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -18,6 +17,7 @@ from runtime.stages import read_stage
 from specgen.compiler import checked
 from specgen.schedule import schedule, world_size
 from specgen.source import parse
+from tests.runtime.runs import metrics
 
 WORDS = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
 TWO_LENGTHS = [
@@ -76,7 +76,7 @@ def test_dropped_rows_shorten_the_run(tmp_path, compiled, carried_out):
     written = configs.load(build)
     assert (written.data.examples, written.train.total_steps) == (None, None)
     run = carried_out(build, tmp_path, "data", "train")
-    steps = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
+    steps = metrics(run)
     assert len(steps) == read_stage(run, "train")["summary"]["steps"] == 4  # 4 of 6 rows are left, 2 a step, twice
     known = pipeline.known(written, build, run)
     assert (known.data.examples, known.train.total_steps, known.train.steps_per_epoch) == (4, 4, 2)

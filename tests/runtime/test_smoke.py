@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+from transformers import GenerationConfig
 
 from runtime.config import ExpectConfig, SimilarConfig
 from runtime.expectations import unmet
 from runtime.generate import Answer, Generator
-from runtime.smoke import generator_of, smoke
+from runtime.smoke import generator_of, smoke, write_settings
 from runtime.stages import read_stage
 from specgen.schema import refusals
 
@@ -157,3 +160,15 @@ def test_what_follows_is_asked_with_what_was_said(tmp_path, configured, finished
     told = [{"role": role, "content": content} for role, content in said_by]
     assert generator.answer(model, told).text == second["answer"]
     assert generator.answer(model, told[2:]).text != second["answer"]
+
+
+def test_changed_chat_settings_reach_the_merged_folder_without_a_merge(tmp_path, configured, finished):
+    merged = tmp_path / "merge"
+    shutil.copytree(finished[1] / "merge", merged)
+    before = (merged / "generation_config.json").read_bytes()
+    write_settings(configured(tmp_path, smoke=[]), merged)
+    assert (merged / "generation_config.json").read_bytes() == before
+    smoke(configured(tmp_path, smoke=[], chat={"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 17}), tmp_path, tmp_path)
+    read = GenerationConfig.from_pretrained(merged)
+    assert (read.do_sample, read.temperature, read.top_p, read.max_new_tokens) == (True, 0.7, 0.9, 17)
+    assert read.eos_token_id == GenerationConfig.from_pretrained(finished[1] / "merge").eos_token_id

@@ -21,6 +21,7 @@ from runtime.data.lengths import Policy
 from runtime.data.parts import Part
 from runtime.faults import RunFault
 from runtime.vocabulary import vocabulary_of
+from tests.rows import spans
 
 CONTROL = re.compile(r"<\|?[a-zA-Z_▁|｜ ]+\|?>|</s>|<s>|\[/?INST\]|<[a-z_]+>|\[/?[A-Z_]+\]")
 NAMES = tuple(library())
@@ -52,12 +53,6 @@ def form_of(smollm):
 def conversation(contents, system):
     turns = [{"role": ("user", "assistant")[index % 2], "content": content} for index, content in enumerate(contents)]
     return [{"role": "system", "content": system}, *turns] if system else turns
-
-
-def spans(encoded):
-    edges = [False, *encoded.trained, False]
-    changes = [index for index, (before, here) in enumerate(itertools.pairwise(edges)) if before != here]
-    return list(zip(changes[::2], changes[1::2], strict=True))
 
 
 def check(name, tokenizer, form, messages):

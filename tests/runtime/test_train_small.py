@@ -22,6 +22,7 @@ from runtime import config as configs
 from runtime import pipeline
 from runtime.adapter import read_adapter
 from runtime.stages import read_stage
+from tests.runtime.runs import metrics
 
 CASES = Path(__file__).parents[1] / "cases"
 O17 = yaml.safe_load((CASES / "o17.yaml").read_text())["cases"]
@@ -37,10 +38,6 @@ checkpoints.prune = prune_and_die
 sys.argv = ["runtime", *sys.argv[1:]]
 runpy.run_module("runtime", run_name="__main__")
 """
-
-
-def metrics(run):
-    return [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
 
 
 def rows_of(number):

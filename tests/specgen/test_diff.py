@@ -200,3 +200,16 @@ def test_rows_that_are_cut_or_dropped_are_told_where_the_figures_are_known(spec)
     figures = [DataFigures(**{**known, **more, "dropped": dropped}) for dropped in (37, 0)]
     sides = [replace(side, facts=replace(side.facts, figures=found)) for side, found in zip((before, after), figures, strict=True)]
     assert "  dropped          37 → 0\n" in as_text("small.yaml", compare(*sides))
+
+
+def test_a_row_that_a_template_refuses_is_one_that_differs(spec):
+    """Rows beyond the first hundred, which are all that the checks render."""
+    sources = (
+        "data.sources=[{synthetic: {variables: {n: {range: {start: 1, stop: 150}}}, messages: [{user: 'Say {{ n }}.'}, {assistant: a}]}}]"
+    )
+    turn = "<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>"
+    end = "{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}"
+    refuses = "{% if m.content == 'Say 150.' %}{{ raise_exception('no') }}{% endif %}"
+    one, other = (f'template={{jinja: "{{% for m in messages %}}{extra}{turn}{{% endfor %}}{end}"}}' for extra in ("", refuses))
+    text = as_text("small.yaml", compare(spec(sources, one), spec(sources, other)))
+    assert "  the trained span or its context differs in 1 of 150 distinct rows\n" in text

@@ -56,7 +56,7 @@ def test_max_steps_needs_no_figures():
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ("{}", "10.0% of the rows would be dropped as longer than data.max_length; data.limits.dropped allows 0.0%"),
+        ("{}", "10.0% of the rows would be dropped; data.limits.dropped allows 0.0%"),
         ("{dropped: 1, duplicates: 0.2}", "25.0% of the training rows repeat another one; data.limits.duplicates allows 20.0%"),
         (
             "{dropped: 1, overlap: 0}",

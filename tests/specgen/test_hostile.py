@@ -105,6 +105,11 @@ CASES = {
         f"{HEAD}{DATA}smoke: [{{user: Hi, expect: {{matches: ['x{{99999999999}}']}}}}]\n",
         "SG271: the regular expression x{99999999999} is not valid: the repetition number is too large",
     ),
+    "a_task_that_is_a_pipe": (
+        f"{HEAD}{DATA}eval: {{tasks: [{{name: a, path: pipe}}]}}\n",
+        "SG694: the task file pipe cannot be read: it is a pipe or a device, not a file",
+    ),
+    "a_task_of_deep_lists": (f"{HEAD}{DATA}eval: {{tasks: [{{name: a, path: deep.yaml}}]}}\n", "SG694: deep.yaml: it is nested too deeply"),
     "a_parent_that_is_a_pipe": ("extends: pipe\nname: a\n", "SG113: extends names pipe, which is not there, or is no file"),
     "a_parent_of_zeros": ('extends: "a\\0b"\nname: a\n', "SG113: extends names a\\x00b, which is not there, or is no file"),
     "a_parent_of_a_long_name": (f"extends: {'x' * 5000}/y.yaml\nname: a\n", "SG113: extends names xxx"),
@@ -121,6 +126,7 @@ def folder(tmp_path):
     os.mkfifo(tmp_path / "pipes" / "config.json")
     (tmp_path / "folder").mkdir()
     (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "deep.yaml").write_text("[" * 20_000, encoding="utf-8")
     return tmp_path
 
 
@@ -163,6 +169,8 @@ BROKEN = {
     "config.json": (DEEP.encode(), "config.json is nested too deeply"),
     "model.safetensors": (struct.pack("<Q", len(DEEP)) + DEEP.encode(), "model.safetensors is nested too deeply"),
     "tokenizer_config.json": (DEEP.encode(), "tokenizer_config.json is nested too deeply"),
+    "tokenizer.json": (f'{{"added_tokens": {DEEP}'.encode(), "tokenizer.json is nested too deeply"),
+    "special_tokens_map.json": (DEEP.encode(), "special_tokens_map.json is nested too deeply"),
     "base.gguf": (NESTED, "base.gguf is damaged: its header cannot be read"),
 }
 
@@ -171,6 +179,7 @@ BROKEN = {
 def test_a_model_file_without_bottom_is_told(name, tmp_path):
     content, message = BROKEN[name]
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.json").write_text('{"added_tokens": [{"content": "<s>", "id": 0}]}')
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         read_model_facts(LocalBase(path=str(tmp_path / name if name.endswith(".gguf") else tmp_path)))

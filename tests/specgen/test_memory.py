@@ -13,10 +13,12 @@ from specgen.memory import memory_plan
 from specgen.memory.fitting import remedies
 from specgen.memory.plan import PARTS
 from specgen.render import render
+from specgen.rules.memory import memory_fits
 from specgen.source import parse
 from tests.conftest import SMALL
 
 GIB = 2**30
+SHARED = ("distributed.processes_per_node=2", "distributed.zero_stage=1")
 SETTINGS = ("template=chatml", "train.batch_size=8", "data.max_length=512")
 # 2 layers; a layer has 2 x 64 x 64 (q, o) + 2 x 64 x 32 (k, v) + 3 x 64 x 128 (mlp) weights and 2 x 64 of norms
 SHAPE = {
@@ -216,3 +218,38 @@ def test_the_plan_names_the_parts_and_the_limit():
 def test_the_plan_says_what_is_unknown():
     unknown = compiled("model.base=hf:example/some-model")
     assert "Unknown: the base model's sizes are not at hand." in render(unknown.plan, unknown.facts)["plan.md"]
+
+
+def test_a_measured_step_of_a_model_of_an_unknown_kind_is_told_without_its_remedies():
+    known = compiled("hardware.device_memory=4GiB")
+    facts = replace(known.facts, model=replace(known.facts.model, model_type="gpt2"))
+    measured = replace(memory_plan(known.plan, known.facts.model, None), weights=5 * GIB)
+    (fault,) = memory_fits(known.tree, known.plan, facts, measured)
+    assert fault.code == "SG281"
+    assert fault.hint == "gradient checkpointing and smaller micro batches need less"
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused", "code"),
+    [
+        ((*SHARED, "adapter.lora.init_lora_weights=pissa"), "model.quantization: {nf4: {}}", "SG601"),
+        (("train.optimizer=grokadamw", "distributed.processes_per_node=2"), "distributed.zero_stage: 1", "SG610"),
+        (("distributed.preset=deepspeed_zero1", "distributed.processes_per_node=2"), "distributed.offload: optimizer", "SG631"),
+    ],
+)
+def test_what_the_checks_refuse_is_not_advised(settings, refused, code, faults_of):
+    known = compiled(*settings)
+    limit = memory_plan(known.plan, known.facts.model, None).total - 1
+    assert refused in [remedy.setting for remedy in remedies(known.plan, known.facts.model, None, limit)]
+    path, _, value = refused.partition(": ")
+    assert code in [fault.partition(":")[0] for fault in faults_of(*SETTINGS, *settings, f"{path}={value}")]
+    short = replace(known.plan, hardware=replace(known.plan.hardware, device_memory=limit))
+    (fault,) = memory_fits(known.tree, short, known.facts)
+    assert fault.hint.startswith("it fits with ")
+    assert refused not in fault.hint
+
+
+def test_four_bits_are_advised_with_the_type_that_was_counted_with():
+    known = compiled(*SHARED, "model.dtype=float16", "hardware.device=cuda")
+    found = remedies(known.plan, known.facts.model, None, memory_plan(known.plan, known.facts.model, None).total - 1)
+    assert "model.quantization: {nf4: {compute_dtype: float16}}" in [remedy.setting for remedy in found]

@@ -60,7 +60,7 @@ def require_trained(outcomes):
 
 
 @pytest.mark.e2e
-def test_a_combination_trains(tmp_path):
+def test_some_combinations_take_their_steps_and_their_loss_falls(tmp_path):
     require_trained(train_all(SOME, tmp_path))
 
 

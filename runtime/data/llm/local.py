@@ -7,12 +7,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from runtime.base import Base, identity
+from runtime.base import Base, folder_of, identity
 from runtime.config import Dtype, HubBase, LlmSource, LocalBase, ModelConfig, PackageBase, TemplateConfig
 from runtime.data.llm.budget import Meter
 from runtime.data.llm.request import Reply, Request
+from runtime.devices import roomy_device
 from runtime.faults import WRONG, RunFault
-from runtime.model import load_model, load_tokenizer, pick_device
+from runtime.model import load_model, load_tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +157,9 @@ def _noisy(scores_V: torch.Tensor, request: Request, generator: torch.Generator)
 
 
 def _load(base: Base) -> tuple[Any, Any]:
-    device = pick_device()
+    import torch
+
+    device = roomy_device("auto", folder_of(base), torch.bfloat16)
     dtype: Dtype = "bfloat16" if device.type == "cuda" else "float32"
     settings = ModelConfig(base=base, dtype=dtype, attention="auto", quantization=None, trust_remote_code=False, from_run=None, vision=None)
     tokenizer = load_tokenizer(settings, TemplateConfig(name="tokenizer", jinja=None, stop=()))

@@ -81,7 +81,7 @@ def test_without_vllm_asking_for_it_is_told(monkeypatch, tmp_path, fault_of):
     )
 
 
-def test_obstacles():
+def test_an_adapter_keeps_vllm_away():
     from runtime.serve.vllm import obstacle
 
     assert obstacle((), None, None) is None
