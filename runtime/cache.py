@@ -57,6 +57,18 @@ def made_once(target: Path, write: Callable[[Path], object], *, lock: Path, tell
     return target
 
 
+def _leave_only(target: Path) -> None:
+    """Removes what older states of the same were made to: each is as large as the model. What its tokenizer alone was, stays."""
+    stem = target.name.rpartition("-")[0]
+    for other in target.parent.glob(f"{glob.escape(stem)}-*"):
+        if not other.name.startswith(target.name):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def whole(target: Path, write: Callable[[Path], object]) -> None:
     """A folder, written beside and renamed when whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,15 +90,3 @@ def one_at_a_time(file: Path) -> Iterator[None]:
         with suppress(OSError):  # a network's disk without locks: then each does the work, and one folder of them is kept
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
-
-
-def _leave_only(target: Path) -> None:
-    """Removes what older states of the same were made to: each is as large as the model. What its tokenizer alone was, stays."""
-    stem = target.name.rpartition("-")[0]
-    for other in target.parent.glob(f"{glob.escape(stem)}-*"):
-        if not other.name.startswith(target.name):
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
