@@ -143,7 +143,7 @@ def _documents(stream: BinaryIO) -> Iterator[Numbered]:
             first, lines, size = number + 1, [], 0
             continue
         lines.append(line)
-        size += len(line)
+        size += len(line) if line.isascii() else len(line.encode())
         if size > LONGEST_DOCUMENT:
             hint = "put <|endoftext|> on a line of its own between documents, or write JSON Lines with a row for each"
             raise BadFile("shape", f"a document has more than {LONGEST_DOCUMENT >> 20} MiB", line=first, hint=hint)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 from collections.abc import Iterator
 from typing import BinaryIO, NoReturn
 
-from conversations.problems import BadFile, Problem, unread
+from conversations.problems import BadFile, Problem, in_words, unread
 
 BLOCK = 1 << 20
 SURE = 1 << 12  # a fault so far before the end of what has been read is no value that goes on
+MOST_NESTED = 64  # levels of a value that a template writes out
 
 
 class NotJson(ValueError):
@@ -38,6 +40,7 @@ def _constant(name: str) -> NoReturn:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_strictly = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 LENIENT = json.JSONDecoder()  # finds where a value ends that DECODER has refused
 
 
@@ -57,6 +60,42 @@ def row_of_line(line: bytes) -> object | Problem:
     except ValueError:  # what Python's int() says of more than 4,300 digits
         return unread("a number of too many digits", "a number in the line has too many digits")
     return row
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is surely one that a model can be told: at a glance, as all rows are looked at."""
+    try:
+        text = _strictly(value)
+        text.encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return text.count("{") + text.count("[") <= MOST_NESTED
+
+
+def unfit(value: object) -> str | None:
+    """Why a value cannot be told a model, as the rest of a sentence; None where it can. No tokenizer reads half a surrogate pair, and
+    Arrow has values that JSON does not write."""
+    return None if is_plain(value) else _why_unfit(value)
+
+
+def _why_unfit(value: object) -> str | None:
+    rest: list[tuple[object, int]] = [(value, 0)]
+    while rest:
+        value, depth = rest.pop()
+        if depth > MOST_NESTED:
+            return f"is nested deeper than {MOST_NESTED}"
+        if isinstance(value, str):
+            if not value.isascii() and value.encode("utf-8", "replace").decode() != value:
+                return "holds half a surrogate pair"
+        elif isinstance(value, float) and not math.isfinite(value):
+            return f"holds {value}, which is no JSON number"
+        elif isinstance(value, dict):
+            rest += [(item, depth + 1) for pair in value.items() for item in pair]
+        elif isinstance(value, list):
+            rest += [(item, depth + 1) for item in value]
+        elif not isinstance(value, bool | int | float | None):
+            return f"holds {in_words(value)}, which is no value of JSON"
+    return None
 
 
 def values_of(stream: BinaryIO) -> Iterator[tuple[int, object]]:
@@ -150,7 +189,7 @@ class _Reader:
                 raise BadFile("syntax", "a value is nested too deeply", line=self.line) from None
             except ValueError:
                 raise BadFile("syntax", "a number has too many digits", line=self.line) from None
-            if end < len(self.text) or self.ended:
+            if end + 2 < len(self.text) or self.ended:  # 1. and 1e+ are numbers that go on
                 self.advance(end)
                 return found
             self.fill()

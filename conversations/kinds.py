@@ -87,7 +87,7 @@ def kind_of_head(head: bytes, name: str) -> Kind:
     text = head.removeprefix(UTF_8_MARK).decode("utf-8", errors="replace")
     suffix = suffix_of(name)
     if (found := text.lstrip()[:1]) in ("{", "["):
-        kind: Kind | None = _object_kind(text.lstrip()) if found == "{" else _array_kind(text.lstrip())
+        kind: Kind | None = _object_kind(text.lstrip()) if found == "{" else _array_kind(text.lstrip(), suffix)
         if kind and not (suffix in (".txt", ".md") and not _is_json(text)):
             return kind
     if suffix in (".csv", ".tsv") or (suffix not in (".txt", ".md") and _is_table(text, cut=len(head) == HEAD)):
@@ -132,9 +132,10 @@ def _object_kind(text: str) -> Kind:
     return "jsonl"
 
 
-def _array_kind(text: str) -> Kind | None:
+def _array_kind(text: str, suffix: str) -> Kind | None:
+    """JSON, where a value can follow that no other text begins with: `[1, 2]` is JSON in a file that is called so alone."""
     following = text[1:].lstrip()[:1]
-    return "json" if following in ("{", "]", "[", '"', "") else None
+    return "json" if suffix == ".json" or following in ("{", "]", "[", '"', "") else None
 
 
 def _is_json(text: str) -> bool:

@@ -61,10 +61,12 @@ def _conversation(reading: Reading) -> None:
 
 
 def _colors(reading: Reading) -> None:
-    """The description without what stands before its first colon."""
+    """The description without what stands before its first colon, where something follows it."""
     reading.messages.append({"role": "system", "content": COLORIST})
     reading.say("user", "description")
-    reading.messages[-1]["content"] = reading.messages[-1]["content"].partition(":")[2].strip()
+    if reading.messages[-1]["role"] == "user":
+        description = reading.messages[-1]["content"]
+        reading.messages[-1]["content"] = description.partition(":")[2].strip() or description.strip()
     reading.say("assistant", "color")
 
 

@@ -44,8 +44,9 @@ class Reading:
 
     def add(self, role: str, content: object, path: str) -> None:
         """A turn whose text stands at `path` of the row."""
+        before = len(self.faults)
         text = text_of(content, path, self.faults)
-        if role == "assistant" and isinstance(content, str) and not content.strip():
+        if role == "assistant" and not text.strip() and len(self.faults) == before:
             self.faults.add("an empty answer", path, f"{path} is empty, so there is nothing to learn")
         self.messages.append({"role": role, "content": text})
 

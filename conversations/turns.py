@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from conversations.images import SOURCES, Images, with_break
-from conversations.json_values import DECODER
+from conversations.json_values import DECODER, is_plain, unfit
 from conversations.problems import Problem, in_words, kind_of
 from conversations.row import KEYS, Message
 
@@ -28,6 +28,11 @@ class Faults(list[Problem]):
         """One more problem; `kind` is what equal ones are counted by."""
         self.append(Problem(kind, path, text))
 
+    def told(self, value: object, path: str) -> None:
+        """A value that a template writes out as it is, where it cannot be."""
+        if why := unfit(value):
+            self.add(f"a value that {why}", path, f"{path} {why}")
+
     def wrong(self, name: str, path: str, value: object, wanted: str) -> None:
         """A value of the wrong type."""
         self.add(f"{name} is {kind_of(value)}", path, f"{path} is {in_words(value)}; it has to be {wanted}")
@@ -40,10 +45,10 @@ def message_of(
     message: Message = {"role": role, "content": ""}
     calls = _calls_of(turn, path, faults)
     reasoning = _only(turn, REASONING, path, faults)
-    content = turn.get(text_key, MISSING)
+    content, before = turn.get(text_key, MISSING), len(faults)
     if not (calls and (content is None or content is MISSING)):
         message["content"] = text_of(content, f"{path}.{text_key}", faults, images)
-        if role == "assistant" and not calls and not reasoning and isinstance(content, str) and not content.strip():
+        if role == "assistant" and not (calls or reasoning or message["content"].strip()) and len(faults) == before:
             faults.add("an empty answer", f"{path}.{text_key}", f"{path}.{text_key} is empty, so there is nothing to learn")
     for key, value in (("reasoning_content", reasoning), ("tool_call_id", turn.get("tool_call_id")), ("name", turn.get("name"))):
         if value is not None:
@@ -132,10 +137,13 @@ def call_of(call: object, path: str, faults: Faults) -> dict[str, Any]:
     if not isinstance(name, str) or not name:
         faults.wrong("the name of a call", f"{inside}.name", name, "text")
     if call.get("type", "function") != "function":
-        faults.add("a call of no function", f"{path}.type", f"{path}.type is {json.dumps(call['type'])}; only function is known")
+        kind = json.dumps(call["type"], default=str)
+        faults.add("a call of no function", f"{path}.type", f"{path}.type is {kind}; only function is known")
     identity = {"id": call["id"]} if call.get("id") is not None else {}
     arguments = _object(arguments, f"{inside}.arguments", faults)
-    return {**identity, "type": "function", "function": {"name": name, "arguments": arguments}}
+    found = {**identity, "type": "function", "function": {"name": name, "arguments": arguments}}
+    faults.told(found, path)
+    return found
 
 
 def _object(value: object, path: str, faults: Faults) -> object:
@@ -160,9 +168,12 @@ def tools_of(tools: object, path: str, faults: Faults) -> list[Any]:
     if not isinstance(tools, list):
         faults.wrong("tools", path, tools, "a list of tools")
         return []
+    plain = is_plain(tools)
     for index, tool in enumerate(tools):
         if not isinstance(tool, dict):
             faults.wrong("a tool", f"{path}[{index}]", tool, "an object")
+        elif not plain:
+            faults.told(tool, f"{path}[{index}]")
     return [{"type": "function", "function": tool} if isinstance(tool, dict) and "function" not in tool else tool for tool in tools]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from conversations.row import Message
 from runtime import chat_files, chat_images
+from runtime.chat_template import with_system
 from runtime.config import ChatConfig
 from runtime.faults import RunFault
 from runtime.generate import Answer, is_greedy, sees_nothing
@@ -192,9 +193,7 @@ class Session:
         return True
 
     def _whole(self) -> list[Message]:
-        if self.chat.system is None or self.messages[0]["role"] == "system":
-            return self.messages
-        return [{"role": "system", "content": self.chat.system}, *self.messages]
+        return with_system(self.messages, self.chat.system)
 
 
 class Plainly:

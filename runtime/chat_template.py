@@ -109,9 +109,7 @@ class ChatFormat:
 
     def with_system(self, messages: list[Message]) -> list[Message]:
         """The messages, with the config's system text where they have none of their own."""
-        if self.system is None or messages[0]["role"] == "system":
-            return messages
-        return [{"role": "system", "content": self.system}, *messages]
+        return with_system(messages, self.system)
 
     def rows(self, conversation: Conversation) -> list[Conversation]:
         """What is trained of a conversation, with the system text: itself, or one conversation for each answer, up to it."""
@@ -383,6 +381,13 @@ class ChatFormat:
         lead = opening[at:]
         ids = self.vocabulary.ids_of(lead)
         return (lead, ids) if ids[:1] == [self._controls.ids[text]] else (None, [])
+
+
+def with_system(messages: list[Message], system: str | None) -> list[Message]:
+    """The messages, with a system text in front, where there is one and they have none of their own."""
+    if system is None or messages[0]["role"] == "system":
+        return messages
+    return [{"role": "system", "content": system}, *messages]
 
 
 def weight_of(message: Message) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -98,6 +98,11 @@ def size(number: int) -> str:
         if number >= factor:
             return f"{number / factor:.1f} {unit}"
     return f"{number} B"
+
+
+def and_more(names: Sequence[str]) -> str:
+    """Behind the first of some names: how many there are beside it."""
+    return f" ({len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def one_line(text: str, limit: int = 100) -> str:

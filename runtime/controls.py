@@ -6,13 +6,30 @@ Each is parted in two by a character that no text has, at which the rendered tex
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from conversations.row import Message
 
 CUTS = [chr(code) for code in range(0xFDD3, 0xFDF0)]  # noncharacters
 PLAIN = ("role", "train", "weight")
+
+
+def cut_for(*values: Any) -> str:
+    """A character that is in none of the texts. It is looked for in the texts themselves: Python shows a noncharacter as an escape."""
+    texts = list(_texts(values))
+    return next(cut for cut in CUTS if not any(cut in text for text in texts))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for entry in value.items():
+            yield from _texts(entry)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
 
 
 class Controls:
@@ -27,8 +44,7 @@ class Controls:
         """The same with control tokens cut in two, and the character that cuts them; None where there is nothing to cut."""
         if not self._are_in(messages, tools):
             return messages, tools, None
-        whole = str((messages, tools))
-        cut = next(cut for cut in CUTS if cut not in whole)
+        cut = cut_for(messages, tools)
         told = [{key: value if key in PLAIN else self._cut(value, cut) for key, value in message.items()} for message in messages]
         return told, self._cut(tools, cut), cut
 
@@ -36,7 +52,7 @@ class Controls:
         """The same for a text alone."""
         if self._any.search(content) is None:
             return content, None
-        cut = next(cut for cut in CUTS if cut not in content)
+        cut = cut_for(content)
         return self._cut(content, cut), cut
 
     def _are_in(self, messages: list[Message], tools: list[Any] | None) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from conversations.task_files import BadTask, read_task
 from runtime.config import TaskConfig
-from runtime.data.synthetic import require_unchanged
+from runtime.data.as_compiled import require_unchanged
 from runtime.faults import WRONG, RunFault
 
 

@@ -14,7 +14,7 @@ from conversations.row import Message
 from conversations.templates import ChatTemplate, library
 from runtime import config as configs
 from runtime.arithmetic import for_answers
-from runtime.chat_template import PROBE, ChatFormat, Masks
+from runtime.chat_template import PROBE, ChatFormat, Masks, with_system
 from runtime.config import ChatConfig
 from runtime.devices import pick_device, roomy_device
 from runtime.faults import WRONG, RunFault
@@ -151,9 +151,7 @@ class Talker:
         return len(self.form.prompt_ids(self._with_system(_flat(kept, turns), chat), tools))
 
     def _with_system(self, messages: list[Message], chat: ChatConfig) -> list[Message]:
-        if chat.system is None or isinstance(self.form, TextFormat) or messages[0]["role"] == "system":
-            return messages
-        return [{"role": "system", "content": chat.system}, *messages]
+        return messages if isinstance(self.form, TextFormat) else with_system(messages, chat.system)
 
     def _without_adapter(self) -> Any:
         if not self.has_adapter:

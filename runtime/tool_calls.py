@@ -10,18 +10,18 @@
 | `{"name": …, "parameters": {…}}` on a line of its own, or a list of such | Llama 3, maybe behind `<|python_tag|>` |
 
 Marks that are special tokens are not in an answer's text: what they stand before is then found by the last shape.
-A call is one only if it names a tool that was offered: an answer in JSON stays an answer.
+A call is one only if it names a tool that was offered: an answer in JSON stays an answer. So does a call that nobody could be told again,
+with half a surrogate pair in it, or NaN.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conversations.json_values import DECODER
+from conversations.json_values import DECODER, unfit
 
 MARKS = ("<tool_call>", "<function=", "[TOOL_CALLS]", "<|action_start|>", "<|python_tag|>")
 OPENING = re.compile("|".join(map(re.escape, MARKS)) + r"|(?:^|(?<=\n))[ \t]*(?=\{\s*\"|\[\s*\{)")
@@ -162,7 +162,7 @@ def _call(value: object) -> ToolCall | None:
         arguments, _ = _json_at(arguments, 0) if arguments.strip() else ({}, 0)
     if arguments is None:
         arguments = {}
-    if not isinstance(name, str) or not isinstance(arguments, dict):
+    if not isinstance(name, str) or not isinstance(arguments, dict) or unfit(arguments):
         return None
     return ToolCall(name=name, arguments=arguments)
 
@@ -170,7 +170,7 @@ def _call(value: object) -> ToolCall | None:
 def _value(text: str) -> Any:
     """A parameter's value: JSON where it is, else the text."""
     try:
-        return json.loads(text)
+        return DECODER.decode(text)
     except (ValueError, RecursionError):
         return text
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from specgen.facts.model import LANGUAGE, PROJECTOR, ModelFacts
 from specgen.modules import is_named, layer_of, matched
@@ -55,9 +54,9 @@ def adapter_in(plan: Plan) -> LoraAdapter | None:
 
 
 def names_projector_alone(names: Sequence[str]) -> bool:
-    """Whether names of trainable_modules choose the projector and nothing else; the runtime's vision/parts.py tells it alike."""
-    alone = PROJECTOR.rpartition(".")[2]
-    return bool(names) and all(fnmatchcase(alone, name) or name == PROJECTOR for name in names)
+    """Whether names of trainable_modules are those of the projector: a pattern such as *proj* or * means more than it. The runtime's
+    vision/parts.py tells it alike."""
+    return bool(names) and {PROJECTOR, PROJECTOR.rpartition(".")[2]}.issuperset(names)
 
 
 def ranks_of(adapter: LoraAdapter, model: ModelFacts) -> dict[str, int]:

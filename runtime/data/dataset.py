@@ -51,7 +51,7 @@ InLine = Literal["nothing", "packs", "all"]  # what of a batch lies in one line,
 
 
 class Writer:
-    """Writes examples into a folder as they come."""
+    """Writes examples into a folder as they come, between `with` and its end."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.tokens, self.images, self.letters = folder, 0, 0, 0
@@ -92,7 +92,14 @@ class Writer:
         self.images += len(references)
         self.letters += sum(map(len, references))
 
-    def close(self, train: Array | Sequence[int], validation: Array | Sequence[int], packs: Packing | Joined | None) -> None:
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def finish(self, train: Array | Sequence[int], validation: Array | Sequence[int], packs: Packing | Joined | None) -> None:
         """Writes what counts: numbers of examples, with repetitions, and what is packed of the first of the two."""
         import numpy as np
 
@@ -104,8 +111,6 @@ class Writer:
         for name, order in orders.items():
             self._files[name] = _file(self.folder, name).open("wb")
             self._write(name, order)
-        for file in self._files.values():
-            file.close()
 
     def _begin_weights(self) -> None:
         """Every token so far counts 1 where it is trained."""

@@ -51,5 +51,5 @@ def repeated(digests: Digests, train: Numbers, validation: Numbers, prompts: Dig
 
 
 def percentile(ordered: Sequence[int] | Numbers, share: float) -> int:
-    """The value that this share of the ordered values does not exceed (nearest rank)."""
+    """The value before which this share of the ordered values stands; of two in the middle the greater one is the median."""
     return int(ordered[min(len(ordered) - 1, int(share * len(ordered)))])

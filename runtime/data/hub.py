@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from conversations.files import without_nulls
-from conversations.formats import Shape, reader, shape_of
-from conversations.images import ON_HUB
+from conversations.formats import reader
 from conversations.problems import Problem
 from conversations.row import Conversation
 from conversations.rows import FIRST, fitting_format, missing_column
-from runtime.config import FileSource, HubSource
+from runtime.config import HubSource
+from runtime.data.as_compiled import shape_of_source
 from runtime.faults import WRONG, RunFault
 
 MOST_FAULTS = 20  # of each kind
@@ -54,15 +54,6 @@ def checked(found: Iterable[dict[str, Any]], source: HubSource, *, drop: bool = 
     if faults.rows and not (drop and good):
         what = f"rows of {name_of(source)} do not have the format {source.format}"
         raise RunFault("SG418", "\n".join([what, *faults.lines()]), _hint(first_rows, source), exit_code=WRONG)
-
-
-def shape_of_source(source: FileSource | HubSource) -> Shape:
-    """How the rows of a source are read."""
-    row: str | list[dict[str, str]] | None
-    row = source.row if source.row is None or isinstance(source.row, str) else [{str(turn.role): turn.content} for turn in source.row]
-    if isinstance(source, FileSource):
-        return shape_of(source.format, source.fields, row, images=source.images)
-    return shape_of(source.format, source.fields, row, no_images=ON_HUB)
 
 
 def name_of(source: HubSource) -> str:

@@ -8,7 +8,6 @@ to compare; the first stays.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversations.row import Conversation
+from conversations.similarity import words as words_of
 from runtime.faults import WRONG, RunFault
 
 Sketch = NDArray[np.uint32]
@@ -24,15 +24,11 @@ WORDS = 5
 FUNCTIONS = 128
 SURE = 0.1  # less than the threshold, so that the search misses none; what it finds is then compared
 
-# a word; in scripts that put no spaces between words, a character
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\u0e00-\u0e7f"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-
 
 def groups_of_words(conversation: Conversation) -> set[bytes]:
     """All groups of five words in sequence, small letters, without punctuation; of a shorter row all its words. What is said of other
     images is something else."""
-    words = _WORD.findall(_text_of(conversation).lower())
+    words = words_of(_text_of(conversation))
     said_of = "".join(f"\0{image}" for image in conversation.get("images", ()))
     return {(" ".join(words[start : start + WORDS]) + said_of).encode() for start in range(max(1, len(words) - WORDS + 1))}
 

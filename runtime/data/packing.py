@@ -11,7 +11,7 @@ costs it nothing. The other attentions would pay for the square of that length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,16 +32,8 @@ class Packing:
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    def __getitem__(self, pack: int) -> Numbers:
-        if not 0 <= pack < len(self):
-            raise IndexError(pack)
-        return self.rows[self.bounds[pack] : self.bounds[pack + 1]]
 
-    def __iter__(self) -> Iterator[Numbers]:
-        return (self[pack] for pack in range(len(self)))
-
-
-def best_fit(lengths: Sequence[int] | Numbers, room: int, *, seed: int = 0) -> Packing:
+def best_fit(lengths: Sequence[int] | Numbers, room: int, *, seed: int) -> Packing:
     """Packs of rows, none over `room` tokens together; the same for the same lengths and seed.
 
     The next row, longest first, goes where it leaves the least room, and into a new pack where it fits nowhere. Among rows of

@@ -16,10 +16,11 @@ from conversations.row import Conversation
 from conversations.rows import rows_of_chunk
 from conversations.rules import RowsOf
 from runtime.config import FileSource, HubSource, LlmSource, Source, SyntheticSource
-from runtime.data.hub import conversations_of, shape_of_source
+from runtime.data.as_compiled import require_unchanged, shape_of_source
+from runtime.data.hub import conversations_of
 from runtime.data.hub import name_of as hub_name
 from runtime.data.llm.rows import rows as llm_rows
-from runtime.data.synthetic import require_unchanged, synthetic_rows
+from runtime.data.synthetic import synthetic_rows
 from runtime.faults import WRONG, RunFault
 
 ROWS = 1000  # of a part

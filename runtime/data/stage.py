@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from runtime.data.packing import Packing
 
 MOST_FAULTS = 100_000  # rows: then it is of no use to go on reading
+LONGER, MEND = "raise data.max_length", "mend the rows that data.on_bad_row: error names"
 
 
 def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
@@ -39,18 +40,18 @@ def make_data(config: Config, _folder: Path, out: Path) -> dict[str, Any]:
     from runtime.data.dataset import Writer, sha256_of
 
     data = config.data
-    writer = Writer(out)
-    rows = _tokenized(config, writer)
-    _refuse(rows, config)
-    columns = rows.columns()
-    picked = chosen(data, rows.by_source, columns.digests, seed=config.train.seed)
-    near = _near_duplicates(rows, columns, picked, data)
-    lost = _lost(columns, picked, near)
-    lost["dropped"] += rows.bad
-    _hold_lost(lost, int((picked.train + picked.validation).sum()) + rows.bad, config)
-    left = _left(columns, picked, near)
-    packs = _packs(columns, left, config) if data.packing else None
-    writer.close(left.train, left.validation, packs)
+    with Writer(out) as writer:
+        rows = _tokenized(config, writer)
+        _refuse(rows, config)
+        columns = rows.columns()
+        picked = chosen(data, rows.by_source, columns.digests, seed=config.train.seed)
+        near = _near_duplicates(rows, columns, picked, data)
+        lost = _lost(columns, picked, near)
+        lost["dropped"] += rows.bad
+        _hold_lost(lost, int((picked.train + picked.validation).sum()) + rows.bad, config)
+        left = _left(columns, picked, near)
+        packs = _packs(columns, left, config) if data.packing else None
+        writer.finish(left.train, left.validation, packs)
     found = {
         "rows": picked.rows,
         "by_source": picked.by_source,
@@ -138,7 +139,10 @@ def _hold_lost(lost: dict[str, int], total: int, config: Config) -> None:
     """Raises RunFault where more of all rows is lost than data.limits allows; tells what is left out as too long."""
     from runtime.data.lengths import dropped_line, policy_of
 
-    hold(config.data.limits, {name: lost[name] / max(1, total) for name in ("dropped", "truncated")})
+    shares = {name: lost[name] / max(1, total) for name in ("dropped", "truncated")}
+    instead = [LONGER] if lost["unfit"] else []
+    instead += [MEND] if lost["dropped"] > lost["unfit"] else []
+    hold(config.data.limits, shares, dropped=", ".join([*instead, "or raise data.limits.dropped"]))
     if lost["unfit"]:
         console.say("data", dropped_line(lost["unfit"], total, policy_of(config)))
 
@@ -150,7 +154,7 @@ def _left(columns: Columns, picked: Chosen, near_R: NDArray[np.bool_]) -> Left:
     train_counts, validation_counts = picked.train * ~near_R, picked.validation * ~near_R
     train = columns.order(train_counts)
     if not len(train):
-        raise RunFault("SG425", "no row is left for training", "raise data.max_length", exit_code=WRONG)
+        raise RunFault("SG425", "no row is left for training", _why_none(columns, picked), exit_code=WRONG)
     return Left(
         train_counts=train_counts,
         validation_counts=validation_counts,
@@ -158,6 +162,19 @@ def _left(columns: Columns, picked: Chosen, near_R: NDArray[np.bool_]) -> Left:
         validation=columns.order(validation_counts),
         lengths=columns.lengths[train].astype(np.int64),
     )
+
+
+def _why_none(columns: Columns, picked: Chosen) -> str:
+    """What to do where no row is left for training."""
+    import numpy as np
+
+    wanted = np.flatnonzero(picked.train)
+    if not len(wanted):
+        held = "data.validation holds out every row: lower its fraction or count, or give it other sources"
+        return held if picked.rows else MEND
+    if columns.examples[wanted].any():
+        return "each is nearly the same as one that is held out: raise data.near_duplicates.threshold"
+    return LONGER if np.isin(wanted, columns.unfit).any() else MEND
 
 
 def _packs(columns: Columns, left: Left, config: Config) -> Packing | Joined:

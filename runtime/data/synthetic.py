@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from conversations.row import Conversation
 from conversations.rules import RowsOf, conversations_of, rows_of_rules
 from runtime.config import DataConfig, FileVariable, Source, SyntheticSource, Variable, sources_of, to_plain
-from runtime.faults import WRONG, RunFault
+from runtime.data.as_compiled import require_unchanged
 
 
 def rules_of(data: DataConfig, *, seed: int, more: Iterable[Source] = ()) -> RowsOf:
@@ -28,18 +26,6 @@ def synthetic_rows(source: SyntheticSource, *, seed: int, rows_of: RowsOf) -> It
 def plain_variables(variables: dict[str, Variable]) -> dict[str, Any]:
     """Variables as conversations/variables.py takes them. Raises RunFault where a file is not the one that was checked."""
     return {name: _variable(variable) for name, variable in variables.items()}
-
-
-def require_unchanged(path: str, sha256: str) -> None:
-    """Raises RunFault where a file is not the one that the compiler has seen, or not to be had."""
-    try:
-        with Path(path).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        hint = f"paths start at the working folder, {Path.cwd()}"
-        raise RunFault("SG205", f"{path} cannot be read: {error.strerror}", hint, exit_code=WRONG) from None
-    if found != sha256:
-        raise RunFault("SG423", f"{path} has changed since the spec was compiled", "compile the spec again", exit_code=WRONG)
 
 
 def _rule(source: SyntheticSource) -> dict[str, Any]:

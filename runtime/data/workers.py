@@ -40,7 +40,7 @@ def encoder(config: Config, vocabulary: Vocabulary) -> Encoder:
 def tokenized(parts: Iterator[Part], config: Config, load: Callable[[], Vocabulary]) -> Iterator[Tokenized]:
     """The parts as arrays, in their order. Processes start while the tokenizer is loaded. Raises RunFault."""
     first = list(islice(parts, FEW))
-    processes = min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+    processes = min(MOST_PROCESSES, cores())
     if len(first) < FEW or processes < 2:
         yield from map(encoder(config, load()), chain(first, parts))
         return
@@ -56,6 +56,11 @@ def tokenized(parts: Iterator[Part], config: Config, load: Callable[[], Vocabula
         except (EOFError, ConnectionError):
             hint = "the system may have killed it for want of memory: leave it more, or give it shorter rows"
             raise RunFault("SG476", "a process that tokenizes rows has ended before its work was done", hint) from None
+
+
+def cores() -> int:
+    """Cores that this process may use; on macOS, which tells nobody that, all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_order(parts: Iterator[Part], workers: list[Connection]) -> Iterator[Tokenized]:

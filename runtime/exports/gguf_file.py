@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,18 +44,16 @@ def write_gguf(
     """
     from gguf import GGUFWriter, LlamaFileType
 
-    writer = GGUFWriter(out, architecture_of(settings))
-    writer.add_type("model")
-    writer.add_name(name)
-    for key, value in about.items():
-        getattr(writer, f"add_{key}")(value)
-    writer.add_file_type(LlamaFileType.MOSTLY_F16 if kind == "f16" else LlamaFileType.MOSTLY_Q8_0)
-    writer.add_quantization_version(2)
-    add_settings(writer, settings)
-    add_tokenizer(writer, tokenizer, form, vocab_size=settings.vocab_size)
-    farthest = _write_tensors(writer, merged, settings, kind)
-    writer.close()
-    return farthest
+    with closing(GGUFWriter(out, architecture_of(settings))) as writer:
+        writer.add_type("model")
+        writer.add_name(name)
+        for key, value in about.items():
+            getattr(writer, f"add_{key}")(value)
+        writer.add_file_type(LlamaFileType.MOSTLY_F16 if kind == "f16" else LlamaFileType.MOSTLY_Q8_0)
+        writer.add_quantization_version(2)
+        add_settings(writer, settings)
+        add_tokenizer(writer, tokenizer, form, vocab_size=settings.vocab_size)
+        return _write_tensors(writer, merged, settings, kind)
 
 
 def _write_tensors(writer: GGUFWriter, merged: Path, settings: PreTrainedConfig, kind: str) -> float:
@@ -108,9 +107,12 @@ def _encoded(name: str, tensor: torch.Tensor, kind: str) -> tuple[Any, float]:
 
     values = tensor.float().contiguous().numpy()
     largest = float(np.abs(values).max(initial=0.0))
-    if not largest <= (LARGEST_FLOAT16 if kind == "f16" else math.inf):
-        message = f"{name} has values that are not finite" if math.isnan(largest) else f"{name} has values beyond 65,504"
-        raise RunFault("SG478", f"{message}: float16 cannot hold them", "write export.gguf: {types: [q8_0]}")
+    if not math.isfinite(largest):
+        hint = "look at the losses of the run: a lower train.learning_rate is the usual cure"
+        raise RunFault("SG478", f"{name} has values that are not finite, which no type holds", hint)
+    if kind == "f16" and largest > LARGEST_FLOAT16:
+        message = f"{name} has values beyond 65,504: float16 cannot hold them"
+        raise RunFault("SG478", message, "write export.gguf: {types: [q8_0]}")
     stored = quantize(values, _type(kind))
     off = float(np.abs(dequantize(stored, _type(kind)).reshape(values.shape) - values).max(initial=0.0)) / (largest or 1.0)
     if not off <= MOST[kind] + 1e-6:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 GEMMA_FULL_ATTENTION_EVERY = 6
 LARGEST_GEMMA2, LARGEST_GEMMA3 = 46, 62  # layers of the 27B models, whose queries llama.cpp scales by the hidden size
 ROPES = ("default", "linear", "llama3", "yarn")
+SILU, GELU = ("silu", "swish"), ("gelu_pytorch_tanh", "gelu_new", "gelu_fast")  # the same numbers under several names
 
 
 def architecture_of(settings: PreTrainedConfig) -> str:
@@ -38,6 +39,9 @@ def _different(settings: PreTrainedConfig) -> str | None:
     if rope not in ROPES:
         return f"rotary embeddings of the type {rope}"
     kind, layers = settings.model_type, settings.num_hidden_layers
+    activation = settings.hidden_activation if kind in ("gemma2", "gemma3_text") else settings.hidden_act
+    if activation not in (GELU if ARCHITECTURES[kind].startswith("gemma") else SILU):
+        return f"the activation {activation}"
     if kind in ("gemma2", "gemma3_text"):
         largest = LARGEST_GEMMA2 if kind == "gemma2" else LARGEST_GEMMA3
         scale = settings.hidden_size // settings.num_attention_heads if layers == largest else settings.head_dim
@@ -48,6 +52,14 @@ def _different(settings: PreTrainedConfig) -> str | None:
         if list(settings.layer_types) != usual:
             return "layer_types"
     return None
+
+
+def context_of(settings: PreTrainedConfig) -> int:
+    """The longest text that llama.cpp computes as the model does: of Gemma it knows that layers look back no further than a window; of the
+    others (Mistral 7B v0.1) it does not, and within a window that is the same."""
+    window = None if settings.model_type in ("gemma2", "gemma3_text") else getattr(settings, "sliding_window", None)
+    longest = int(settings.max_position_embeddings)
+    return min(longest, int(window)) if window else longest
 
 
 def full_rope(settings: PreTrainedConfig) -> dict[str, Any]:
@@ -61,7 +73,7 @@ def add_settings(writer: GGUFWriter, settings: PreTrainedConfig) -> None:
     """Sizes and numbers that the model computes with."""
     heads, head_dim = settings.num_attention_heads, head_dim_of(settings)
     writer.add_block_count(settings.num_hidden_layers)
-    writer.add_context_length(settings.max_position_embeddings)
+    writer.add_context_length(context_of(settings))
     writer.add_embedding_length(settings.hidden_size)
     writer.add_feed_forward_length(settings.intermediate_size)
     writer.add_head_count(heads)

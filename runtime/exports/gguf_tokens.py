@@ -39,7 +39,7 @@ def add_tokenizer(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, form: 
         writer.add_token_merges(merges)
     writer.add_token_list([text.encode() for text in texts])
     writer.add_token_types(kinds)
-    _add_special(writer, tokenizer, form)
+    _add_special(writer, tokenizer, form, vocab_size)
 
 
 def described(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -52,18 +52,23 @@ def described(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
 
 def tokens_of(content: Mapping[str, Any], vocab_size: int, *, pieces: bool) -> tuple[list[str], list[int]]:
-    """Texts and types of all tokens, by id. Rows of the embedding that no token has are unused."""
+    """Texts and types of all tokens, by id. Rows of the embedding that no token has are unused. Raises RunFault for a word without one."""
     from gguf import TokenType
 
     texts = [f"[PAD{index}]" for index in range(vocab_size)]
     kinds = [int(TokenType.UNUSED)] * vocab_size
     for text, index in content["model"]["vocab"].items():
+        if index >= vocab_size:
+            message = f"the tokenizer has the token {index}, and the embedding of the model ends before {vocab_size}"
+            raise RunFault("SG478", message, "leave out export.gguf", exit_code=WRONG)
         texts[index] = text
         is_byte = pieces and len(text) == 6 and text.startswith("<0x") and text.endswith(">")
         kinds[index] = int(TokenType.BYTE if is_byte else TokenType.NORMAL)
     unknown = content["model"].get("unk_token")
     for token in content["added_tokens"]:
         index, text = token["id"], token["content"]
+        if index >= vocab_size:
+            continue  # of a model that sees, such as Gemma 3's image token: this one has no row of the embedding for it
         texts[index] = text.replace("\u2581", " ") if pieces and not token["special"] else text
         kinds[index] = int(TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED)
         if pieces and text == unknown:
@@ -79,10 +84,10 @@ def scores_of(texts: list[str], merges: list[str]) -> list[float]:
     return [ranks.get(text, NO_SCORE) for text in texts]
 
 
-def _add_special(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, form: RowFormat) -> None:
+def _add_special(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, form: RowFormat, vocab_size: int) -> None:
     ids = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id, "unk": tokenizer.unk_token_id}
     for name, index in ids.items():
-        if index is not None:
+        if index is not None and index < vocab_size:
             getattr(writer, f"add_{name}_token_id")(index)
     if form.end_of_turn is not None:
         writer.add_eot_token_id(form.end_of_turn)

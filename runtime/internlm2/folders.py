@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import glob
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -12,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import console
-from runtime.cache import SHARD, cache_folder, one_at_a_time, whole
+from runtime.cache import SHARD, kept_as, made_once, name_of, state_of, whole
 from runtime.faults import WRONG, RunFault
+from runtime.files import write_json
 from runtime.internlm2.settings import cannot_be_converted, is_internlm2, llama_settings, read_settings, sizes_of
 from runtime.internlm2.tokenizer import CONFIG, TEMPLATE, read_config, template_of, write_tokenizer
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from runtime.written import Kind
 
 FORM = 1  # counts how a conversion is written: another number converts anew
-READ = (".json", ".model", ".jinja", ".safetensors", ".bin")
 OF_TOKENIZER = ("tokenizer.model", "special_tokens_map.json", "added_tokens.json", "tokenizer.json")
 KEPT = ("generation_config.json", "merged.json")  # settings, and which adapters are in it
 
@@ -48,27 +46,19 @@ def readable_tokenizer(folder: Path) -> Path:
 
 
 def cached(folder: Path) -> Path:
-    """The folder that a conversion has or will have. A snapshot in the hub's cache is known by its commit, which its path ends with."""
-    place = folder.resolve()
-    if place.parent.name == "snapshots":
-        name, state = place.parent.parent.name.rpartition("--")[2], ""
-    else:
-        files = sorted(file for file in place.iterdir() if file.suffix in READ and file.is_file())
-        name, state = place.name, str([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
-    return cache_folder() / f"{name}-{_digest(str(place))}-{_digest(f'{state}:{FORM}')}"
+    """The folder that a conversion has or will have."""
+    return kept_as(name_of(folder), places=str(folder.resolve()), state=f"{state_of(folder)}:{FORM}")
 
 
 def converted(folder: Path) -> Path:
     """The Llama folder of an InternLM2 folder. Raises RunFault where it cannot be converted; nothing is left behind then."""
     target = cached(folder)
-    if not target.exists():
-        with one_at_a_time(folder / "config.json"):
-            if not target.exists():
-                name = target.name.rsplit("-", 2)[0]
-                console.say("base", f"{name} becomes a folder that transformers reads, once: {target}")
-                whole(target, lambda out: to_llama(folder, out))
-                _leave_only(target)
-    return target
+    return made_once(
+        target,
+        lambda out: to_llama(folder, out),
+        lock=folder / "config.json",
+        tell=lambda: console.say("base", f"{name_of(folder)} becomes a folder that transformers reads, once: {target}"),
+    )
 
 
 def to_llama(folder: Path, out: Path) -> None:
@@ -92,7 +82,7 @@ def to_llama(folder: Path, out: Path) -> None:
         return cut(next(tensors(where, [source]))[1], sizes, len(names[source]))[index]
 
     write_weights(planned, value, out, max_shard_size=SHARD)
-    _write_json(out / "config.json", llama_settings(settings))
+    write_json(out / "config.json", llama_settings(settings))
     _copy([folder / name for name in KEPT], out)
     write_tokenizer(folder, out)
 
@@ -121,7 +111,7 @@ def to_original(llama: Path, original: Path, out: Path, *, max_shard_size: str =
 
     write_weights(planned, value, out, max_shard_size=max_shard_size, form=form)
     changed["torch_dtype"] = str(types["model.norm.weight"]).removeprefix("torch.")
-    _write_json(out / "config.json", changed)
+    write_json(out / "config.json", changed)
     _copy([*original.glob("*.py"), *(original / name for name in OF_TOKENIZER), *(llama / name for name in KEPT)], out)
     _write_template(llama, original, out)
 
@@ -140,10 +130,10 @@ def _weights(folder: Path, wanted: Shapes, *, of: Path) -> tuple[dict[str, Path]
     every = files_of(folder, "the base model's weights")
     where = {name: file for name, file in every.items() if not name.endswith(COMPUTED)}
     if missing := sorted(wanted.keys() - where.keys()):
-        raise cannot_be_converted(of, f"its weights have no {missing[0]}" + _and_more(missing))
+        raise cannot_be_converted(of, f"its weights have no {missing[0]}" + console.and_more(missing))
     if unknown := sorted(where.keys() - wanted.keys()):
         near = difflib.get_close_matches(unknown[0], wanted, n=1, cutoff=0)
-        raise cannot_be_converted(of, f"there is no rule for {unknown[0]}{_and_more(unknown)}; nearest is {near[0]}")
+        raise cannot_be_converted(of, f"there is no rule for {unknown[0]}{console.and_more(unknown)}; nearest is {near[0]}")
     found = kinds(where)
     for name, shape in wanted.items():
         if found[name][0] != shape:
@@ -157,10 +147,6 @@ def _copy(files: Iterable[Path], out: Path) -> None:
             shutil.copyfile(file, out / file.name)
 
 
-def _and_more(names: list[str]) -> str:
-    return f" ({len(names) - 1} more)" if len(names) > 1 else ""
-
-
 def _write_template(llama: Path, original: Path, out: Path) -> None:
     """The original's tokenizer_config.json with the Llama folder's chat template, which may be the one that it had."""
     settings, template = read_config(original), template_of(llama, read_config(llama))
@@ -170,25 +156,9 @@ def _write_template(llama: Path, original: Path, out: Path) -> None:
         named = [{"name": name, "template": text} for name, text in template.items()] if isinstance(template, dict) else template
         settings = {**settings, "chat_template": named}
     if settings:
-        _write_json(out / CONFIG, settings)
-
-
-def _leave_only(target: Path) -> None:
-    """Removes what older states of the same folder were converted to: each is as large as the model."""
-    stem = target.name.rpartition("-")[0]
-    for other in target.parent.glob(f"{glob.escape(stem)}-*"):
-        if not other.name.startswith(target.name):
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+        write_json(out / CONFIG, settings)
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

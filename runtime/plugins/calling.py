@@ -33,7 +33,8 @@ class WithTools:
         note: Callable[[str], None],
         stop: Event,
     ) -> Answer:
-        """The answer; calls and their results come into `messages` before it. After some rounds it is asked without tools."""
+        """The answer; calls and their results come into `messages` before it. After some rounds what it calls is text: the template still
+        tells it of the tools, which some need to render results."""
         answer, spoken = self._round(talker, messages, chat, show, stop)
         for number in range(1, MOST_ROUNDS + 1):
             if not spoken.calls or answer.cancelled:

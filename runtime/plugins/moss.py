@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Event
@@ -23,7 +24,7 @@ from runtime.talker import Talker
 COMMANDS = "<|Commands|>:"
 BEFORE, BEHIND = "\n<|Results|>:\n", "\n<eor>\n"
 COMMAND_STOP, ANSWER_STOP = "<eoc>", "<eom>"
-CALL = re.compile(r"(\w+)\s*\(\s*(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')\s*\)")
+CALL = re.compile(r"(\w+)\s*\(\s*(\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')\s*\)", re.DOTALL)
 
 
 class WithCommands:
@@ -76,4 +77,16 @@ def calls_in(raw: str, command_stop: str = COMMAND_STOP) -> list[tuple[str, str]
     _, found, rest = raw.rpartition(COMMANDS)
     if not found or command_stop not in rest:
         return []
-    return [(name, ast.literal_eval(text)) for name, text in CALL.findall(rest.partition(command_stop)[0])]
+    return [(name, _said(text)) for name, text in CALL.findall(rest.partition(command_stop)[0])]
+
+
+def _said(quoted: str) -> str:
+    """What a text in quotes says. Where Python would read none (a line break, half a surrogate pair), all between the quotes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know, which stay as they are
+            said = str(ast.literal_eval(quoted))
+        said.encode()  # half a surrogate pair is no text
+    except (ValueError, SyntaxError):
+        return quoted[1:-1]
+    return said

@@ -56,7 +56,7 @@ def search(query: str) -> str:
                 content += piece
                 if len(content) > MOST_BYTES:
                     raise Unfit("the search answered with too much")
-    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+    except (httpx2.RequestError, httpx2.InvalidURL) as error:
         raise Unfit(f"the search cannot be reached ({type(error).__name__})") from None
     return _results(where, content)
 

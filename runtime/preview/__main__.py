@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.faults import FAILED, INTERRUPTED, RunFault
+from runtime.faults import FAILED, exit_code_of
 from runtime.starting import in_utf8, quiet
 from runtime.unused import without_torch
 
@@ -17,30 +17,27 @@ if TYPE_CHECKING:
     from runtime.preview.read import Named
     from runtime.preview.rows import Encoder
 
-SAMPLE = 2000  # rows of a source whose lengths are measured
-
 
 def main() -> int:
     """The program: shows rows, lengths or a pack, or writes the page. Returns the exit code."""
     arguments = parsed(sys.argv[1:])
     quiet()
+    return exit_code_of(lambda: carry_out(arguments))
 
+
+def carry_out(arguments: argparse.Namespace) -> int:
+    """Shows what is asked for of a compiled folder. Returns the exit code. Raises RunFault."""
     from runtime import config as configs
     from runtime.preview.rows import Encoder
 
+    config = configs.load(arguments.build)
+    without_torch(config)
     try:
-        config = configs.load(arguments.build)
-        without_torch(config)
         preview(Encoder(config), arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # what reads has seen enough: head, or a pager that was left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except RunFault as fault:
-        print(fault, file=sys.stderr, flush=True)
-        return fault.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return 0
 
 
@@ -75,6 +72,8 @@ def preview(encoder: Encoder, arguments: argparse.Namespace) -> None:
         _print_lengths(arguments, encoder, sources)
     else:
         _print_rows(arguments, encoder, sources)
+    if encoder.note:
+        print(f"note: {encoder.note}", file=sys.stderr)
 
 
 def _print_rows(arguments: argparse.Namespace, encoder: Encoder, sources: list[Named]) -> None:
@@ -102,7 +101,7 @@ def _print_pack(arguments: argparse.Namespace, encoder: Encoder) -> None:
 
 
 def _print_lengths(arguments: argparse.Namespace, encoder: Encoder, sources: list[Named]) -> None:
-    from runtime.preview.lengths import as_data
+    from runtime.preview.lengths import SAMPLE, as_data
     from runtime.preview.rows import measured
     from runtime.preview.text import Printer, write_lengths
 
@@ -114,6 +113,7 @@ def _print_lengths(arguments: argparse.Namespace, encoder: Encoder, sources: lis
 
 
 def _write_page(arguments: argparse.Namespace, encoder: Encoder, sources: list[Named]) -> None:
+    from runtime.preview.lengths import SAMPLE
     from runtime.preview.page import PAGE_ROWS, write_page
 
     written = write_page(

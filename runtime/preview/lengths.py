@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from runtime.data.figures import percentile
+from runtime.data.figures import SHARES, percentile
 
 MOST_BARS = 12
+SAMPLE = 2000  # rows whose lengths are measured: of a source, or of all that a report is about
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +45,10 @@ def lengths_of(by_source: Sequence[Sequence[int]], *, most: int, max_length: int
     ordered = sorted(length for lengths in by_source for length in lengths)
     if not ordered:
         return None
-    shares = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
     return Lengths(
         rows=len(ordered),
         most=most if any(len(lengths) == most for lengths in by_source) else None,
-        percentiles={name: percentile(ordered, share) for name, share in shares.items()} | {"longest": ordered[-1]},
+        percentiles={name: percentile(ordered, share) for name, share in SHARES.items()} | {"longest": ordered[-1]},
         max_length=max_length,
         over=sum(length > max_length for length in ordered),
         bars=tuple(_bars(ordered, max_length)),

@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime.config import Config
 from runtime.faults import WRONG, RunFault
-from runtime.preview.lengths import lengths_of
+from runtime.preview.lengths import SAMPLE, lengths_of
 from runtime.preview.pieces import Piece, visible
 from runtime.preview.read import Named, named_sources
 from runtime.preview.rows import Encoder, Shown, measured, picked
@@ -18,7 +18,6 @@ from runtime.preview.text import head
 
 PAGE_ROWS = 5  # of each source
 REPORT_ROWS = 2
-SAMPLE = 2000  # rows whose lengths a report measures
 MOST_TOKENS = 4000  # of a row; what is behind them is counted
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -35,7 +34,7 @@ def write_page(file: Path, encoder: Encoder, sources: Sequence[Named], *, first:
     try:
         file.write_text(html, encoding="utf-8")
     except OSError as error:
-        raise RunFault("SG492", f"{file} cannot be written: {error.strerror}", exit_code=WRONG) from None
+        raise RunFault("SG302", f"{file} cannot be written: {error.strerror}", exit_code=WRONG) from None
     return len(rows)
 
 
@@ -54,6 +53,8 @@ def rows_for_report(config: Config) -> dict[str, Any]:
             lengths.append(encoder.lengths(source, most))
         except RunFault as fault:
             faults.append(fault.message)
+    if encoder.note:
+        faults.append(encoder.note)
     figures = lengths_of(lengths, most=most, max_length=config.data.max_length)
     return {"sources": by_source(rows, encoder), "lengths": figures, "faults": faults}
 

@@ -12,7 +12,8 @@ from conversations.formats import reader
 from conversations.problems import BadFile
 from conversations.row import Row, canonical
 from runtime.config import Config, FileSource, HubSource, LlmSource, Source, SyntheticSource
-from runtime.data.hub import conversations_of, shape_of_source
+from runtime.data.as_compiled import shape_of_source
+from runtime.data.hub import conversations_of
 from runtime.data.llm.rows import rows as llm_rows
 from runtime.data.parts import called
 from runtime.data.synthetic import rules_of, synthetic_rows

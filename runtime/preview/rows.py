@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TypeVar
 
 from conversations.row import Conversation, conversation_of
 from runtime.chat_template import Encoded
 from runtime.config import Config
-from runtime.data.lengths import fit, policy_of
+from runtime.data.lengths import fit, learns, policy_of
 from runtime.faults import WRONG, RunFault
 from runtime.model import load_tokenizer
 from runtime.preview.lengths import Lengths, lengths_of
@@ -18,6 +19,8 @@ from runtime.preview.pieces import Piece, Token, pieces_of, with_whole_images
 from runtime.preview.read import Found, Named, rows_of
 from runtime.text_format import RowFormat, row_format
 from runtime.vision.form import SeeingFormat
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,8 @@ class Shown:
 
 
 class Encoder:
-    """Rows as pieces, by the config's tokenizer, template and masks."""
+    """Rows as pieces, by the config's tokenizer, template and masks. `left_out` says what is wrong with the rows that a run drops, by what
+    they are called."""
 
     def __init__(self, config: Config) -> None:
         self.config, self.tokenizer = config, load_tokenizer(config.model, config.template)
@@ -59,15 +63,25 @@ class Encoder:
         self.policy = policy_of(config)
         added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.controls = frozenset(added | set(tokenizer.all_special_ids))
+        self.drops = config.data.on_bad_row == "drop"
+        self.left_out: dict[str, str] = {}
 
     @property
     def end_of_turn(self) -> tuple[int | None, str]:
         """Id and text of the token that ends an answer; None where a text of several tokens does."""
         return self.form.end_of_turn, self.form.end_text
 
+    @property
+    def note(self) -> str | None:
+        """How many of the rows that were asked for are none of a run's, and why the first is not; None where all are."""
+        if not self.left_out:
+            return None
+        return f"{_counted(len(self.left_out), 'row')} left out, as data.on_bad_row says; the first: {next(iter(self.left_out.values()))}"
+
     def shown(self, found: Found, source: Named) -> list[Shown]:
-        """What is made of a row, mostly itself. Raises RunFault that names the row where it cannot be encoded."""
-        made = [row for conversation in self._conversations(found) for row in self._fitted(found, conversation)]
+        """What is made of a row, mostly itself; nothing of one that a run drops. Raises RunFault that names the row where it cannot be
+        encoded and ends a run."""
+        made = self._made(found, self._fitted)
         return [
             Shown(
                 source=source,
@@ -89,29 +103,35 @@ class Encoder:
         return pieces
 
     def lengths(self, source: Named, most: int) -> list[int]:
-        """Tokens of what the first `most` rows of a source are before any is cut."""
-        rows = itertools.islice(rows_of(source), most)
-        return [len(self._encode(found, conversation).input_ids) for found in rows for conversation in self._conversations(found)]
+        """Tokens of what the first `most` rows of a source are before any is cut, without those that a run drops."""
+        made = (self._made(found, lambda found, part: [len(self._encode(found, part).input_ids)]) for found in rows_of(source))
+        return [length for lengths in itertools.islice(filter(None, made), most) for length in lengths]
 
-    def _conversations(self, found: Found) -> list[Conversation]:
-        return self.form.rows(conversation_of(found.row))
+    def _made(self, found: Found, make: Callable[[Found, Conversation], list[Made]]) -> list[Made]:
+        """What is made of a row, or of each of the conversations that it is unrolled to."""
+        try:
+            return [made for conversation in self.form.rows(conversation_of(found.row)) for made in make(found, conversation)]
+        except RunFault as fault:
+            if not self.drops:
+                raise
+            self.left_out[found.called] = fault.message
+            return []
 
     def _encode(self, found: Found, conversation: Conversation) -> Encoded:
         try:
-            messages = conversation["messages"] if "messages" in conversation else [{"role": "text", "content": conversation["text"]}]
-            return self.form.encode(messages, conversation.get("tools"))
+            return self.form.encode_row(conversation)
         except RunFault as fault:
             raise RunFault(fault.code, f"{found.called}: {fault.message}", fault.hint, exit_code=WRONG) from None
 
     def _fitted(self, found: Found, conversation: Conversation) -> list[tuple[Encoded, str | None]]:
         """What data.overlong makes of a row; one that is left out, or ends a run, as it is."""
         encoded = self._encode(found, conversation)
+        if not learns(encoded):
+            return [(encoded, f"nothing of it is trained: {'the row is left out' if self.drops else 'a run stops here'}")]
         fitted = fit(conversation, encoded, self.policy, lambda part: self._encode(found, part))
         long = f"{len(encoded.input_ids):,} tokens are more than max_length"
         if fitted.is_too_long or fitted.is_dropped:
             return [(encoded, f"{long}: {'a run stops here' if fitted.is_too_long else 'the row is left out'}")]
-        if not any(encoded.trained):
-            return [(encoded, "nothing of it is trained: a run stops here")]
         note = f"{long}: {'parted' if fitted.is_split else 'shortened'}" if fitted.is_split or fitted.is_truncated else None
         return [(row, note) for row in fitted.rows]
 

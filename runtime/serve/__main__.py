@@ -38,7 +38,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """Serves until it is told to end. Raises RunFault for what stands in the way, the cheapest to find out first."""
     from runtime.serve.key import KEY, require_key
 
-    key = os.environ.pop(KEY, None)  # no process of ours hands it on
+    key = os.environ.pop(KEY, None) or None  # no process of ours hands it on
     require_key(arguments.host, key)
     if arguments.engine != "transformers" and (command := vllm_command(arguments)):
         become(command, key)
@@ -118,7 +118,8 @@ def vllm_command(arguments: argparse.Namespace) -> list[str] | None:
     listen(arguments.host, arguments.port).close()
     config = configs.load(arguments.what) if is_build(arguments.what) else None
     stops = (*config.chat.stop, *config.template.stop) if config else ()
-    obstacle = vllm.obstacle(stops, arguments.adapter)
+    system = config.chat.system if config and config.train.objective != "text" else None
+    obstacle = vllm.obstacle(stops, arguments.adapter, system)
     if named:
         vllm.require_no_obstacle(obstacle)
     elif obstacle:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from conversations.json_values import DECODER
+from conversations.json_values import DECODER, unfit
 from conversations.row import Message
-from runtime.chat_template import PROBE
+from runtime.chat_template import PROBE, with_system
 from runtime.config import ChatConfig
 from runtime.faults import RunFault
 from runtime.serve.asked import AnyMessage, Asked, AssistantMessage, CallMade, ImagePart, TextPart, ToolMessage
@@ -18,8 +18,6 @@ from runtime.vision.form import IMAGES
 
 if TYPE_CHECKING:
     from runtime.talker import Talker
-
-MOST_NESTED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +43,8 @@ def question_of(asked: Asked, talker: Talker) -> Question:
         if [message["role"] for message in messages] != ["user"]:
             message = "this model was trained on text, not on conversations: send one message of the role user, which it continues"
             raise ApiError(400, message, code="unsupported_value", param="messages")
-    elif talker.chat.system is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": talker.chat.system})
+    else:
+        messages = with_system(messages, talker.chat.system)
     number = _length(messages, tools, talker)
     return Question(messages=messages, tools=tools, chat=_settings(asked, talker, number))
 
@@ -104,15 +102,8 @@ def _require_calls(messages: list[AnyMessage]) -> None:
 
 def _require_plain(value: object, path: str) -> None:
     """Raises ApiError for half a surrogate pair, or too deep a nest, in a value that pydantic does not look into."""
-    rest: list[tuple[object, int]] = [(value, 0)]
-    while rest:
-        value, depth = rest.pop()
-        if isinstance(value, str) and not value.isascii() and value.encode("utf-8", "replace").decode() != value:
-            raise ApiError(400, f"{path} holds half a surrogate pair", code="invalid_value", param=path)
-        if depth > MOST_NESTED:
-            raise ApiError(400, f"{path} is nested deeper than {MOST_NESTED}", code="invalid_value", param=path)
-        inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
-        rest += [(item, depth + 1) for item in inside]
+    if why := unfit(value):
+        raise ApiError(400, f"{path} {why}", code="invalid_value", param=path)
 
 
 def _tools(asked: Asked, talker: Talker) -> list[Any] | None:

@@ -50,8 +50,8 @@ class Job:
 class Desk:
     """Takes jobs and has them done by one thread."""
 
-    def __init__(self, talker: Talker, most_waiting: int = MOST_WAITING) -> None:
-        self.talker, self.most_waiting = talker, most_waiting
+    def __init__(self, talker: Talker) -> None:
+        self.talker, self.most_waiting = talker, MOST_WAITING
         self._lines: OrderedDict[Client, deque[Job]] = OrderedDict()
         self._changed = Condition()
         self._now: Job | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from runtime.serve.app import build
-from runtime.serve.desk import MOST_WAITING, Desk
+from runtime.serve.desk import Desk
 
 if TYPE_CHECKING:
     from runtime.talker import Talker
@@ -23,10 +23,8 @@ class ModelServer(uvicorn.Server):
     """Calls `started` once it answers. Ends at SIGINT and SIGTERM: answers that are being made end after their next token, and
     their clients are told; so are those whose request is not whole."""
 
-    def __init__(
-        self, talker: Talker, *, key: str | None, started: Callable[[], None] = lambda: None, most_waiting: int = MOST_WAITING
-    ) -> None:
-        self.desk = Desk(talker, most_waiting)
+    def __init__(self, talker: Talker, *, key: str | None, started: Callable[[], None] = lambda: None) -> None:
+        self.desk = Desk(talker)
         self._tell_started = started
         self.door = build(talker, self.desk, key)
         super().__init__(

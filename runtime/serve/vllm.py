@@ -25,12 +25,14 @@ def require_program() -> str:
     return found
 
 
-def obstacle(stops: tuple[str, ...], adapter: Path | None) -> str | None:
+def obstacle(stops: tuple[str, ...], adapter: Path | None, system: str | None) -> str | None:
     """What vLLM could not be told of this model; None where nothing is in the way."""
     if adapter is not None:
         return "it serves a whole model, and --adapter is none"
     if stops:
         return f"it takes stop texts from requests only, and this model's answers end at {', '.join(map(repr, stops))}"
+    if system is not None:
+        return "it answers without the system text of the chat, where a request has none of its own"
     return None
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import glob
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -12,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import console
-from runtime.cache import SHARD, cache_folder, one_at_a_time, whole
+from runtime.cache import SHARD, kept_as, made_once, name_of, state_of
 from runtime.config import VisionConfig
 from runtime.faults import WRONG, RunFault
+from runtime.files import write_json
 from runtime.vision.sizes import image_tokens, sight_of, tower_in, tower_settings
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from runtime.written import Kind
 
 FORM = 1  # counts how a folder is put together: another number makes it anew
-READ = (".json", ".model", ".jinja", ".safetensors", ".bin")
 
 
 def is_llava(folder: Path) -> bool:
@@ -46,21 +44,20 @@ def assembled(llm: Path, tower: Path, vision: VisionConfig) -> Path:
     """The LLaVA folder of a language model's folder, as transformers reads it, and a tower's. Raises RunFault where the two cannot be put
     together; nothing is left behind then."""
     target = cached(llm, tower, vision)
-    if not target.exists():
-        with one_at_a_time(tower / "config.json"):
-            if not target.exists():
-                console.say("base", f"language model and vision tower become one LLaVA folder, once: {target}")
-                whole(target, lambda out: assemble(llm, tower, vision, out))
-                _leave_only(target)
-    return target
+    return made_once(
+        target,
+        lambda out: assemble(llm, tower, vision, out),
+        lock=tower / "config.json",
+        tell=lambda: console.say("base", f"language model and vision tower become one LLaVA folder, once: {target}"),
+    )
 
 
 def cached(llm: Path, tower: Path, vision: VisionConfig) -> Path:
     """The folder that is or will be put together of these."""
     asked = f"{vision.projector}:{vision.select_layer}:{vision.pad_to_square}"
     places = f"{llm.resolve()}:{tower.resolve()}:{asked}"
-    states = f"{_state(llm)}:{_state(tower)}:{FORM}"
-    return cache_folder() / f"llava-{_name(llm)}-{_name(tower)}-{_digest(places)}-{_digest(states)}"
+    states = f"{state_of(llm)}:{state_of(tower)}:{FORM}"
+    return kept_as(f"llava-{name_of(llm)}-{name_of(tower)}", places=places, state=states)
 
 
 def assemble(llm: Path, tower: Path, vision: VisionConfig, out: Path) -> None:
@@ -86,7 +83,7 @@ def assemble(llm: Path, tower: Path, vision: VisionConfig, out: Path) -> None:
     _require_known(llm, text)
     settings = llava_settings(text, seeing, vision, image_token=token, tied=is_tied(llm))
     _write_weights(settings, llm, tower, out)
-    _write_json(out / "config.json", settings)
+    write_json(out / "config.json", settings)
     if (llm / "generation_config.json").is_file():
         shutil.copyfile(llm / "generation_config.json", out / "generation_config.json")
     mark_tokenizer(tokenizer)
@@ -161,45 +158,11 @@ def _of_language_model(llm: Path, names: Iterable[str], settings: dict[str, Any]
 
 def _require_same(folder: Path, wanted: set[str], found: set[str], what: str) -> None:
     if missing := sorted(wanted - found):
-        raise _cannot(folder, f"{what} has no {missing[0]}" + _and_more(missing))
+        raise _cannot(folder, f"{what} has no {missing[0]}" + console.and_more(missing))
     if unknown := sorted(found - wanted):
         near = difflib.get_close_matches(unknown[0], wanted, n=1, cutoff=0)
-        raise _cannot(folder, f"LLaVA has no place for {unknown[0]}{_and_more(unknown)}; nearest is {near[0]}")
+        raise _cannot(folder, f"LLaVA has no place for {unknown[0]}{console.and_more(unknown)}; nearest is {near[0]}")
 
 
 def _cannot(folder: Path, reason: str) -> RunFault:
     return RunFault("SG408", f"{folder} cannot become a part of a LLaVA model: {reason}", exit_code=WRONG)
-
-
-def _and_more(names: list[str]) -> str:
-    return f" ({len(names) - 1} more)" if len(names) > 1 else ""
-
-
-def _leave_only(target: Path) -> None:
-    """Removes what older states of the same parts were put together to: each is as large as the model."""
-    stem = target.name.rpartition("-")[0]
-    for other in target.parent.glob(f"{glob.escape(stem)}-*"):
-        if other.name != target.name:
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _name(folder: Path) -> str:
-    place = folder.resolve()
-    return place.parent.parent.name.rpartition("--")[2] if place.parent.name == "snapshots" else place.name
-
-
-def _state(folder: Path) -> str:
-    """What tells one state of a folder from another. A snapshot in the hub's cache is known by its commit, which its path ends with."""
-    place = folder.resolve()
-    if place.parent.name == "snapshots":
-        return ""
-    files = sorted(file for file in place.iterdir() if file.suffix in READ and file.is_file())
-    return str([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from conversations.row import IMAGE, Conversation, Message
 from runtime.chat_template import Answer, ChatFormat, Masks, Rendered, Seen, Tokens
-from runtime.controls import CUTS, PLAIN, Controls
+from runtime.controls import PLAIN, Controls, cut_for
 from runtime.faults import WRONG, RunFault
 from runtime.vocabulary import Vocabulary
 
@@ -85,8 +85,7 @@ class SeeingControls(Controls):
         plain = [{key: value for key, value in message.items() if key != IMAGES} for message in messages]
         if not self._are_in(plain, tools):
             return plain, tools, None
-        whole = str((plain, tools))
-        cut = next(cut for cut in CUTS if cut not in whole)
+        cut = cut_for(plain, tools)
         told = [
             {key: value if key in PLAIN else self._of(message, key)._cut(value, cut) for key, value in own.items()}
             for message, own in zip(messages, plain, strict=True)

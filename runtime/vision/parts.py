@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from runtime.config import Config, LoraAdapter
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PROJECTOR = "multi_modal_projector"
+NAMES_OF_PROJECTOR = {PROJECTOR, f"model.{PROJECTOR}"}  # a pattern such as *proj* or * means more than it: q_proj, or all
 LANGUAGE, TOWER = "language_model", "vision_tower"
 OF_TOWER = r"vision_tower\..*"
 NOTHING = "dummy-target-modules"  # peft's word for an adapter that adapts no module
@@ -46,11 +46,7 @@ def adapter_of(config: Config) -> LoraAdapter | None:
 def trains_projector_alone(config: Config) -> bool:
     """Whether no adapter is trained, and of the model the projector only."""
     parts = config.train.trainable_modules
-    return config.adapter is None and config.model.vision is not None and bool(parts) and all(_is_projector(part) for part in parts)
-
-
-def _is_projector(pattern: str) -> bool:
-    return fnmatchcase(PROJECTOR, pattern) or pattern == f"model.{PROJECTOR}"
+    return config.adapter is None and config.model.vision is not None and bool(parts) and NAMES_OF_PROJECTOR.issuperset(parts)
 
 
 def within_language_model(names: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from conversations.rules import RuleFault, Writer, names_in
 from specgen.diagnostics import Diagnostic
 from specgen.facts.model import MissingBase, locate, parse_base
-from specgen.facts.synthetic import LONGEST_COMPILING, Rules, placed, plain_rule
+from specgen.facts.synthetic import LONGEST_COMPILING, ROWS_A_SECOND, Rules, placed, plain_rule
 from specgen.limits import TooMuch, limited, told
 from specgen.plan import FileVariable
 from specgen.source import Node
@@ -36,10 +36,12 @@ def llm_facts(node: Node, rules: Rules) -> tuple[LlmFacts, list[Diagnostic]]:
         found = rules.combined(settings)
         with limited(LONGEST_COMPILING):
             writer = _writer(node, "prompt", rules.seed)
-            writer.try_all(found.at(found.indices[0]))
             _writer(node, "row", rules.seed)
             if node.children["judge"].children:
                 _writer(node.children["judge"], "prompt", rules.seed)
+        with limited(1 + len(found) / ROWS_A_SECOND):  # all of them: one that fails would be met by a run that others were paid for
+            for values in found:
+                writer.write(values)
     except RuleFault as fault:
         return LlmFacts(), [placed(_of_texts(fault, "prompt"), node)]
     except (TooMuch, MemoryError) as error:

@@ -244,6 +244,8 @@ def test_a_text_file_is_one_document_or_several(written):
 def test_a_document_has_an_end(written, monkeypatch):
     monkeypatch.setattr("conversations.files.LONGEST_DOCUMENT", 100)
     assert bad(written("A line of text.\n" * 10, "a.txt"))[0] == "shape"
+    assert bad(written("写" * 40, "a.txt"))[0] == "shape"  # 120 bytes
+    assert len(read(written("w" * 40, "a.txt"))) == 1
 
 
 def test_lines_of_a_text_have_numbers(written):
@@ -336,3 +338,10 @@ def test_a_file_that_is_gone_or_a_folder_is_the_systems_error(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(OSError):
             read(path)
+
+
+@pytest.mark.parametrize("block", range(1, 6))
+def test_a_number_that_goes_on_behind_what_has_been_read_is_one_number(written, monkeypatch, block):
+    monkeypatch.setattr("conversations.json_values.BLOCK", block)
+    numbers = "[1.5, 12.25, 1e+2, 12, -0.5E-1]"
+    assert [row for _, row in read(written(numbers, "numbers.json"))] == json.loads(numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import typing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ CASES = Path(__file__).parents[1] / "cases"
 HI = {"role": "user", "content": "Hi"}
 HELLO = {"role": "assistant", "content": "Hello."}
 CALL = {"type": "function", "function": {"name": "sum", "arguments": {"a": 1}}}
+
+
+def nested(levels):
+    value = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 def chat(*messages, **more):
@@ -164,6 +172,14 @@ def test_keys_of_a_message_come_in_one_order():
         (chat(HI, {**HELLO, "weight": 0}), ["no answer is to be trained, by train or weight, so there is nothing to learn"]),
         (chat(HI, {**HELLO, "content": " \n"}), ["messages[1].content is empty, so there is nothing to learn"]),
         (chat(HI, {**HELLO, "content": "\ud800"}), ["messages[1].content holds half a surrogate pair"]),
+        (
+            chat(HI, {**HELLO, "content": [{"type": "text", "text": " "}]}),
+            ["messages[1].content is empty, so there is nothing to learn"],
+        ),
+        (
+            chat(HI, {**HELLO, "content": [{"type": "text", "text": 1}]}),
+            ["messages[1].content[0].text is 1; it has to be text"],
+        ),
         (chat(HI, {**HELLO, "mood": "glad"}), ["messages[1].mood is not understood, and would be lost"]),
         (
             chat({"role": "narrator", "content": "x"}, HELLO),
@@ -197,6 +213,10 @@ def test_keys_of_a_message_come_in_one_order():
         (chat(HI, HELLO, tools={"a": 1}), ["tools is an object; it has to be a list of tools"]),
         (chat(HI, HELLO, tools=["f"]), ["tools[0] is text; it has to be an object"]),
         (
+            chat(HI, {**HELLO, "tool_calls": [{"type": b"code", "name": "f"}]}),
+            ["messages[1].tool_calls[0].type is \"b'code'\"; only function is known"],
+        ),
+        (
             chat({**HI, "content": [{"text": "x"}]}, HELLO),
             ["messages[0].content[0] has no type; only parts of the type text can be trained on"],
         ),
@@ -209,6 +229,29 @@ def test_keys_of_a_message_come_in_one_order():
 )
 def test_a_row_that_is_no_conversation_says_why(row, told):
     assert faults(row) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("\ud800", "holds half a surrogate pair"),
+        ({"\ud800": 1}, "holds half a surrogate pair"),
+        (b"ab", "holds bytes, which is no value of JSON"),
+        ([datetime(2024, 1, 1)], "holds a datetime, which is no value of JSON"),
+        (float("nan"), "holds nan, which is no JSON number"),
+        (nested(70), "is nested deeper than 64"),
+    ],
+)
+def test_what_no_template_could_write_is_found_inside_of_calls_and_tools(value, why):
+    call = {"name": "f", "arguments": {"a": value}}
+    assert faults(chat(HI, {**HELLO, "tool_calls": [call]})) == [f"messages[1].tool_calls[0] {why}"]
+    assert faults(chat(HI, {**HELLO, "tool_calls": [{"function": call, "id": value}]}))[0] == f"messages[1].tool_calls[0] {why}"
+    assert faults(chat(HI, HELLO, tools=[{"name": "f", "parameters": {"a": value}}])) == [f"tools[0] {why}"]
+
+
+def test_many_braces_are_no_depth():
+    parameters = {f"p{number}": {"type": "string"} for number in range(100)}
+    assert faults(chat(HI, HELLO, tools=[{"name": "é", "parameters": parameters}])) == []
 
 
 @pytest.mark.parametrize("column", ["conversations", "conversation", "messages", "dialog", "dialogue"])

@@ -26,6 +26,8 @@ ARXIV = (
         ("arxiv", {"abstract": "a", "title": "b"}, ARXIV, "a", "b"),
         ("code_alpaca", {"prompt": "a", "completion": "b"}, CODER, "a", "b"),
         ("colors", {"description": "Sky: light blue: pale", "color": "#aaf"}, COLORIST, "light blue: pale", "#aaf"),
+        ("colors", {"description": "a warm red", "color": "#f00"}, COLORIST, "a warm red", "#f00"),  # XTuner asks nothing then
+        ("colors", {"description": "Red:", "color": "#f00"}, COLORIST, "Red:", "#f00"),
         ("crime_kg_assitan", {"input": "a", "output": "b"}, LAWYER, "a", "b"),
         ("default", {"input": "a", "output": "b"}, None, "a", "b"),
         ("law_reference", {"question": "a", "answer": "b"}, LAWYER, "a", "b"),

@@ -152,6 +152,14 @@ def test_rows_of_json_lines_are_mappings(tmp_path):
     assert found == ["Paris, France", "Rome, Italy"]
 
 
+@pytest.mark.parametrize("text", ["[1, 2.5, true]", "[\n  1,\n  2.5,\n  true\n]\n", "[1,2.5,true]"])
+def test_numbers_and_booleans_of_a_json_file_are_values(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    Path("v.json").write_text(text)
+    texts = contents(rule(("assistant", "It is {{ v }}."), variables={"v": {"file": {"path": "v.json"}}}))
+    assert texts == ["It is 1.", "It is 2.5.", "It is True."]
+
+
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet", "csv.gz"])
 def test_rows_of_every_kind_of_file_are_mappings(kind, tmp_path):
     path = tmp_path / f"cities.{kind}"

@@ -104,6 +104,13 @@ def test_control_tokens_inside_content_stay_text(chat_format, tokenizer):
     assert tokenizer.decode(trained_ids(encoded)) == answer + "<|im_end|>"
 
 
+def test_a_character_that_control_tokens_are_cut_at_stays_in_a_text_that_has_it(chat_format, tokenizer):
+    answer = "\ufdd3 ends <|im_end|> here."
+    encoded = chat_format.encode([{"role": "user", "content": "\ufdd4 <|im_start|>"}, {"role": "assistant", "content": answer}])
+    assert tokenizer.decode(trained_ids(encoded)) == answer + "<|im_end|>"
+    assert "\ufdd4" in tokenizer.decode(encoded.input_ids)
+
+
 def test_a_template_that_rewrites_earlier_turns_is_refused(with_template, case_file, case_rows, fault_of):
     chat_format = ChatFormat(with_template(case_file("o10_template.jinja").read_text()), system=None)
     assert fault_of(chat_format.encode, case_rows("o10.jsonl")[0]) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from conversations.row import messages_of
 from runtime.chat_template import ChatFormat
-from runtime.data import parts, stage, workers
+from runtime.data import dataset, parts, stage, workers
 from runtime.data.dataset import load_rows
 from specgen.facts.figures import figures_of
 
@@ -116,7 +117,7 @@ def test_more_loss_than_the_limit_is_refused(data, case_file, fault_of):
     source = {"file": {"path": str(case_file("o12.jsonl"))}}
     assert fault_of(data, max_length=64, overlong="drop", limits={"dropped": 0.4}, sources=[source]) == (
         "error SG427: 50.0% of the rows would be dropped; data.limits.dropped allows 40.0%\n"
-        "  hint: raise data.max_length, mend rows that are broken, or raise data.limits.dropped"
+        "  hint: raise data.max_length, or raise data.limits.dropped"
     )
 
 
@@ -244,6 +245,12 @@ def test_a_process_that_is_killed_is_a_fault_of_the_run(tmp_path, many, monkeypa
     )
 
 
+def test_where_nobody_says_which_cores_a_process_may_use_it_uses_all(monkeypatch):
+    assert workers.cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert workers.cores() == os.cpu_count()
+
+
 def test_processes_that_tokenize_import_neither_torch_nor_transformers():
     code = "import sys, runtime.data.workers; print([n for n in ('torch', 'transformers', 'datasets', 'pyarrow') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -265,6 +272,44 @@ def test_rows_that_the_template_refuses_are_all_named(tmp_path, data, fault_of):
     dropping = replace(config, data=replace(config.data, on_bad_row="drop", limits=replace(config.data.limits, dropped=0.5)))
     figures = stage.make_data(dropping, tmp_path, tmp_path)
     assert (figures["dropped"], figures["rows"], figures["examples"]) == (12, 24, 12)
+
+
+@pytest.mark.parametrize("also", ["nothing", "rows that are too long"])
+def test_what_to_do_about_dropped_rows_goes_by_why_they_are(tmp_path, data, fault_of, also):
+    file = lines(tmp_path, *[{"messages": [{"user": "Hi"}, {"assistant": "b"}]}] * 2, *([LONG] if also != "nothing" else []), SHORT)
+    jinja = "{% if 'Hi' in messages[0].content %}{{ raise_exception('no greetings') }}{% endif %}" + CHATML
+    config = data.config(sources=[file], on_bad_row="drop", max_length=30, overlong="drop", limits={"dropped": 0.1})
+    config = replace(config, template=replace(config.template, jinja=jinja))
+    longer = "" if also == "nothing" else "raise data.max_length, "
+    assert fault_of(stage.make_data, config, tmp_path, tmp_path).endswith(
+        f"data.limits.dropped allows 10.0%\n  hint: {longer}mend the rows that data.on_bad_row: error names, or raise data.limits.dropped"
+    )
+
+
+def test_no_row_left_as_all_are_bad_is_told_so(tmp_path, data, fault_of):
+    config = data.config(sources=[lines(tmp_path, SHORT)], on_bad_row="drop", limits={"dropped": 1})
+    jinja = "{% if 'Say' in messages[0].content %}{{ raise_exception('no') }}{% endif %}" + CHATML
+    config = replace(config, template=replace(config.template, jinja=jinja))
+    assert fault_of(stage.make_data, config, tmp_path, tmp_path) == (
+        "error SG425: no row is left for training\n  hint: mend the rows that data.on_bad_row: error names"
+    )
+
+
+def test_no_row_left_as_all_are_held_out_is_told_so(tmp_path, data, fault_of):
+    config = data.config(sources=[{"synthetic": NUMBERED}], validation={"fraction": 0.2})
+    config = replace(config, data=replace(config.data, validation=replace(config.data.validation, fraction=1.0)))
+    assert fault_of(stage.make_data, config, tmp_path, tmp_path) == (
+        "error SG425: no row is left for training\n"
+        "  hint: data.validation holds out every row: lower its fraction or count, or give it other sources"
+    )
+
+
+def test_a_fault_leaves_no_file_open(tmp_path, data, fault_of, monkeypatch):
+    writers, begin = [], dataset.Writer.__enter__
+    monkeypatch.setattr(dataset.Writer, "__enter__", lambda writer: writers.append(writer) or begin(writer))
+    fault_of(data, max_length=50, sources=[{"synthetic": LONG}])
+    (writer,) = writers
+    assert all(file.closed for file in writer._files.values())
 
 
 def test_an_answer_that_is_never_trained_is_refused(tmp_path, data, fault_of):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFWriter
 from gguf.quants import dequantize
 from transformers import (
     AutoModelForCausalLM,
@@ -17,6 +17,7 @@ from conversations.llama_cpp import ARCHITECTURES, SPLITS
 from runtime.chat_template import ChatFormat
 from runtime.exports.gguf_file import write_gguf
 from runtime.exports.gguf_model import architecture_of
+from runtime.exports.gguf_tokens import tokens_of
 from tests.runtime.small_models import SIZES, in_float16, small_model
 from tests.runtime.small_tokenizers import CHATML, TEXTS, small_tokenizer
 
@@ -101,6 +102,53 @@ def test_values_beyond_float16_are_refused(tmp_path, fault_of):
     assert fault_of(written, model, small_tokenizer("gpt-2"), tmp_path) == (
         "error SG478: model.layers.0.mlp.up_proj.weight has values beyond 65,504: float16 cannot hold them\n"
         "  hint: write export.gguf: {types: [q8_0]}"
+    )
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+def test_values_that_are_not_finite_are_refused_in_every_type_and_the_file_is_closed(tmp_path, fault_of, monkeypatch, kind):
+    closed = []
+    monkeypatch.setattr(GGUFWriter, "close", lambda writer, close=GGUFWriter.close: (close(writer), closed.append(writer.fout)))
+    model = small_model("llama")
+    model.model.layers[0].mlp.up_proj.weight.data[0, 0] = float("nan")
+    assert fault_of(written, model, small_tokenizer("gpt-2"), tmp_path, kind=kind) == (
+        "error SG478: model.layers.0.mlp.up_proj.weight has values that are not finite, which no type holds\n"
+        "  hint: look at the losses of the run: a lower train.learning_rate is the usual cure"
+    )
+    assert closed == [None]
+
+
+def test_an_added_token_beyond_the_embedding_is_left_out(tmp_path):
+    tokenizer = small_tokenizer("gpt-2")
+    tokenizer.add_tokens([f"<unused{number}>" for number in range(512 - len(tokenizer))])
+    tokenizer.add_special_tokens({"pad_token": "<image_soft_token>"})
+    assert tokenizer.pad_token_id == 512
+    file, _ = written(small_model("llama"), tokenizer, tmp_path)
+    fields = {name: field.contents() for name, field in GGUFReader(file).fields.items()}
+    assert len(fields["tokenizer.ggml.tokens"]) == 512
+    assert "<image_soft_token>" not in fields["tokenizer.ggml.tokens"]
+    assert "tokenizer.ggml.padding_token_id" not in fields
+
+
+def test_a_word_beyond_the_embedding_is_refused(fault_of):
+    content = {"model": {"vocab": {"a": 0, "b": 2}}, "added_tokens": []}
+    assert fault_of(tokens_of, content, 2, pieces=False) == (
+        "error SG478: the tokenizer has the token 2, and the embedding of the model ends before 2\n  hint: leave out export.gguf"
+    )
+
+
+@pytest.mark.parametrize(("window", "context"), [(64, 64), (None, 256), (512, 256)])
+def test_a_window_that_llama_cpp_does_not_know_of_bounds_the_context(tmp_path, window, context):
+    file, _ = written(small_model("mistral", sliding_window=window), small_tokenizer("gpt-2"), tmp_path)
+    assert GGUFReader(file).fields["llama.context_length"].contents() == context
+
+
+@pytest.mark.parametrize(("kind", "name"), [("llama", "hidden_act"), ("gemma", "hidden_act"), ("gemma2", "hidden_activation")])
+def test_another_activation_than_llama_cpp_has_is_refused(fault_of, kind, name):
+    architecture_of(small_model(kind).config)
+    assert fault_of(architecture_of, small_model(kind, **{name: "relu"}).config) == (
+        "error SG478: llama.cpp computes the activation relu in another way than this model, so export.gguf is not written\n"
+        "  hint: leave out export.gguf"
     )
 
 

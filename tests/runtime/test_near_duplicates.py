@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conversations.similarity import words
 from runtime.data.near_duplicates import groups_of_words, repeats, sketcher
 
 sketch = sketcher()
@@ -130,3 +131,8 @@ def test_a_thousand_rows_take_less_than_a_second():
     began = time.perf_counter()
     assert len(kept(rows)) == 1000
     assert time.perf_counter() - began < 1
+
+
+def test_a_word_is_what_it_is_to_the_likeness_of_texts():
+    assert groups_of_words({"text": "人々 ລາວ a_b"}) == {"人 々 ລ າ ວ".encode(), "々 ລ າ ວ a".encode(), "ລ າ ວ a b".encode()}
+    assert words("人々 ລາວ a_b") == ["人", "々", "ລ", "າ", "ວ", "a", "b"]

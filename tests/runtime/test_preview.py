@@ -18,8 +18,11 @@ from rich.text import Text
 from tokenizers import Tokenizer, decoders, models
 
 from runtime import config as configs
+from runtime.chat_template import Encoded
+from runtime.preview import __main__ as program
 from runtime.preview.__main__ import parsed, preview
 from runtime.preview.lengths import lengths_of
+from runtime.preview.page import rows_for_report
 from runtime.preview.pieces import Token, pieces_of, visible
 from runtime.preview.rows import Encoder
 from runtime.text_format import row_format
@@ -242,7 +245,7 @@ def test_what_reads_the_output_may_leave_early(root):
 def test_a_page_that_cannot_be_written_is_a_fault(mixed, tmp_path, fault_of):
     page = tmp_path / "none" / "page.html"
     assert fault_of(preview, mixed, parsed(["BUILD", "--html", str(page)])) == (
-        f"error SG492: {page} cannot be written: No such file or directory"
+        f"error SG302: {page} cannot be written: No such file or directory"
     )
 
 
@@ -329,6 +332,28 @@ def test_rows_that_are_left_out_are_not_counted(of_file, shown):
     file, encoder = of_file(MIXED[0], on_bad_row="drop")
     file.write_text('{"messages": []}\n' + json.dumps(MIXED[0]), encoding="utf-8")
     assert shown(encoder).startswith(f"source 1 of 1: {file} · row 1 · {file}:2\n")
+
+
+def test_a_row_that_a_run_drops_as_it_cannot_be_encoded_is_left_out_and_counted(of_file, shown):
+    file, encoder = of_file(MIXED[0], on_bad_row="drop")
+    bad = {"messages": [{"role": "user", "content": "a", "train": True}, {"role": "assistant", "content": "b"}]}
+    file.write_text("".join(json.dumps(row) + "\n" for row in (bad, MIXED[0], bad)), encoding="utf-8")
+    assert row_of(shown(encoder, "--rows", "3", "--format", "json"))["row"] == 2
+    assert row_of(shown(encoder, "--lengths", "--rows", "1", "--format", "json"))["rows"] == 1
+    told = (
+        f"2 rows left out, as data.on_bad_row says; the first: {file}:1: a message of the role user has train: true, "
+        "and only answers can be trained, or not, one by one"
+    )
+    assert encoder.note == told
+    report = rows_for_report(encoder.config)
+    assert (report["lengths"].rows, report["faults"]) == (1, [told])
+
+
+@pytest.mark.parametrize(("on_bad_row", "told"), [("error", "a run stops here"), ("drop", "the row is left out")])
+def test_a_row_of_which_only_the_first_token_is_trained_says_what_a_run_does_with_it(of_file, shown, monkeypatch, on_bad_row, told):
+    _, encoder = of_file(MIXED[0], on_bad_row=on_bad_row)
+    monkeypatch.setattr(encoder.form, "encode_row", lambda _row: Encoded(input_ids=[1, 4, 5], trained=[True, False, False]))
+    assert row_of(shown(encoder, "--format", "json"))["note"] == f"nothing of it is trained: {told}"
 
 
 def test_a_row_beyond_the_end_is_a_fault(mixed, fault_of):
@@ -450,3 +475,10 @@ def test_a_fault_of_the_preview_ends_with_exit_code_2(root, process):
     done = process("data", "preview", "specs/assistant.yaml", "--source", "9", cwd=root)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error SG491: there is no source '9'; the spec has 2 sources\n")
+
+
+def test_a_fault_of_ours_ends_with_exit_code_3(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["preview", "BUILD"])
+    monkeypatch.setattr(program, "carry_out", lambda _arguments: {}["nothing"])
+    assert program.main() == 3
+    assert "KeyError: 'nothing'" in capsys.readouterr().err

@@ -85,3 +85,15 @@ def test_text_without_a_beginning_of_a_call_is_shown_at_once():
 def test_names_of_tools_are_found_with_and_without_function_around_them():
     assert names_of([{"type": "function", "function": {"name": "a"}}, {"name": "b"}]) == {"a", "b"}
     assert names_of(None) == set()
+
+
+@pytest.mark.parametrize("value", ['"\\ud83d"', "NaN"])
+def test_a_call_that_nobody_could_be_told_again_stays_text(value):
+    text = f'<tool_call>\n{{"name": "weather", "arguments": {{"city": {value}}}}}\n</tool_call>'
+    assert parse(text, NAMES) == parse(text, ())
+    assert parse(text, NAMES).text == text
+
+
+def test_a_parameter_that_is_no_json_is_text():
+    text = "<function=weather>\n<parameter=city>\nNaN\n</parameter>\n</function>"
+    assert parse(text, NAMES).calls == (ToolCall(name="weather", arguments={"city": "NaN"}),)

@@ -157,6 +157,11 @@ def test_the_projector_alone_is_counted_as_a_copy_beside_frozen_weights():
     assert facts.parameters == LINEAR + OTHERS + PROJECTOR + facts.tower.parameters
 
 
+def test_a_pattern_that_fits_the_projector_and_more_is_no_training_of_it_alone():
+    plan, facts = plan_of("adapter=null", "train.trainable_modules=['*']", "train.learning_rate=1e-5"), facts_of()
+    assert trainable_parameters(plan, facts) == facts.parameters
+
+
 def test_what_sees_keeps_its_precision_under_a_quantized_language_model():
     settings = ("adapter=null", "train.trainable_modules=[multi_modal_projector]", "train.learning_rate=1e-3")
     plan, facts = plan_of(*settings, "model.quantization={int8: {}}"), facts_of()

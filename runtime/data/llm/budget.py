@@ -1,4 +1,7 @@
-"""What may be spent, counted so that requests at a time cannot exceed it together."""
+"""What may be spent, counted so that requests at a time cannot exceed it together.
+
+Prompts are estimated until their bill comes: by what one is longer than that, and by no more, the budget may be exceeded.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class Bill:
 
 
 class Meter:
-    """`requests` and `tokens` are spent. A request holds the most that it may cost until its bill is known."""
+    """`requests` and `tokens` are spent. A request holds the most that it is reckoned to cost until its bill is known."""
 
     def __init__(self, budget: BudgetConfig) -> None:
         self.budget = budget

@@ -1,7 +1,7 @@
 """An OpenAI-compatible endpoint: one request at a time through `ask`, sent again where that may help.
 
-The key is read from the environment when something has to be asked. It goes into the Authorization header and nowhere else; an
-endpoint that repeats it in a response gets it struck out.
+The key is read from the environment when something has to be asked. It goes into the Authorization header and nowhere else: where an
+endpoint repeats it, it is struck out of messages, and of answers if it is long enough to be a secret.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import random
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ MOST_ASKED_WAIT_S = 600.0  # an endpoint that wants more than this has no quota 
 MAY_HELP = {408, 409, 425, 429}  # of 4xx: sending again may help; and so for all 5xx
 NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached"}  # OpenAI's 429 that no waiting helps
 MASK = "********"
+SECRET = 16  # characters: a shorter key is the placeholder of a local server, `ollama` or `1`, and a word that answers may say
 
 
 class Again(Exception):
@@ -111,23 +113,23 @@ class Endpoint:
             raise Again(f"no connection ({console.one_line(str(error), 200)})") from None
         except httpx2.UnsupportedProtocol as error:
             raise RunFault("SG482", f"{self.where} is no endpoint: {error}", exit_code=WRONG) from None
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:  # of what comes back, too: a body that is not packed as its header says
             raise Again(f"the connection broke ({type(error).__name__})", billed=True) from None
-        text = self._masked(response.content)
         if response.status_code == 200:
             try:
-                return reply_of(text, request)
+                reply = reply_of(response.content, request)
             except ValueError as error:
                 raise Again(str(error), billed=True) from None
-        if response.status_code == 400 and limit_name == "max_tokens" and b"max_completion_tokens" in text:
+            return replace(reply, text=self._masked(reply.text)) if self._key and len(self._key) >= SECRET else reply
+        if response.status_code == 400 and limit_name == "max_tokens" and b"max_completion_tokens" in response.content:
             self._limit_name = "max_completion_tokens"  # OpenAI's reasoning models know only this name
             return await self._send(request)
-        raise self._refusal(response, text)
+        raise self._refusal(response)
 
-    def _refusal(self, response: httpx2.Response, text: bytes) -> Again | RunFault:
+    def _refusal(self, response: httpx2.Response) -> Again | RunFault:
         status = response.status_code
-        said, code = _error_in(text)
-        why = f"{status} {response.reason_phrase}".strip() + (f": {console.one_line(said, 200)}" if said else "")
+        said, code = _error_in(response.content)
+        why = f"{status} {response.reason_phrase}".strip() + (f": {console.one_line(self._masked(said), 200)}" if said else "")
         if (status in MAY_HELP or status >= 500) and code not in NO_QUOTA:
             return Again(why, wait_s=_asked_wait(response.headers.get("Retry-After")))
         return self._will_not_help(status, why)
@@ -160,8 +162,8 @@ class Endpoint:
             self._client = httpx2.AsyncClient(headers=headers, timeout=None, limits=limits)  # asyncio.timeout is around it
         return self._client
 
-    def _masked(self, content: bytes) -> bytes:
-        return content.replace(self._key.encode(), MASK.encode()) if self._key else content
+    def _masked(self, text: str) -> str:
+        return text.replace(self._key, MASK) if self._key else text
 
 
 def _key(name: str | None) -> str | None:
@@ -181,7 +183,7 @@ def _error_in(body: bytes) -> tuple[str, str]:
     """What a response says is wrong, as text and as a code: in OpenAI's form, in others', or as it is."""
     try:
         found: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body.decode("utf-8", "replace"), ""
     if isinstance(found, dict):
         found = found.get("error", found)

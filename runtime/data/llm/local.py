@@ -89,8 +89,7 @@ def answers(model: Any, tokenizer: Any, requests: Sequence[Request]) -> list[Rep
     import torch
     from transformers import GenerationConfig
 
-    prompts = [tokenizer.apply_chat_template(list(request.messages), add_generation_prompt=True, tokenize=False) for request in requests]
-    ids = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+    ids = [tokenizer(_prompt(request, tokenizer), add_special_tokens=False)["input_ids"] for request in requests]
     longest = max(map(len, ids))
     input_ids_BT = torch.tensor([[tokenizer.pad_token_id] * (longest - len(row)) + row for row in ids], device=model.device)
     mask_BT = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=model.device)
@@ -104,6 +103,18 @@ def answers(model: Any, tokenizer: Any, requests: Sequence[Request]) -> list[Rep
             input_ids=input_ids_BT, attention_mask=mask_BT, generation_config=settings, logits_processor=[_Drawn(requests)]
         )
     return [_reply(new, len(row), ends, tokenizer) for new, row in zip(output_BT[:, longest:].tolist(), ids, strict=True)]
+
+
+def _prompt(request: Request, tokenizer: Any) -> str:
+    """What the model is asked. Raises RunFault where the chat template refuses it."""
+    from jinja2 import TemplateError
+
+    try:
+        return str(tokenizer.apply_chat_template(list(request.messages), add_generation_prompt=True, tokenize=False))
+    except (TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        message = f"the local model's chat template does not render a prompt: {error}"
+        hint = "ask in turns that the template knows: many take no system turn"
+        raise RunFault("SG203", message, hint, exit_code=WRONG) from None
 
 
 def _reply(new: list[int], prompt_tokens: int, ends: set[int], tokenizer: Any) -> Reply:

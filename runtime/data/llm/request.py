@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-CHARACTERS_A_TOKEN = 4  # of English text; only where an endpoint does not say what it used
+CHARACTERS_A_TOKEN = 4  # of English text; a character beyond ASCII is a token. Only until an endpoint says what it used, or where none does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Request:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def most_tokens(self) -> int:
-        """What it may cost: the prompt, estimated, and the longest answer."""
+        """What it is reckoned to cost at most: the prompt, estimated, and the longest answer."""
         return estimated(json.dumps(self.messages, ensure_ascii=False)) + self.max_tokens
 
 
@@ -62,7 +62,8 @@ class Reply:
 
 def estimated(text: str) -> int:
     """Tokens of a text, roughly."""
-    return -(-len(text) // CHARACTERS_A_TOKEN)
+    others = 0 if text.isascii() else sum(character > "\x7f" for character in text)
+    return others - (others - len(text)) // CHARACTERS_A_TOKEN
 
 
 def reply_of(body: bytes, request: Request) -> Reply:
@@ -72,7 +73,7 @@ def reply_of(body: bytes, request: Request) -> Reply:
         choice = found["choices"][0]
         message = choice["message"]
         text, refusal = message.get("content"), message.get("refusal")
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ValueError("the response is no chat completion") from None
     if not isinstance(text, str | None) or not isinstance(refusal, str | None):
         raise ValueError("the content of the response is no text")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from conversations.row import Conversation, Row, canonical, digest
+from conversations.row import Conversation, canonical, digest
 from conversations.rules import RowsOf, RuleFault, Writer
 from runtime import console
 from runtime.cache import cache_folder
@@ -63,25 +63,14 @@ class Made:
     misfit: str | None = None
 
 
-def no_rules(name: str) -> Sequence[Row]:
-    """For a source whose variables name no rule."""
-    raise KeyError(name)
-
-
 def rows(
-    source: LlmSource,
-    *,
-    seed: int,
-    rows_of: RowsOf = no_rules,
-    cache: Path | None = None,
-    say: Say = console.say,
-    asks: bool = True,
+    source: LlmSource, *, seed: int, rows_of: RowsOf, cache: Path | None = None, say: Say = console.say, asks: bool = True
 ) -> Iterator[Conversation]:
     """Conversations, one after the other; `rows_of` gives those of the synthetic sources that variables name. Replies are kept in
     `cache`, or in llm/ of the cache folder.
 
-    Raises RunFault where the model, its answers or the budget end it before its end; what was answered until then is kept. With
-    `asks` false, where an answer is not kept.
+    Raises RunFault where the model, its answers, the budget or a prompt that does not render end it before its end; what was answered
+    until then is kept. With `asks` false, where an answer is not kept.
     """
     cache = cache or cache_folder() / "llm"
     with asyncio.Runner() as runner:
@@ -103,10 +92,14 @@ def rows(
             except UsedUp as error:
                 runner.run(_ended(work))
                 raise _used_up(str(error), maker) from None
+            except RuleFault as fault:
+                runner.run(_ended(work))
+                raise _no_prompt(fault, source) from None
             except RunFault:
                 runner.run(_ended(work))
                 raise
             finally:
+                runner.run(_left(work))
                 runner.run(maker.model.close())
     say("data", line(source, maker))
     if not counts.rows:
@@ -241,7 +234,7 @@ class _Silent:
     async def ask(self, request: Request) -> Reply:
         """Raises RunFault: nobody is asked here."""
         message = f"{self.name}: another model writes these rows, and not all of them have been made"
-        raise RunFault("SG492", message, "specgen run SPEC --stage data makes them", exit_code=WRONG)
+        raise RunFault("SG491", message, "specgen run SPEC --stage data makes them", exit_code=WRONG)
 
     async def close(self) -> None:
         """Holds nothing."""
@@ -253,6 +246,13 @@ async def _wait(task: asyncio.Task[Made]) -> Made:
 
 async def _ended(work: deque[asyncio.Task[Made]]) -> None:
     """Waits for what is under way, so that its answers are kept, too: they are paid for."""
+    await asyncio.gather(*work, return_exceptions=True)
+
+
+async def _left(work: deque[asyncio.Task[Made]]) -> None:
+    """Ends what was begun ahead for a reader who wants no more of it. What it raised is nobody's to tell then."""
+    for task in work:
+        task.cancel()
     await asyncio.gather(*work, return_exceptions=True)
 
 
@@ -297,6 +297,11 @@ def _too_many(maker: Maker) -> RunFault:
         f"{MOST_REFUSED:.0%} of {source.requests:,} may fail). The first: {counts.first_misfit}"
     )
     return RunFault("SG485", message, "say in the prompt how to answer, ease the schema, or raise max_tokens")
+
+
+def _no_prompt(fault: RuleFault, source: LlmSource) -> RunFault:
+    """A prompt that cannot be asked: the source's own, or its judge's, whose texts hang on what was answered."""
+    return RunFault("SG204", f"a prompt of {name_of(source)} cannot be asked: {fault.text}", fault.hint, exit_code=WRONG)
 
 
 def _used_up(what: str, maker: Maker) -> RunFault:

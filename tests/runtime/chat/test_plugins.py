@@ -76,6 +76,7 @@ def test_the_solver_works_in_a_process_without_secrets(monkeypatch):
 class Provider(BaseHTTPRequestHandler):
     asked: ClassVar[list] = []
     content = b"{}"
+    headed = ()
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -88,6 +89,8 @@ class Provider(BaseHTTPRequestHandler):
 
     def answer(self):
         self.send_response(200)
+        for name, value in self.headed:
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
         self.wfile.write(self.content)
@@ -122,6 +125,12 @@ def test_search_asks_searxng(stand_in, monkeypatch):
     assert stand_in.asked[0][0] == "/search?q=what+bees+do&format=json"
     stand_in.content = b"<html>"
     assert used([TOOLS["search"]], "search", "bees") == "error: the search answered with something else than results"
+
+
+def test_an_answer_that_is_not_packed_as_it_says_is_told(stand_in, monkeypatch):
+    monkeypatch.setenv("SERPER_API_KEY", "k3y")
+    monkeypatch.setattr(stand_in, "headed", (("Content-Encoding", "gzip"),))
+    assert used([TOOLS["search"]], "search", "bees") == "error: the search cannot be reached (DecodingError)"
 
 
 def test_search_without_a_provider_says_what_to_set(stand_in, monkeypatch, fault_of):
@@ -214,6 +223,18 @@ def test_only_whole_commands_with_one_text_are_calls():
     assert calls_in('<|Commands|>: Search("a \\"b\\"")') == []
     assert calls_in("<|Commands|>: Search('a'), f(1), exec(\"x\")<eoc>") == [("Search", "a"), ("exec", "x")]
     assert used([TOOLS["calculate"]], "exec", "x") == "error: there is no tool exec"
+
+
+@pytest.mark.parametrize(
+    ("quoted", "said"),
+    [('"C:\\users"', "C:\\users"), ('"two\nlines"', "two\nlines"), ('"a\0b"', "a\0b"), ('"\\ud83d"', "\\ud83d"),
+     ('"\\d+"', "\\d+"), (r"'it\'s'", "it's")],
+)  # fmt: skip
+def test_a_command_is_carried_out_though_python_would_not_read_its_text(tokenizer, quoted, said):
+    assert calls_in(f"<|Commands|>: Calculate({quoted})<eoc>") == [("Calculate", said)]
+    talker = Scripted(ChatFormat(tokenizer, system=None), f"<|Commands|>: Calculate({quoted})<eoc>", "<|MOSS|>: No.<eom>")
+    _, _, notes, _ = asked(WithCommands([TOOLS["calculate"]]), talker)
+    assert notes[0].startswith(f"Calculate({said}) → error: ")
 
 
 class Hearing:

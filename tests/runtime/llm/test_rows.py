@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from runtime.config import TurnRule
 from runtime.data.llm.rows import rows
 from runtime.faults import RunFault
 from tests.llm_stand_in import break_off, reply, stall, status
+from tests.runtime.llm.conftest import no_rules
 
 SCHEMA = {
     "type": "object",
@@ -84,7 +86,7 @@ def test_nothing_half_written_is_left(source, ask, tmp_path):
 
 
 def test_a_run_that_is_left_goes_on_where_it_was(endpoint, source, ask, tmp_path):
-    made = rows(source(topics=tuple(range(10))), seed=1, cache=tmp_path / "kept", say=lambda *_: None)
+    made = rows(source(topics=tuple(range(10))), seed=1, rows_of=no_rules, cache=tmp_path / "kept", say=lambda *_: None)
     for _ in range(3):
         next(made)
     made.close()
@@ -266,6 +268,33 @@ def test_requests_that_were_refused_cost_nothing_and_others_that_failed_do(endpo
     assert len(endpoint.bodies) == 4
 
 
+def test_a_prompt_that_does_not_render_ends_the_run_and_what_was_answered_is_kept(endpoint, source, ask, fault_of):
+    prompt = (TurnRule(role="user", content="Write about {{ topic.title }}, which is {{ topic.about }}."),)
+    topics = ({"title": "tea", "about": "warm"}, {"title": "jam"})
+    assert fault_of(ask, source(topics=topics, prompt=prompt, concurrency=2)) == (
+        "error SG204: a prompt of made cannot be asked: the text does not render: 'dict object' has no attribute 'about'\n"
+        "  hint: the variables are topic"
+    )
+    assert len(endpoint.bodies) == 1
+    endpoint.answer = lambda _body: "Another."
+    assert ask(source(topics=topics[:1], prompt=prompt)).pairs[0][1] == "Answer to: Write about tea, which is warm."
+
+
+def test_a_prompt_of_a_judge_that_does_not_render_ends_the_run(source, ask, fault_of):
+    assert fault_of(ask, source(judge=("Rate {{ messages[7].content }}", 7))).startswith(
+        "error SG204: a prompt of made cannot be asked: the text does not render: "
+    )
+
+
+def test_who_wants_no_more_rows_leaves_no_fault_behind(source, ask, tmp_path, caplog):
+    ask(source(topics=("tea",)))
+    made = rows(source(topics=("tea", *range(9))), seed=1, rows_of=no_rules, cache=tmp_path / "kept", say=lambda *_: None, asks=False)
+    assert next(made)["messages"][1]["content"] == "Answer to: Write about tea."
+    made.close()
+    gc.collect()
+    assert caplog.text == ""
+
+
 def test_half_a_character_in_a_text_is_a_misfit(endpoint, source, ask, fault_of):
     endpoint.answer = lambda _body: "Yes \ud83d."
     assert "The first: it holds half a character: 'Yes \\ud83d.'" in fault_of(ask, source())
@@ -278,7 +307,7 @@ from runtime.config import *
 from runtime.data.llm.rows import rows
 
 source = LlmSource(**eval(sys.argv[1]))
-for row in rows(source, seed=1, cache=Path(sys.argv[2])):
+for row in rows(source, seed=1, rows_of=None, cache=Path(sys.argv[2])):
     pass
 """
 

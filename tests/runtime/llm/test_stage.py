@@ -56,7 +56,7 @@ def test_a_preview_shows_what_is_kept_and_asks_nothing(endpoint, built, fault_of
     config = configs.load(built())
     made = named_sources(config)[1]
     assert fault_of(lambda: list(rows_of(made))) == (
-        "error SG492: made: another model writes these rows, and not all of them have been made\n"
+        "error SG491: made: another model writes these rows, and not all of them have been made\n"
         "  hint: specgen run SPEC --stage data makes them"
     )
     assert endpoint.bodies == []

@@ -33,8 +33,9 @@ def started():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_how_to_call_it_answers_and_ends_at_once(started, finished, tiny_base, number):
-    """Ctrl-C reaches the server itself; SIGTERM, as schedulers send it, the command that started it."""
+def test_it_says_how_to_call_it_answers_and_ends_at_once(started, finished, tiny_base, number, monkeypatch):
+    """Ctrl-C reaches the server itself; SIGTERM, as schedulers send it, the command that started it. A key that is empty is none."""
+    monkeypatch.setenv("SPECGEN_API_KEY", "")
     build, run = finished
     if number == signal.SIGINT:
         name, process = "tiny", started("runtime.serve", build, "--runs-dir", run.parent, "--port", 0)

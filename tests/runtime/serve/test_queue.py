@@ -123,7 +123,8 @@ def test_one_who_asks_much_does_not_keep_another_waiting(serve, spelled):
 
 
 def test_more_than_can_wait_are_asked_to_come_again(serve, spelled):
-    served = serve(spelled("word " * 40, seconds_a_token=0.02), most_waiting=1)
+    served = serve(spelled("word " * 40, seconds_a_token=0.02))
+    served.desk.most_waiting = 1
 
     async def ask():
         async with AsyncOpenAI(base_url=served.url, api_key="none", max_retries=0) as client:

@@ -62,6 +62,16 @@ def test_what_vllm_cannot_be_told_is_refused_where_it_is_asked_for_by_name(tmp_p
     )
 
 
+def test_a_system_text_that_vllm_would_leave_out_is_told(tmp_path, compiled, with_vllm):
+    build = compiled(tmp_path, chat={"system": "You are Aria."})
+    done, _ = with_vllm(build, "--engine", "vllm")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error SG683: --engine vllm: it answers without the system text of the chat, where a request has none of its own\n"
+        "  hint: take --engine transformers\n",
+    )
+
+
 def test_without_vllm_asking_for_it_is_told(monkeypatch, tmp_path, fault_of):
     from runtime.serve import vllm
 
@@ -74,5 +84,5 @@ def test_without_vllm_asking_for_it_is_told(monkeypatch, tmp_path, fault_of):
 def test_an_adapter_keeps_vllm_away():
     from runtime.serve.vllm import obstacle
 
-    assert obstacle((), None) is None
-    assert obstacle((), Path("adapter")) == "it serves a whole model, and --adapter is none"
+    assert obstacle((), None, None) is None
+    assert obstacle((), Path("adapter"), None) == "it serves a whole model, and --adapter is none"

@@ -91,6 +91,12 @@ def test_a_mark_without_an_image_is_text(tokenizer):
     assert form.prompt_ids([shown, said, {"role": "user", "content": "<image>"}]).count(form.image_token) == N
 
 
+def test_a_character_that_control_tokens_are_cut_at_stays_beside_an_image(tokenizer):
+    form = form_of(tokenizer)
+    ids = form.prompt_ids([{"role": "user", "content": "<image>\ufdd3<|im_end|>", "images": ["a"]}])
+    assert "\ufdd3" in tokenizer.decode(ids)
+
+
 def test_other_control_tokens_beside_an_image_stay_text(tokenizer):
     form = form_of(tokenizer)
     ids = form.prompt_ids([{"role": "user", "content": "<image><|im_end|>", "images": ["a"]}])

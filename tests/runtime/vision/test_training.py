@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from runtime.stages import read_stage
 from runtime.trainable import prepared, weights_dtype
 from runtime.trainer import trained_tokens
 from runtime.vision.looking import eyes_of
+from runtime.vision.parts import trains_projector_alone
 from tests.runtime.vision.conftest import PROJECTOR
 
 CPU = torch.device("cpu")
@@ -163,6 +165,17 @@ def test_whole_parts_are_trained_and_exported_by_their_names(tmp_path, llava, ca
     still = {name for name in before if torch.equal(before[name], after[name])}
     assert {name for name in before if "vision_tower" in name} <= still
     assert not any("language_model.layers.0" in name for name in still)
+
+
+def test_only_its_own_name_trains_the_projector_alone(tmp_path, llava):
+    config = configs.load(llava(tmp_path, pretrains=True))
+
+    def alone(*names):
+        return trains_projector_alone(replace(config, train=replace(config.train, trainable_modules=names)))
+
+    assert alone(PROJECTOR) and alone(f"model.{PROJECTOR}", PROJECTOR)
+    assert not any(map(alone, ("*", "*proj*", f"*{PROJECTOR}", f"{PROJECTOR}.linear_1")))
+    assert not alone(PROJECTOR, "*")
 
 
 def test_a_broken_off_run_ends_as_one_that_was_never_interrupted(tmp_path, llava, carried_out, broken_off):

@@ -105,6 +105,7 @@ def test_a_token_leads_nowhere_but_here(gate):
 
 def test_who_has_the_cookie_gets_everything(gate, admitted):
     assert ask(gate, cookie=f"other=1; {admitted}")[1]["body"] == b"the page"
+    assert status(ask(gate, cookie=f'theme={{"dark":true}}; a b; {admitted}; x=\xfc')) == 200
     assert ask(gate, "/_stcore/stream", cookie=admitted, kind="websocket") == [{"type": "websocket.accept"}]
 
 
