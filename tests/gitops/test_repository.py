@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -210,7 +211,7 @@ def test_the_actions_description_is_whole(root):
 
 
 def test_the_actions_script_is_sound(root):
-    done = subprocess.run([sys.executable.replace("python", "shellcheck"), root / "action/review.sh"], capture_output=True, text=True)
+    done = subprocess.run([Path(sys.executable).with_name("shellcheck"), root / "action/review.sh"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
