@@ -8,9 +8,13 @@ import json
 import pytest
 import yaml
 
+from specgen.diagnostics import Diagnostic, SpecError
 from specgen.lock import file as lock
 from specgen.lock import hub as asking
 from specgen.lock.contents import LockedFile, LockedHubData
+from specgen.sweep import planning
+from specgen.sweep.builds import read_sweep
+from specgen.sweep.trials import listed
 from tests.hub_stand_in import COMMIT, NEWER, Hub, Repo
 
 CONFIG = {
@@ -112,6 +116,20 @@ def test_a_branch_becomes_a_commit_and_every_file_has_its_hash(locking, written)
     )
     assert [file.path for file in written().tokenizer.files] == ["tokenizer.json", "tokenizer_config.json"]
     assert written().template.jinja == TEMPLATE
+
+
+def test_the_plan_of_a_sweep_is_one_of_the_locked_commit(locking, tmp_path, monkeypatch):
+    assert locking(("name: hubbed", "name: hubbed\nsweep: {metric: train_loss, parameters: {train.seed: [1, 2]}}")).code == 0
+    measured = []
+
+    def asked(compiled):
+        measured.append(compiled.plan.model.base.revision)
+        raise SpecError(Diagnostic(code="SG411", message="the hub is not asked here"))
+
+    monkeypatch.setattr(planning, "measured_data", asked)
+    swept = read_sweep(tmp_path / "spec.yaml", None, ())
+    planning.plan(swept, list(listed(swept.sweep)), 2)
+    assert set(measured) == {COMMIT}
 
 
 def test_weights_are_not_downloaded(hub, locking):
