@@ -81,8 +81,10 @@ def merged_answers(config: Config, merged: Path) -> list[list[Said]]:
 def load_merged(config: Config, merged: Path) -> tuple[Any, Any]:
     """The merged folder, loaded as anyone would load it."""
     device, place = pick_device(config.export.merged.device), readable(merged)
-    tokenizer = AutoTokenizer.from_pretrained(place)
-    model = auto_class(place).from_pretrained(place, dtype=torch_dtype(config.export.merged.dtype)).to(device)
+    trusted = config.model.trust_remote_code  # of a model with code of its own transformers would ask, and nobody is there to answer
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trusted)
+    dtype = torch_dtype(config.export.merged.dtype)
+    model = auto_class(place).from_pretrained(place, dtype=dtype, trust_remote_code=trusted).to(device)
     return tokenizer, for_answers(model)
 
 
