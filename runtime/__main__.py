@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from runtime.faults import FAILED, INTERRUPTED, PREEMPTED, Interrupted, Preempted, RunFault
 from runtime.rank import end_with_launcher, is_supervised, leave_word, lost_others
+from runtime.stage_names import STAGES
 from runtime.starting import in_utf8, leave, quiet
 from runtime.stopping import listen
 
 if TYPE_CHECKING:
     from runtime.resume import Change
-
-STAGES = ("data", "train", "convert", "merge", "smoke", "eval", "export", "report")
 
 
 def main() -> int:

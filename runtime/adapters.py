@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from runtime.lora import Change
 from runtime.shards import OF_ADAPTERS, files_of, kinds, tensors
 
 SETTINGS = "adapter_config.json"
-PREFIX = "base_model.model."
+PREFIX = "base_model.model."  # of a module's name in peft's files
 FACTORS = {"lora_A.weight": "A", "lora_B.weight": "B", "lora_embedding_A": "A", "lora_embedding_B": "B", "lora_B.bias": "bias"}
 FACTORS |= {"lora_magnitude_vector": "magnitude", "lora_magnitude_vector.weight": "magnitude"}
 # settings of peft under which a layer computes something else than W + s B A
@@ -58,7 +58,7 @@ class Adapter:
         """What is added to the weight of a module, which has this shape."""
         parts = self.modules[module]
         first, second = self.tensor(parts["A"]), self.tensor(parts["B"])
-        rank = self._of(module, "rank_pattern", "r")
+        rank = _setting(self.settings, module, "rank_pattern", "r")
         if first.ndim != 2 or second.ndim != 2:
             raise RunFault(
                 "SG467", f"the adapter in {self.folder} adapts {module}, which is no matrix", "merge it with peft", exit_code=WRONG
@@ -81,10 +81,8 @@ class Adapter:
         return None if name is None else self.tensor(name).float() * self.scaling(module)
 
     def scaling(self, module: str) -> float:
-        """s in W + s B A, in the order of operations that peft has."""
-        rank, alpha = self._of(module, "rank_pattern", "r"), self._of(module, "alpha_pattern", "lora_alpha")
-        found: float = self.weight * alpha / (math.sqrt(rank) if self.settings.get("use_rslora") else rank)
-        return found
+        """s in W + s B A, times how much of the adapter is merged."""
+        return scaling_of(self.settings, module, weight=self.weight)
 
     def identity(self) -> str:
         """The SHA-256 of its settings that count and of its tensors: the same adapter in another folder has the same."""
@@ -102,9 +100,17 @@ class Adapter:
             return list(shape) == [inner, outer]
         return bool(self.settings.get("fan_in_fan_out"))
 
-    def _of(self, module: str, pattern: str, default: str) -> Any:
-        patterns: dict[str, Any] = self.settings.get(pattern) or {}
-        return next((value for key, value in patterns.items() if matches(key, module)), self.settings[default])
+
+def scaling_of(settings: Mapping[str, Any], module: str, *, weight: float = 1.0) -> float:
+    """s in W + s B A of a module, by an adapter's settings, in the order of operations that peft has."""
+    rank, alpha = _setting(settings, module, "rank_pattern", "r"), _setting(settings, module, "alpha_pattern", "lora_alpha")
+    found: float = weight * alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+    return found
+
+
+def _setting(settings: Mapping[str, Any], module: str, pattern: str, default: str) -> Any:
+    patterns: dict[str, Any] = settings.get(pattern) or {}
+    return next((value for key, value in patterns.items() if matches(key, module)), settings[default])
 
 
 def read(folder: Path, weight: float = 1.0) -> Adapter:

@@ -1,4 +1,4 @@
-"""Where the base model lies, and what tells one state of it from another: found, and brought into Hugging Face form once."""
+"""The base model: what it is called, where it lies, what tells one state of it from another; brought into Hugging Face form once."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ Base = PackageBase | HubBase | LocalBase
 SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.py"]
 WEIGHTS = "*.safetensors"
 OLD_WEIGHTS = "pytorch_model*.bin"
+
+
+def base_name(base: Base) -> str:
+    """How a base model is called outside: never a path of this machine for one from a package."""
+    if isinstance(base, HubBase):
+        return base.repo
+    return f"{base.package}/{base.path}" if isinstance(base, PackageBase) else base.path
+
+
+def begun_with(model: ModelConfig) -> str:
+    """What the training began with is called: the base model, or what an earlier run made of it."""
+    return base_name(model.base) if model.from_run is None else f"{model.from_run}/merge"
 
 
 def locate(base: Base, *, weights: bool = True) -> Path:

@@ -1,4 +1,4 @@
-"""README.md of an exported model: what it is, what it was trained on, how, and what it has shown; and what a trained thing is called.
+"""README.md of an exported model: what it is, what it was trained on, how, and what it has shown.
 
 All of it is from the config and from the records of the run. What differs from one run to the next (times, memory) is not in it.
 """
@@ -11,7 +11,8 @@ from pathlib import Path, PurePath
 from typing import Any, Literal
 
 from runtime import __version__
-from runtime.config import Config, FileSource, HubBase, HubSource, LlmSource, LocalBase, ModelConfig, PackageBase, Source, SyntheticSource
+from runtime.base import base_name
+from runtime.config import Config, FileSource, HubBase, HubSource, LlmSource, ModelConfig, Source, SyntheticSource
 from runtime.licence import licence_of
 from runtime.stages import read_stage
 from runtime.trained_on import takes_before_quantization
@@ -22,18 +23,6 @@ FOLDERS: dict[Part, str] = {"adapter": "convert", "merged": "merge", "gguf": "ex
 POINTS = 12  # of the training curve
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets")
 RELATIONS = {"adapter": "adapter", "merged": "finetune", "gguf": "quantized", "quantized": "quantized"}
-
-
-def base_name(base: PackageBase | HubBase | LocalBase) -> str:
-    """How a base model is called outside: never a path of this machine for one from a package."""
-    if isinstance(base, HubBase):
-        return base.repo
-    return f"{base.package}/{base.path}" if isinstance(base, PackageBase) else base.path
-
-
-def begun_with(model: ModelConfig) -> str:
-    """What the training began with is called: the base model, or what an earlier run made of it."""
-    return base_name(model.base) if model.from_run is None else f"{model.from_run}/merge"
 
 
 def model_card(config: Config, folder: Path, *, part: Part) -> str:
@@ -111,7 +100,7 @@ def _usage(config: Config, part: Part) -> list[str]:
     if part != "adapter":
         return []
     lines = ["peft loads this folder while its weights are one file (export.adapter.max_shard_size)."]
-    if config.adapter and takes_before_quantization(config.adapter):
+    if config.adapter and takes_before_quantization(config.adapter.init_lora_weights, config.adapter.loftq_iter):
         lines += ["LoftQ quantized the base anew in each round: this adapter belongs to that base. Take the merged model."]
     return lines
 

@@ -94,7 +94,8 @@ def _answering(flags: argparse.Namespace, talker: Talker) -> Answering:
 
 def _say_stale(flags: argparse.Namespace, view: View) -> None:
     from runtime import config as configs
-    from runtime.pipeline import known, stages
+    from runtime.graph import stages
+    from runtime.pipeline import known
     from runtime.stages import is_done, keys
 
     config = configs.load(flags.target)

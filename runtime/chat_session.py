@@ -163,8 +163,12 @@ class Session:
         self.repeats += 1
         if is_greedy(self.chat):
             self.view.note(f"temperature is {self.chat.temperature:g}: the likeliest answer is the same again")
-        if not self._ask(question):
-            self.messages = before
+        is_answered = False
+        try:
+            is_answered = self._ask(question)
+        finally:  # also where an image is gone by now, or a tool fails
+            if not is_answered:
+                self.messages = before
 
     def _ask(self, question: Message) -> bool:
         """Asks, and keeps question and answer where there is one."""

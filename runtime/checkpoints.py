@@ -60,8 +60,8 @@ def seal(checkpoint: Path) -> None:
 def prune(folder: Path, keep: int, best: int | None = None) -> None:
     """Removes all sealed checkpoints but the newest `keep`. That of step `best` is one of those that stay, and the newest, too."""
     sealed = [checkpoint for checkpoint in checkpoints(folder) if (checkpoint / SEAL).exists()]
-    first = [checkpoint for checkpoint in sealed if _step(checkpoint) == best]
-    others = [checkpoint for checkpoint in sealed if _step(checkpoint) != best]
+    first = [checkpoint for checkpoint in sealed if step_of(checkpoint) == best]
+    others = [checkpoint for checkpoint in sealed if step_of(checkpoint) != best]
     staying = {*sealed[:1], *first, *others[: keep - len(first)]}
     for checkpoint in sealed:
         if checkpoint not in staying:
@@ -97,14 +97,14 @@ def clean(folder: Path, tell: Callable[[str], None]) -> None:
 def remove_newer(folder: Path, checkpoint: Path) -> None:
     """Removes what is newer than the checkpoint that training goes on from: it was passed over, and is trained again."""
     for other in checkpoints(folder):
-        if _step(other) > _step(checkpoint):
+        if step_of(other) > step_of(checkpoint):
             _remove(other)
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoint folders, newest first."""
     found = [path for path in folder.glob("checkpoint-*") if path.is_dir() and path.name.rpartition("-")[2].isdigit()]
-    return sorted(found, key=_step, reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
 def newest_whole(folder: Path, tell: Callable[[str], None]) -> Path | None:
@@ -177,5 +177,6 @@ def _size(checkpoint: Path) -> str:
     return console.size(sum(file.stat().st_size for file in _files(checkpoint)))
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step that a checkpoint was written after, by its name, or that of what was made of it."""
     return int(checkpoint.name.rpartition("-")[2])

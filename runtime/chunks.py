@@ -8,7 +8,6 @@ draws an adapter's dropout twice and needs the layer's weights again, which ZeRO
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,13 +47,13 @@ def chunk_rows(vocabulary: int, device: str, *, trained_columns: int = 0) -> int
 
 
 def chunked_losses(
-    output_layer: Any, hidden_ND: torch.Tensor, targets: Targets, shaping: Shaping, *, rows: int
+    output_layer: Any, hidden_ND: torch.Tensor, targets: Targets, shaping: Shaping, *, rows: int, by_liger: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(the summed loss, float32; the loss of each row [N], or None where Liger summed them).
+    """(the summed loss, float32; the loss of each row [N], or None where Liger summed them: `by_liger` allows that).
 
     The layer's `forward` is called, not the layer itself: its own hooks have run (loss.py).
     """
-    if torch.is_grad_enabled() and liger_takes(output_layer, hidden_ND, targets, shaping):
+    if by_liger and torch.is_grad_enabled() and liger_takes(output_layer, hidden_ND, targets, shaping):
         return _by_liger(output_layer, hidden_ND, targets, shaping), None
 
     def losses_of(hidden_CD: torch.Tensor, here: slice) -> torch.Tensor:
@@ -107,9 +106,11 @@ class _GradientAhead(torch.autograd.Function):
 
 def liger_takes(output_layer: Any, hidden_ND: torch.Tensor, targets: Targets, shaping: Shaping) -> bool:
     """Whether Liger's fused linear cross entropy does what is wanted here: on a GPU, of a plain layer of the hidden states' type,
-    rows that count one each, no factor, and it is installed."""
+    rows that count one each, no factor. Without a row it divides by zero, and where the hidden states need no gradient it makes none
+    of the weight either: the layer would learn nothing."""
     is_plain = type(output_layer) is nn.Linear and hidden_ND.is_cuda and hidden_ND.dtype == output_layer.weight.dtype
-    return is_plain and targets.weights is None and shaping.scale == 1 and importlib.util.find_spec("liger_kernel") is not None
+    counts_alike = targets.weights is None and shaping.scale == 1
+    return is_plain and counts_alike and len(hidden_ND) > 0 and hidden_ND.requires_grad
 
 
 def _by_liger(output_layer: nn.Linear, hidden_ND: torch.Tensor, targets: Targets, shaping: Shaping) -> torch.Tensor:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import console
-from runtime.base import identity_of_model
-from runtime.card import base_name
+from runtime.base import base_name, identity_of_model
 from runtime.config import Config, TrainConfig
 from runtime.schedule import without_counts
 from runtime.stages import versions
@@ -140,6 +139,11 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return contract
+
+
+def made_under(weights: Path) -> dict[str, Any]:
+    """The contract of the run that left these weights, a checkpoint or the last ones; empty for any other folder."""
+    return read(weights) or read(weights.absolute().parent)
 
 
 def _difference(key: str, before: Any, now: Any, *, plateau: bool) -> Difference:

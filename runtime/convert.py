@@ -9,10 +9,11 @@ from peft import LoraConfig
 
 from runtime import console, trained_on
 from runtime.adapter import read_adapter, write_adapter
-from runtime.card import begun_with, model_card
+from runtime.base import begun_with
+from runtime.card import model_card
 from runtime.config import Config
 from runtime.full import convert_full
-from runtime.initial import TAKEN, read_taken, takes_from_base
+from runtime.initial import TAKEN, read_taken
 from runtime.model import quantization_settings, torch_dtype
 from runtime.restored import against_base
 from runtime.train import FINAL
@@ -27,14 +28,14 @@ def convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
         return convert_full(config, trained, out)
     dtype = torch_dtype(config.export.adapter.dtype)
     whole, settings = read_adapter(trained), LoraConfig.from_pretrained(str(trained))
-    if takes_from_base(lora):
+    if trained_on.takes_from_base(lora.init_lora_weights):
         whole = against_base(whole, settings, read_taken(folder / "train" / TAKEN))
     settings.base_model_name_or_path = begun_with(config.model)
     export = config.export.adapter
     hint = "write export.adapter.dtype: float32"
     number = write_adapter(whole, settings, out, dtype=dtype, max_shard_size=export.max_shard_size, hint=hint)
     if config.model.quantization is not None:
-        taken = trained_on.takes_before_quantization(lora)
+        taken = trained_on.takes_before_quantization(lora.init_lora_weights, lora.loftq_iter)
         trained_on.write(out, quantization_settings(config.model).to_dict(), dtype=config.model.dtype, taken=taken)
     (out / "README.md").write_text(model_card(config, folder, part="adapter"), encoding="utf-8")
     console.say("convert", f"{'projector' if trains_projector_alone(config) else 'adapter'} · {export.dtype} · {console.size(number)}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from peft import LoraConfig
 
+    from runtime.initial import Taken
     from runtime.written import Kind
     from runtime.xtuner import Weights
 
@@ -77,20 +77,36 @@ def _made(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Made:
 
 
 def _of_peft(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Made:
-    """An adapter; one that began with a part of the base's weights (PiSSA, OLoRA) becomes an ordinary one."""
+    """An adapter; one that began with a part of the base's weights (PiSSA, OLoRA) becomes an ordinary one.
+
+    What it began with, and whether its base was quantized, stands in the contract of the run: in that of the checkpoint, or for
+    final in that of the train folder. Its adapter_config.json says neither (trainable.py).
+    """
     from peft import LoraConfig
 
-    from runtime import trained_on
+    from runtime import contract, trained_on
     from runtime.adapter import read_adapter
-    from runtime.initial import TAKEN, read_taken
     from runtime.restored import against_base
 
     settings, tensors = LoraConfig.from_pretrained(str(checkpoint)), read_adapter(checkpoint)
-    if (checkpoint.parent / TAKEN).exists() and str(settings.init_lora_weights).startswith(("pissa", "olora")):
-        tensors = against_base(tensors, settings, read_taken(checkpoint.parent / TAKEN))
-    if (checkpoint / trained_on.FILE).exists():
-        shutil.copyfile(checkpoint / trained_on.FILE, out / trained_on.FILE)
+    method = str(contract.made_under(checkpoint).get("adapter.lora.init_lora_weights"))
+    if trained_on.takes_from_base(method):
+        tensors = against_base(tensors, settings, _taken(checkpoint, method))
+    if (record := trained_on.read(checkpoint)) is not None:
+        trained_on.write(out, record.quantization, dtype=record.dtype, taken=record.taken)
     return _adapter(arguments, tensors, settings, out)
+
+
+def _taken(checkpoint: Path, method: str) -> Taken:
+    """What the adapter took out of the base. Raises RunFault where that is not beside it: without it the weights fit no base."""
+    from runtime.initial import TAKEN, read_taken
+
+    taken = read_taken(checkpoint.absolute().parent / TAKEN)
+    if not taken:
+        message = f"the adapter in {checkpoint} cannot be read: it began with a part of the base's weights ({method}), and {TAKEN}, "
+        message += "which holds that part, is not beside it"
+        raise RunFault("SG441", message, "convert it where its run has it: runs/NAME/train/checkpoint-N", exit_code=WRONG)
+    return taken
 
 
 def _of_transformers(arguments: argparse.Namespace, checkpoint: Path, out: Path) -> Made:
@@ -154,12 +170,14 @@ def _settings(arguments: argparse.Namespace, found: Weights) -> LoraConfig:
     """peft's settings, from the tensors: rank, modules, DoRA; alpha is in no tensor."""
     from peft import LoraConfig
 
+    from runtime.adapters import PREFIX
+
     alpha = arguments.lora_alpha or found.alpha
     if alpha is None:
         message = f"{arguments.checkpoint} does not say lora_alpha, which scales the adapter"
         raise RunFault("SG496", message, "give it as the training config had it: --lora-alpha 16", exit_code=WRONG)
     factors = {name.partition(".lora_A")[0]: len(tensor) for name, tensor in found.tensors.items() if ".lora_A" in name}
-    ranks = {module.removeprefix("base_model.model."): rank for module, rank in factors.items()}
+    ranks = {module.removeprefix(PREFIX): rank for module, rank in factors.items()}
     usual = Counter(ranks.values()).most_common(1)[0][0]
     whole = {name.split(".")[-2] for name in found.tensors if ".lora_" not in name and name.endswith(".weight")}
     return LoraConfig(

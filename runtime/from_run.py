@@ -10,7 +10,7 @@ from runtime.config import HubBase, LocalBase, ModelConfig, PackageBase, to_plai
 from runtime.faults import WRONG, RunFault
 from runtime.stages import read_stage
 
-CONFIG = "config.json"  # what a run was made from: see pipeline.py
+CONFIG = "config.json"  # in a run folder: what it was made from, for specgen runs, too
 SAME = ("base", "vision")
 TAGS = (PackageBase.TAG, HubBase.TAG, LocalBase.TAG)
 OWN = ("image_tokens", "pad_to_square")  # what the compiler counted, and may not have known then; what each stage may have its own way

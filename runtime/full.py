@@ -54,12 +54,15 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     form = row_format(tokenizer, config, system=config.chat.system)
     (out / "README.md").write_text(model_card(config, folder, part="merged"), encoding="utf-8")
 
-    model = auto_class(trained).from_pretrained(trained, dtype=torch.float32).to(device).eval()
+    trusted = config.model.trust_remote_code
+    model = auto_class(trained).from_pretrained(trained, dtype=torch.float32, trust_remote_code=trusted).to(device).eval()
     settings = generation_config(config.chat, tokenizer, form, model.generation_config)
     settings.validate(strict=True)
     with written_as(export.layout, config.model.base, out, max_shard_size=export.max_shard_size) as place:
         for file in ["config.json", *(file.name for file in (folder / "convert").glob("model*"))]:
             linked(folder / "convert" / file, place / file)
+        for code in trained.glob("*.py"):  # of a model whose code transformers does not have
+            linked(code, place / code.name)
         settings.save_pretrained(str(place))
         save_tokenizer(tokenizer, place, sees=config.model.vision is not None)
         if config.model.vision is not None:
@@ -72,7 +75,7 @@ def merge_full(config: Config, folder: Path, trained: Path, out: Path) -> dict[s
     give_back()
 
     with read_back(export.layout, out) as place:
-        exported = auto_class(place).from_pretrained(place, dtype=torch.float32).to(device).eval()
+        exported = auto_class(place).from_pretrained(place, dtype=torch.float32, trust_remote_code=trusted).to(device).eval()
         difference = farthest([logits(exported, probe) for probe in probes], wanted)
     number = sum(file.stat().st_size for file in out.glob("*.safetensors"))
     dtype = export.dtype

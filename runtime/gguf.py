@@ -15,7 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from runtime import console
-from runtime.cache import cache_folder, whole
+from runtime.cache import cache_folder, one_at_a_time, whole
+from runtime.starting import end_on_sigterm, quiet
 
 _begun: dict[Path, subprocess.Popen[bytes]] = {}
 
@@ -32,7 +33,9 @@ def begin(file: Path) -> None:
     target = cached(file)
     if not target.exists() and target not in _begun:
         console.say("base", f"{file.name} becomes a Hugging Face folder, once: {target}")
-        _begun[target] = subprocess.Popen([sys.executable, "-m", "runtime.gguf", str(file), str(target)], stdout=subprocess.DEVNULL)
+        # in a session of its own: Ctrl-C is for this process, which then ends that one
+        words = [sys.executable, "-m", "runtime.gguf", str(file)]
+        _begun[target] = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 @contextmanager
@@ -48,12 +51,17 @@ def conversions_end() -> Iterator[None]:
 
 
 def converted(file: Path) -> Path:
-    """The converted folder; waits for a conversion that was begun, and converts where there is none."""
+    """The converted folder; waits for a conversion that was begun, here or in another process, and converts where there is none.
+
+    The processes of a training all ask for it at once, and each conversion holds the whole model in float32.
+    """
     target = cached(file)
     if (process := _begun.pop(target, None)) is not None:
         process.wait()
     if not target.exists():
-        convert(file, target)
+        with one_at_a_time(file):
+            if not target.exists():
+                convert(file, target)
     return target
 
 
@@ -91,8 +99,12 @@ def convert(file: Path, target: Path) -> None:
     whole(target, write)
 
 
-if __name__ == "__main__":
-    from runtime.starting import quiet
-
+def main(file: Path) -> None:
+    """The other process: ended by SIGTERM, it leaves nothing half written."""
+    end_on_sigterm()
     quiet()
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    converted(file)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

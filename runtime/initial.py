@@ -21,24 +21,20 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_module_weight
 from safetensors.torch import load_file, save_file
 
+from runtime.adapters import PREFIX
 from runtime.config import LoraAdapter
 from runtime.faults import RunFault
 from runtime.shards import files_of, tensors
+from runtime.trained_on import takes_from_base
 
 if TYPE_CHECKING:
     from torch import nn
 
 ADAPTER = "default"
 TAKEN = "taken_from_base.safetensors"
-PREFIX = "base_model.model."
 
 Taken = dict[str, tuple[torch.Tensor, torch.Tensor]]
 Weights = Callable[[str], torch.Tensor]
-
-
-def takes_from_base(lora: LoraAdapter) -> bool:
-    """Whether the adapter begins with a part of the base's weights."""
-    return lora.init_lora_weights == "olora" or lora.init_lora_weights.startswith("pissa")
 
 
 def peft_name(lora: LoraAdapter) -> bool | str:
@@ -63,7 +59,7 @@ def initialise(model: PeftModel, lora: LoraAdapter, weights: Weights, file: Path
     """Puts the initial weights of PiSSA, OLoRA or LoftQ into a fresh adapter and their rest into the base, the same again where
     `file` says what was taken; else writes that. Does nothing for other methods."""
     taken = read_taken(file)
-    if takes_from_base(lora):
+    if takes_from_base(lora.init_lora_weights):
         taken = taken or taken_by(model)
         begin_with(model, taken, weights)
     elif lora.init_lora_weights == "loftq":

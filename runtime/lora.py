@@ -54,7 +54,10 @@ def _added(weight: torch.Tensor, product: torch.Tensor) -> torch.Tensor:
     rows = max(1, ROWS // max(1, weight.shape[1]))
     for start in range(0, len(weight), rows):
         part = slice(start, start + rows)
-        torch.add(weight[part], product[part], out=out[part])
+        if weight.itemsize == 1:  # PyTorch adds no numbers of 8 bits
+            out[part] = weight[part].float() + product[part]
+        else:
+            torch.add(weight[part], product[part], out=out[part])
     return out
 
 

@@ -50,12 +50,14 @@ class OutputLoss:
     (an adapter, a copy) it gathers for its own call only: the logits are made at once then, too.
     """
 
-    def __init__(self, model: Any, *, label_smoothing: float = 0.0) -> None:
-        """`model` is not wrapped, except by peft; whatever DeepSpeed hooks to it is there already."""
+    def __init__(self, model: Any, *, label_smoothing: float = 0.0, by_liger: bool = False) -> None:
+        """`model` is not wrapped, except by peft; whatever DeepSpeed hooks to it is there already. `label_smoothing` is for training:
+        where gradients are off, the loss is the plain one. `by_liger` takes Liger's kernel where that can do it; it is installed
+        then."""
         self.config = model.config
         self.layer = model.get_output_embeddings()
         self.vocabulary: int = model.config.get_text_config().vocab_size
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.by_liger = label_smoothing, by_liger
         self.whole_because = ZERO_3 if any(map(_is_shared_out, trained_parts(self.layer))) else None
         self.is_shared_out = self.layer is not None and any(map(_is_shared_out, self.layer.parameters()))
         self.shaping, self.is_shown = next(candidates(self.config)), False
@@ -73,7 +75,8 @@ class OutputLoss:
         targets_BT = functional.pad(inputs["labels"], (0, 1), value=IGNORED)[:, 1:]
         kept_BT = targets_BT != IGNORED
         weights_N = functional.pad(inputs["weights"], (0, 1))[:, 1:][kept_BT] if "weights" in inputs else None
-        targets = Targets(tokens=targets_BT[kept_BT], weights=weights_N, label_smoothing=self.label_smoothing)
+        smoothing = self.label_smoothing if torch.is_grad_enabled() else 0.0
+        targets = Targets(tokens=targets_BT[kept_BT], weights=weights_N, label_smoothing=smoothing)
         outputs = self._run(model, inputs, kept_BT, targets)
         if not self.is_shown and self._is_another(outputs.logits):
             outputs = self._run(model, inputs, kept_BT, targets)
@@ -120,7 +123,8 @@ class OutputLoss:
         if self.whole_because:
             return (hidden_ND,)
         assert targets is not None
-        self._found = chunked_losses(layer, hidden_ND, targets, self.shaping, rows=self.chunk_rows(hidden_ND.device))
+        rows = self.chunk_rows(hidden_ND.device)
+        self._found = chunked_losses(layer, hidden_ND, targets, self.shaping, rows=rows, by_liger=self.by_liger)
         with torch.set_grad_enabled(self.is_shared_out and torch.is_grad_enabled()):
             one_11D = hidden_BTD[:1, :1]
             return (one_11D if self.is_shown else probes(layer, hidden_BTD) + 0 * one_11D,)

@@ -27,12 +27,12 @@ from runtime.attention import counted_as
 from runtime.base import locate
 from runtime.config import Config
 from runtime.devices import pick_device
-from runtime.faults import RunFault
+from runtime.faults import exit_code_of
 from runtime.fused_lora import fused
 from runtime.internlm2.settings import is_internlm2, llama_settings, read_settings
 from runtime.ledger import Ledger
 from runtime.loss import ZERO_3, OutputLoss, trained_parts
-from runtime.model import torch_dtype
+from runtime.model import numbers_of, torch_dtype
 from runtime.optimizers import optim_args_text
 from runtime.packed import quantize, quantized_like
 from runtime.starting import quiet
@@ -130,8 +130,7 @@ def meta_model(config: Config, base: PreTrainedConfig, batch: Batch, device: tor
 
 def base_parameters(model: nn.Module) -> int:
     """Parameters of the model that an adapter stands beside; packed ones count for what they were."""
-    counts = (getattr(tensor, "quant_state", tensor).shape.numel() for name, tensor in model.named_parameters() if "lora_" not in name)
-    return sum(counts)
+    return sum(numbers_of(parameter) for name, parameter in model.named_parameters() if "lora_" not in name)
 
 
 def give_storage(model: nn.Module, config: Config, device: torch.device) -> None:
@@ -239,12 +238,13 @@ def main() -> int:
     parser.add_argument("--model-config", type=Path, default=None, help="the base model's config.json, where only that is at hand")
     arguments = parser.parse_args()
     quiet()
-    try:
-        config = configs.load(arguments.build)
-        base = base_config(config, arguments.model_config)
-    except RunFault as fault:
-        print(fault, file=sys.stderr, flush=True)
-        return fault.exit_code
+    return exit_code_of(lambda: count(arguments))
+
+
+def count(arguments: argparse.Namespace) -> int:
+    """Prints what the step takes. Raises RunFault where the base model is not to be had, or the spec asks for what is not here."""
+    config = configs.load(arguments.build)
+    base = base_config(config, arguments.model_config)
     batch = largest_batch(config, row_tokens=arguments.row_tokens or config.data.max_length, trained_share=arguments.trained_share)
     found = measure(config, base, batch, device=pick_device(config.hardware.device, setting="hardware.device"))
     print(json.dumps(asdict(found)))

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from runtime import adapters, console, merge_record
 from runtime.adapter import attach
-from runtime.card import begun_with, model_card
+from runtime.base import begun_with
+from runtime.card import model_card
 from runtime.config import Config
 from runtime.devices import roomy_device
 from runtime.freed import give_back

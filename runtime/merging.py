@@ -50,11 +50,14 @@ def merge(arguments: argparse.Namespace) -> int:
     from runtime import merge_record
     from runtime.internlm2.adapters import fitted
     from runtime.internlm2.merged import require_layout, written_as
+    from runtime.trained_on import require_untaken
 
     named = base_of(arguments.base)
     require_layout(arguments.layout, named)
     base = base_folder(named)
     added = [fitted(adapter_folders.read(*parsed(word)), base) for word in arguments.adapters]
+    for adapter in added:
+        require_untaken(adapter.folder)
     require_unquantized(base)
     merge_record.require_new(base, added)
     options = {"max_shard_size": arguments.max_shard_size, "form": arguments.form}
@@ -97,7 +100,7 @@ def _write(arguments: argparse.Namespace, base: Path, added: Sequence[Any], out:
     else:
         (out / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     copy_small_files(base, out)
-    merge_record.write(out, base, arguments.base if base.name != arguments.base else base.name, added, into=into)
+    merge_record.write(out, base, arguments.base, added, into=into)
     kind = arguments.dtype if dtype is not None else "the base's types"
     number = f"{len(added)} adapter" + ("s" if len(added) > 1 else "")
     return f"{number} into the {into} base · {kind} · {console.size(written.bytes)}"

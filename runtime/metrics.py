@@ -6,12 +6,15 @@ import json
 import math
 import resource
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+
+from runtime.checkpoints import step_of
 
 METRICS = "metrics.jsonl"
 VALIDATION = "validation.jsonl"
@@ -84,7 +87,7 @@ def previous_validation(out: Path, resume: Path | None) -> list[Validation]:
 def _previous(file: Path, resume: Path | None) -> list[dict[str, Any]]:
     if resume is None:
         return []
-    last = int(resume.name.rpartition("-")[2])
+    last = step_of(resume)
     return [line for line in read_lines(file) if line["step"] <= last]
 
 
@@ -92,7 +95,11 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     """The lines of such a file; one that was cut off while it was written, and a file that is not there, count as nothing."""
     if not file.exists():
         return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    found = []
+    for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return [line for line in found if isinstance(line, dict)]
 
 
 def step_memory(device: torch.device) -> int:

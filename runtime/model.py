@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime import gguf
 from runtime.base import folder_of, locate, locate_tower
-from runtime.config import ModelConfig, Nf4Quantization, TemplateConfig
+from runtime.config import Int8Quantization, ModelConfig, Nf4Quantization, TemplateConfig
 from runtime.devices import pick_device, roomy_device
 from runtime.faults import WRONG, RunFault
 from runtime.from_run import result_of
@@ -96,7 +96,12 @@ def auto_class(folder: Path) -> Any:
 def skipped_modules(model: ModelConfig) -> list[str]:
     """What is not quantized, as the spec says; and what sees, with the output layer, where the model has that."""
     assert model.quantization is not None
-    return list(dict.fromkeys([*model.quantization.skip_modules, *(SEEING if model.vision is not None else ())]))
+    return skipped_with(model.quantization.skip_modules, sees=model.vision is not None)
+
+
+def skipped_with(named: Iterable[str], *, sees: bool) -> list[str]:
+    """What is not quantized where these modules are named: each of them once, and of a model that `sees` what sees."""
+    return list(dict.fromkeys([*named, *(SEEING if sees else ())]))
 
 
 def keep_packing(model: nn.Module, *, where_needed: bool = False) -> None:
@@ -116,17 +121,21 @@ def keep_packing(model: nn.Module, *, where_needed: bool = False) -> None:
 
 def quantization_settings(model: ModelConfig) -> Any:
     """The quantization in transformers' terms. Raises RunFault where bitsandbytes is missing."""
+    assert model.quantization is not None
+    return bitsandbytes_settings(model.quantization, skipped_modules(model))
+
+
+def bitsandbytes_settings(quantization: Nf4Quantization | Int8Quantization, skipped: list[str]) -> Any:
+    """The same of a quantization alone, with all the modules that it leaves out."""
     from transformers import BitsAndBytesConfig
 
-    assert model.quantization is not None
     require_bitsandbytes("quantization")
-    skipped = skipped_modules(model)
-    if isinstance(model.quantization, Nf4Quantization):
+    if isinstance(quantization, Nf4Quantization):
         return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=model.quantization.double_quant,
-            bnb_4bit_compute_dtype=torch_dtype(model.quantization.compute_dtype),
+            bnb_4bit_use_double_quant=quantization.double_quant,
+            bnb_4bit_compute_dtype=torch_dtype(quantization.compute_dtype),
             llm_int8_skip_modules=skipped,
         )
     return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
@@ -148,6 +157,12 @@ def require_modules(code: str, message: str, modules: Iterable[str], names: Iter
 def is_called(module: str, name: str) -> bool:
     """Whether a module's dotted path is that name, or ends in a dot and it."""
     return module == name or module.endswith(f".{name}")
+
+
+def numbers_of(parameter: torch.Tensor) -> int:
+    """How many numbers a parameter is: packed in 4 bits, those that it was made of; shared out by ZeRO-3, those of all processes."""
+    of_all: int | None = getattr(parameter, "ds_numel", None)
+    return of_all if of_all is not None else int(getattr(parameter, "quant_state", parameter).shape.numel())
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -52,6 +52,7 @@ class Leader:
     def __init__(self, place: Meeting, *, own: Message) -> None:
         self.place, self.own = place, own
         self.others: list[Line] = []
+        self.trains = False
         self.server = _listening(place)
 
     def __enter__(self) -> Self:
@@ -59,7 +60,7 @@ class Leader:
 
     def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None) -> None:
         for line in self.others:
-            line.say(_ending(error))
+            line.say(_ending(error, agreed=self.trains))
             line.connection.close()
         self.server.close()
 
@@ -74,7 +75,7 @@ class Leader:
             self.server.settimeout(max(0.0, until - time.monotonic()))
             try:
                 connection, _ = self.server.accept()
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):  # the latter where no time at all is left
                 raise self._nobody_came() from None
             self._welcome(Line(connection), folder, token)
         (folder / MARK).unlink(missing_ok=True)
@@ -123,6 +124,7 @@ class Leader:
         port = _free_port()
         for line in self.others:
             line.say({"train": {"rank": line.rank, "port": port}})
+        self.trains = True
         own = self.others[0].connection.getsockname()[0]
         return Rendezvous(nodes=self.place.nodes, rank=0, address=self.place.address, port=port, interface=interface_of(own))
 
@@ -143,12 +145,12 @@ class Member:
         return self
 
     def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None) -> None:
-        self.line.say(_ending(error))
+        self.line.say(_ending(error, agreed=True))  # before training the leader does without it in no case
         self.line.connection.close()
 
     def look(self, folder: Path) -> None:
         """Looks for what the leader wrote. Raises RunFault for what the leader finds wrong."""
-        token = str(self._hear(ANSWER_S)["look_for"])
+        token = str(self._hear(JOIN_S)["look_for"])  # the leader speaks with one after another, and each may look for a minute
         self.line.say({"found": _sees(folder / MARK, token), "folder": str(folder.absolute())})
 
     def wait(self) -> Rendezvous | None:
@@ -259,11 +261,13 @@ def _gone(host: str) -> RunFault:
     return RunFault("SG463", f"node {host} has failed, or is gone", hint)
 
 
-def _ending(error: BaseException | None) -> Message:
-    """How a node ends. One that is interrupted has agreed on that with the others: they are saving."""
+def _ending(error: BaseException | None, *, agreed: bool) -> Message:
+    """How a node ends. One that is interrupted while all train has `agreed` on that with the others: they are saving. Before that
+    nobody else knows of it."""
     if isinstance(error, RunFault):
         return {"fault": {"code": error.code, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}}
-    return {"end": 0 if error is None or isinstance(error, Interrupted | KeyboardInterrupt) else FAILED}
+    is_well = error is None or (agreed and isinstance(error, Interrupted | KeyboardInterrupt))
+    return {"end": 0 if is_well else FAILED}
 
 
 def _difference(own: Mapping[str, object], other: Mapping[str, object]) -> str | None:

@@ -1,160 +1,36 @@
-"""The stages, and the order in which a run takes them. Heavy imports stay inside the stages' functions."""
+"""A run: which stages of the graph are carried out, in which order, and what several nodes and processes do of it."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from runtime import checkpoints, console, gguf, progress, resume
-from runtime.base import begin_conversion, identity_of_parts
-from runtime.config import Config, exports_more, read_tree
-from runtime.contract import contract_of, what_changes_weights
+from runtime.base import begin_conversion
+from runtime.config import Config, read_tree
+from runtime.contract import contract_of
 from runtime.exports.hub import push as push_parts
 from runtime.exports.hub import require_push
 from runtime.faults import FAILED, WRONG, Preempted, RunFault
-from runtime.from_run import identity_of_run
+from runtime.from_run import CONFIG
+from runtime.graph import stages
 from runtime.meeting import Meeting, meeting
 from runtime.model import folder_of_model
 from runtime.nodes import Leader, Member, introduction
 from runtime.packages import require_trackers
 from runtime.processes import require_processes, train_in_processes
+from runtime.rank import is_supervised
 from runtime.resume import Change
-from runtime.schedule import settled, without_counts, without_rows
+from runtime.run_lock import locked
+from runtime.schedule import settled
 from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, read_stage, write_json
-from runtime.vision.parts import adapter_of
 from runtime.vision.pictures import BadPicture, checked
 
-TOKENIZER = ("transformers", "tokenizers")
-MODEL = ("torch", "transformers", "peft")
-CONFIG = "config.json"  # what was run, for specgen runs
-LOCK_ATTEMPTS = 3
 TESTS = {"smoke": "smoke test", "eval": "evaluation"}  # the stages that a model can fail
-
-
-def stages(build: Path) -> tuple[Stage, ...]:
-    """The stage graph of a compiled folder."""
-    return (
-        Stage(name="data", needs=(), part=_data_part, libraries=TOKENIZER, work=_data),
-        Stage(name="train", needs=("data",), part=_train_part, libraries=(*MODEL, "accelerate"), work=_train(build), resumable=True),
-        Stage(name="convert", needs=("train",), part=_convert_part, libraries=("peft",), work=_convert),
-        Stage(name="merge", needs=("convert",), part=_merge_part, libraries=MODEL, work=_merge),
-        Stage(
-            name="smoke", needs=("merge",), part=lambda config: {"chat": config.chat, "smoke": config.smoke}, libraries=MODEL, work=_smoke
-        ),
-        Stage(
-            name="eval",
-            needs=("merge",),
-            part=_eval_part,
-            libraries=MODEL,
-            work=_evaluate,
-            asked=lambda config: config.eval is not None,
-        ),
-        Stage(name="export", needs=("merge",), part=_export_part, libraries=(*MODEL, "gguf"), work=_export, asked=exports_more),
-        Stage(
-            name="report",
-            needs=("data", "train", "convert", "merge", "smoke", "eval", "export"),
-            part=lambda config: config,
-            libraries=("matplotlib",),
-            work=_report,
-        ),
-    )
-
-
-def _data_part(config: Config) -> object:
-    seed = config.train.seed
-    objective = config.train.objective
-    data = without_counts(config.data)
-    found = {"base": identity_of_parts(config.model), "template": config.template, "data": data, "seed": seed, "objective": objective}
-    return found if config.model.vision is None else {**found, "vision": config.model.vision}
-
-
-def _train_part(config: Config) -> object:
-    begun = {} if config.model.from_run is None else {"from_run": identity_of_run(config.model)}
-    return {
-        **begun,
-        "model": config.model,
-        "adapter": config.adapter,
-        "train": what_changes_weights(config.train),
-        "distributed": replace(config.distributed, nvme_path=None, ddp_timeout=0),
-    }
-
-
-def _convert_part(config: Config) -> object:
-    return config.export.merged if adapter_of(config) is None else config.export.adapter
-
-
-def _merge_part(config: Config) -> object:
-    # the chat settings of the exported generation_config are written once more by the smoke test: they are not worth a merge
-    return {"export": config.export.merged, "template": config.template}
-
-
-def _eval_part(config: Config) -> object:
-    return {"chat": config.chat, "eval": replace(config.eval, sources=without_rows(config.eval.sources)) if config.eval else None}
-
-
-def _export_part(config: Config) -> object:
-    export = config.export
-    asked = config.smoke if export.quantized is not None else ()
-    wanted = {"gguf": export.gguf, "quantized": export.quantized}
-    return {**wanted, "name": config.name, "description": config.description, "chat": config.chat, "smoke": asked}
-
-
-def _data(config: Config, folder: Path, out: Path) -> dict[str, Any]:
-    from runtime.data.stage import make_data
-
-    return make_data(config, folder, out)
-
-
-def _train(build: Path) -> Any:
-    def work(config: Config, folder: Path, out: Path) -> dict[str, Any]:
-        from runtime.train import train
-
-        gc.freeze()  # a third of a second for each collection among the libraries' objects, some of them in the middle of a step
-        return train(config, folder, out, build=build)
-
-    return work
-
-
-def _convert(config: Config, folder: Path, out: Path) -> dict[str, Any]:
-    from runtime.convert import convert
-
-    return convert(config, folder, out)
-
-
-def _merge(config: Config, folder: Path, out: Path) -> dict[str, Any]:
-    from runtime.merge import merge
-
-    return merge(config, folder, out)
-
-
-def _smoke(config: Config, folder: Path, out: Path) -> dict[str, Any]:
-    from runtime.smoke import smoke
-
-    return smoke(config, folder, out)
-
-
-def _evaluate(config: Config, folder: Path, out: Path) -> dict[str, Any]:
-    from runtime.evaluate import evaluate
-
-    return evaluate(config, folder, out)
-
-
-def _export(config: Config, folder: Path, out: Path) -> dict[str, Any]:
-    from runtime.exports.stage import export
-
-    return export(config, folder, out)
-
-
-def _report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
-    from runtime.report import report
-
-    return report(config, folder, out)
 
 
 def run(
@@ -181,18 +57,20 @@ def run(
         return follow(config, place, build=build, folder=folder)
     open_folder(folder)
     started = time.monotonic()
-    with saved_is_told(folder), locked(folder), gguf.conversions_end(), contextlib.ExitStack() as entered:
+    with saved_is_told(folder), gguf.conversions_end(), contextlib.ExitStack() as entered:
         graph = stages(build)
-        config = known(config, build, folder)
-        if not only or {"data", "train"} & {*only}:
-            _check(config, folder, graph, change)
-        pending = any(_is_pending(stage, graph, config, folder, only) for stage in graph)
-        if pending:
-            entered.enter_context(progress.recorded(folder))
-            write_json(folder / CONFIG, read_tree(build))
-            require_trackers(config.train.report_to)
-            _require_evaluation(graph, config, folder, only)
-            _require_pictures(graph, config, folder, only)
+        with _told_to_all(place, folder, build):
+            entered.enter_context(locked(folder))
+            config = known(config, build, folder)
+            if not only or {"data", "train"} & {*only}:
+                _check(config, folder, graph, change)
+            pending = any(_is_pending(stage, graph, config, folder, only) for stage in graph)
+            if pending:
+                entered.enter_context(progress.recorded(folder))
+                write_json(folder / CONFIG, read_tree(build))
+                require_trackers(config.train.report_to)
+                _require_evaluation(graph, config, folder, only)
+                _require_pictures(graph, config, folder, only)
         leader = entered.enter_context(_led(place, folder, build))
         if only != ("data",) and not is_done(folder, "merge", keys(graph, config)["merge"]):
             begin_conversion(config.model.base)
@@ -254,6 +132,19 @@ def _meets(config: Config, only: Sequence[str], folder: Path, build: Path) -> bo
         return False
     trained = is_done(folder, "train", keys(stages(build), known(config, build, folder))["train"])
     return not trained or "MASTER_ADDR" in os.environ
+
+
+@contextlib.contextmanager
+def _told_to_all(place: Meeting | None, folder: Path, build: Path) -> Iterator[None]:
+    """A fault from before the nodes meet is told to the others, too, which would look for this one for ten minutes and then blame the
+    network."""
+    try:
+        yield
+    except RunFault as fault:
+        if place is not None:
+            with contextlib.suppress(RunFault), _led(place, folder, build):
+                raise fault
+        raise
 
 
 @contextlib.contextmanager
@@ -369,7 +260,8 @@ def train_rank(config: Config, *, build: Path, runs_dir: Path) -> None:
 def train_first_rank(config: Config, *, build: Path, runs_dir: Path, change: Change) -> None:
     """The part of the first of several processes: training, and its output put in place."""
     folder = runs_dir / config.name
-    with held_or_locked(folder) as is_own, progress.recorded(folder, begins=is_own):
+    is_own = not is_supervised()  # else the process that started this one holds the folder
+    with locked(folder) if is_own else contextlib.nullcontext(), progress.recorded(folder, begins=is_own):
         config = known(config, build, folder)
         graph = stages(build)
         all_keys = keys(graph, config)
@@ -389,31 +281,4 @@ def saved_is_told(folder: Path) -> Iterator[None]:
         yield
     except Preempted:
         saved = [checkpoint for checkpoint in checkpoints.checkpoints(folder / "train.partial") if (checkpoint / checkpoints.SEAL).exists()]
-        raise Preempted(f"saved at step {saved[0].name.rpartition('-')[2]}; " if saved else "") from None
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the run folder. Raises RunFault where another process does. The lock ends with the process that holds it."""
-    with held_or_locked(folder) as is_own:
-        if not is_own:
-            message = f"another run is active in {folder}"
-            raise RunFault("SG406", message, "wait for it, or choose another folder with --runs-dir", exit_code=WRONG)
-        yield
-
-
-@contextlib.contextmanager
-def held_or_locked(folder: Path) -> Iterator[bool]:
-    """Holds the run folder; False where another process does. Tries for a moment: specgen status looks whether it is held."""
-    import fcntl
-
-    with (folder / ".specgen").open() as stream:
-        for attempt in range(LOCK_ATTEMPTS):
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                time.sleep(0.02 if attempt + 1 < LOCK_ATTEMPTS else 0)
-                continue
-            yield True
-            return
-        yield False
+        raise Preempted(f"saved at step {checkpoints.step_of(saved[0])}; " if saved else "") from None

@@ -14,6 +14,7 @@ from runtime import console
 from runtime.config import Config, PreviewConfig
 from runtime.console import TrainingBar
 from runtime.generate import Generator
+from runtime.metrics import read_lines
 from runtime.model import torch_dtype
 from runtime.trainable import autocasts
 
@@ -35,6 +36,13 @@ class Previews:
         if self.is_main:
             (self.out / FILE).unlink(missing_ok=True)
         self.show(0)
+
+    def go_on(self, step: int) -> None:
+        """Forgets what was answered after this step, from which training goes on: it is asked again. A line that was cut off when
+        the last process ended goes, too, or the next one would be joined to it."""
+        if self.is_main and (self.out / FILE).exists():
+            kept = [line for line in read_lines(self.out / FILE) if line["step"] <= step]
+            (self.out / FILE).write_text("".join(map(_line, kept)), encoding="utf-8")
 
     def is_due(self, step: int) -> bool:
         """Whether answers are asked for after this step, while training goes on; at its end they always are."""
@@ -73,5 +81,10 @@ class Previews:
             for prompt in preview.prompts:
                 asked = [{"role": "user", "content": prompt}]
                 answer = self.generator.answer(model, asked, max_new_tokens=preview.max_new_tokens).text
-                stream.write(json.dumps({"step": step, "prompt": prompt, "answer": answer}, ensure_ascii=False) + "\n")
+                stream.write(_line({"step": step, "prompt": prompt, "answer": answer}))
+                stream.flush()
                 self.bar.note("", f"step {step:<4} {console.one_line(prompt, 40)} → {console.one_line(answer, 80)}")
+
+
+def _line(preview: dict[str, Any]) -> str:
+    return json.dumps(preview, ensure_ascii=False) + "\n"

@@ -23,7 +23,8 @@ FOLDER = "SPECGEN_RANKS"  # where its training processes leave their heartbeats
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 PR_SET_PDEATHSIG = 1
 BEAT_S = 1.0
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "NCCL", "Gloo", "gloo")
+WAITED = ("Timed out waiting", "collective operation timeout")  # gloo's words, and NCCL's, for a process that did not come
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "Gloo", "gloo", *WAITED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,6 +112,8 @@ def leave_word(error: BaseException) -> bool:
         content["fault"] = {"code": error.code, "message": error.message, "hint": error.hint, "exit_code": error.exit_code}
     elif isinstance(error, Exception):
         content["lost"] = lost_others(error)
+    partial = Path(f"{file}.partial")  # the launcher reads it, too, maybe while it is written, and cannot read half of it
     with suppress(OSError):
-        Path(file).write_text(json.dumps(content), encoding="utf-8")
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        partial.replace(file)
     return True

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from runtime import console, previews
-from runtime.card import base_name, method, write_cards
-from runtime.config import Config, exports_more, to_plain
+from runtime.base import base_name
+from runtime.card import method, write_cards
+from runtime.config import Config, to_plain
+from runtime.evaluate import ANSWERS
 from runtime.metrics import METRICS, VALIDATION, Metric, Validation, read_lines
 from runtime.plots import evaluation_plot, training_plots
 from runtime.preview.page import rows_for_report
-from runtime.stages import read_stage
+from runtime.stage_names import STAGES
+from runtime.stages import asks_for, read_stage
 
-STAGES = ("data", "train", "convert", "merge", "smoke", "eval", "export")
-
-ANSWERS = "answers.jsonl"  # of the stage eval
 SHOWN_ANSWERS = 20
 
 
@@ -25,8 +25,7 @@ def report(config: Config, folder: Path, out: Path) -> dict[str, Any]:
     """Writes report.html; needs nothing beside it."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    unasked = {name for name, asked in (("eval", config.eval is not None), ("export", exports_more(config))) if not asked}
-    records = {name: read_stage(folder, name) for name in STAGES if name not in unasked}
+    records = {name: read_stage(folder, name) for name in STAGES if name != "report" and asks_for(config, name)}
     evaluation = records["eval"]["summary"] if "eval" in records else None
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),

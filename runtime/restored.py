@@ -6,9 +6,9 @@ import math
 
 import torch
 from peft import LoraConfig
-from peft.utils.other import get_pattern_key
 
-from runtime.initial import PREFIX, Taken
+from runtime.adapters import PREFIX, scaling_of
+from runtime.initial import Taken
 
 FIRST, SECOND = ".lora_A.weight", ".lora_B.weight"
 
@@ -19,12 +19,12 @@ def against_base(tensors: dict[str, torch.Tensor], settings: LoraConfig, taken: 
     peft's path_initial_model_for_weight_conversion stacks [A; A0] and [B, -B0]. Rounded to 16 bits those two halves, nearly alike,
     no longer cancel; and peft leaves out DoRA's lengths and modules_to_save. Here the product is factored again, in float64.
     """
-    changed = dict(tensors)
+    changed, said = dict(tensors), settings.to_dict()
     for name, first_RI in tensors.items():
         if name.endswith(FIRST):
             stem = name.removesuffix(FIRST)
             module = stem.removeprefix(PREFIX)
-            scaling = _scaling(settings, module, rank=len(first_RI))
+            scaling = scaling_of(said, module)
             changed[name], changed[stem + SECOND] = difference(first_RI, scaling * tensors[stem + SECOND], *taken[module], scaling)
     _double(settings)
     return changed
@@ -42,12 +42,6 @@ def difference(
     wide_KI, tall_OK = root[:, None] * (right @ inner_IK.T), outer_OK @ left * root
     missing = 2 * len(first_RI) - len(root)  # twice the rank may be more than the matrix has rows
     return torch.nn.functional.pad(wide_KI, (0, 0, 0, missing)).float(), torch.nn.functional.pad(tall_OK, (0, missing)).float()
-
-
-def _scaling(settings: LoraConfig, module: str, *, rank: int) -> float:
-    """As peft works it out for a module."""
-    alpha: float = settings.alpha_pattern.get(get_pattern_key(settings.alpha_pattern.keys(), module), settings.lora_alpha)
-    return alpha / math.sqrt(rank) if settings.use_rslora else alpha / rank
 
 
 def _double(settings: LoraConfig) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from runtime import console
-from runtime.checkpoints import checkpoints
+from runtime.checkpoints import checkpoints, step_of
 from runtime.contract import CONTRACT, Contract, Difference, differences, read
 from runtime.faults import WRONG, RunFault
 from runtime.stages import write_json
@@ -32,7 +32,7 @@ def check(partial: Path, contract: Contract, *, change: Change, total_steps: int
         raise RunFault("SG446", message, "--begin-anew keeps it aside and starts over", exit_code=WRONG)
     changed = differences(before, contract)
     _refuse(partial, changed, change=change, newest=found[0])
-    if changed and total_steps is not None and total_steps <= _step(found[0]):
+    if changed and total_steps is not None and total_steps <= step_of(found[0]):
         message = f"training would end at step {total_steps}, and the unfinished run in {partial} is at {found[0].name} already"
         raise RunFault("SG447", message, "train for longer, or --begin-anew", exit_code=WRONG)
     return changed
@@ -77,7 +77,3 @@ def _set_aside(partial: Path) -> Path:
         number += 1
     partial.rename(aside)
     return aside
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])

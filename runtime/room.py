@@ -9,7 +9,7 @@ import torch
 
 from runtime import console
 from runtime.config import Config
-from runtime.model import torch_dtype
+from runtime.model import numbers_of, torch_dtype
 from runtime.vision.parts import adapter_of
 
 FLOAT32 = 4
@@ -19,9 +19,9 @@ SCARCE = "SG458"
 
 def needed(model: torch.nn.Module, config: Config) -> tuple[int, int]:
     """Bytes of one checkpoint and of the exports together. Other optimizers than AdamW in float32 keep less, or as much."""
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    trained = sum(numbers_of(parameter) for parameter in model.parameters() if parameter.requires_grad)
     checkpoint = trained * FLOAT32 * (1 + BESIDE_WEIGHTS)
-    whole = sum(parameter.numel() for parameter in model.parameters())
+    whole = sum(numbers_of(parameter) for parameter in model.parameters())
     dtypes = config.export.adapter.dtype, config.export.merged.dtype
     adapter, merged = (torch_dtype(dtype).itemsize for dtype in dtypes)
     exports = (trained * adapter if adapter_of(config) else 0) + whole * merged

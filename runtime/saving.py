@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from safetensors import safe_open
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
 
-from runtime import checkpoints
+from runtime import checkpoints, shards
 from runtime.contract import CONTRACT
 from runtime.faults import RunFault
 from runtime.lean import LeanTrainer
@@ -134,12 +133,8 @@ class Resumed(TrainerCallback):
 
 
 def shapes(folder: Path) -> dict[str, list[int]]:
-    """Tensor name → shape, of all weight files of a folder."""
-    found: dict[str, list[int]] = {}
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as stream:
-            found |= {name: stream.get_slice(name).get_shape() for name in stream.keys()}  # noqa: SIM118  (a file, no mapping)
-    return found
+    """Tensor name → shape, of all weight files of a folder, whatever an index says of them."""
+    return dict(shards.shapes({name: file for file in folder.glob("*.safetensors") for name in shards.names_in(file)}))
 
 
 def _names(model: Any) -> tuple[set[str], set[str]]:

@@ -84,7 +84,7 @@ def merged_answers(config: Config, merged: Path) -> list[list[Said]]:
 
 def write_settings(config: Config, merged: Path) -> None:
     """Writes the section chat into generation_config.json once more: a change of it is not worth a merge."""
-    tokenizer = AutoTokenizer.from_pretrained(readable(merged))
+    tokenizer = AutoTokenizer.from_pretrained(readable(merged), trust_remote_code=config.model.trust_remote_code)
     form = row_format(tokenizer, config, system=config.chat.system)
     settings = generation_config(config.chat, tokenizer, form, GenerationConfig.from_pretrained(merged))
     with tempfile.TemporaryDirectory(prefix=".settings-", dir=merged.parent) as aside:
@@ -96,8 +96,9 @@ def load_merged(config: Config, merged: Path) -> tuple[Any, Any]:
     """The merged folder, loaded as anyone would load it."""
     place, dtype = readable(merged), torch_dtype(config.export.merged.dtype)
     device = roomy_device(config.export.merged.device, place, dtype)
-    tokenizer = AutoTokenizer.from_pretrained(place)
-    model = auto_class(place).from_pretrained(place, dtype=dtype).to(device)
+    trusted = config.model.trust_remote_code  # of a model with code of its own transformers would ask, and nobody is there to answer
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trusted)
+    model = auto_class(place).from_pretrained(place, dtype=dtype, trust_remote_code=trusted).to(device)
     return tokenizer, for_answers(model)
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime import __version__, shortage
-from runtime.config import Config, to_plain
+from runtime.config import Config, exports_more, to_plain
 from runtime.faults import WRONG, RunFault
 from runtime.freed import give_back
 
+MARK = ".specgen"  # in a run folder; locked while a run is active
 STAGE_FILE = "stage.json"
 MANIFEST = "manifest.json"
 LARGE_BYTES = 1_000_000
@@ -33,8 +34,7 @@ Work = Callable[[Config, Path, Path], Summary]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """`part` picks what of the config the output depends on. `work` gets the config, the run folder and the folder to
-    write to, and returns figures for the manifest. A `resumable` stage finds its partial folder as it left it. One that is not
-    `asked` for by the config is left out."""
+    write to, and returns figures for the manifest. A `resumable` stage finds its partial folder as it left it."""
 
     name: str
     needs: tuple[str, ...]
@@ -42,7 +42,15 @@ class Stage:
     libraries: tuple[str, ...]
     work: Work
     resumable: bool = False
-    asked: Callable[[Config], bool] = lambda _config: True
+
+    def asked(self, config: Config) -> bool:
+        """Whether the config asks for it; else it is left out."""
+        return asks_for(config, self.name)
+
+
+def asks_for(config: Config, stage: str) -> bool:
+    """Whether the config asks for the stage of this name."""
+    return {"eval": config.eval is not None, "export": exports_more(config)}.get(stage, True)
 
 
 def keys(stages: Iterable[Stage], config: Config) -> dict[str, str]:
@@ -176,14 +184,14 @@ def open_folder(folder: Path) -> None:
     """Makes the run folder. Raises RunFault where something else is there."""
     if folder.exists() and not folder.is_dir():
         raise RunFault("SG403", f"{folder} is a file", "choose another folder with --runs-dir", exit_code=WRONG)
-    ours = (folder / ".specgen").exists() or not folder.exists() or not any(folder.iterdir())
+    ours = (folder / MARK).exists() or not folder.exists() or not any(folder.iterdir())
     if not ours:
         message = f"{folder} holds files that specgen did not write; nothing was touched"
         hint = "choose another folder with --runs-dir, or move them away; a run of ours is resumed by itself"
         raise RunFault("SG403", message, hint, exit_code=WRONG)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".specgen").write_text("A run folder of specgen. The lock is held while a run is active.\n")
+        (folder / MARK).write_text("A run folder of specgen. The lock is held while a run is active.\n")
     except OSError as error:
         message = f"{folder} cannot be written: {error.strerror}"
         raise RunFault("SG404", message, "choose another folder with --runs-dir", exit_code=WRONG) from None

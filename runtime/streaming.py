@@ -33,7 +33,6 @@ class Merged:
     """What was written: its bytes, and whether input and output embeddings are one tensor."""
 
     bytes: int
-    tensors: int
     tied: bool
 
 
@@ -85,7 +84,7 @@ def merge_files(
         return weight  # turned to its type piece by piece when it is written
 
     number = write_weights(planned, value, out, max_shard_size=max_shard_size, form=form, hint=hint)
-    return Merged(bytes=number, tensors=len(planned), tied=tied)
+    return Merged(bytes=number, tied=tied)
 
 
 def write_config(base: Path, out: Path, *, dtype: torch.dtype | None, tied: bool) -> None:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from runtime.faults import INTERRUPTED, PREEMPTED, Interrupted, Preempted, RunFault
-from runtime.rank import BEAT_S, Pulse, pulses
+from runtime.rank import BEAT_S, WAITED, Pulse, pulses
 
 GRACE_S = 10.0  # from one process's fault to the end of all: they end by themselves sooner, unless they hang
 NEWS_S = 5.0  # for how long word of another node is waited for, where ranks only say that others are gone
@@ -71,11 +71,12 @@ class Supervisor:
         return told
 
     def heard(self) -> RunFault | None:
-        """The fault of another node: word of it may come a little after its ranks no longer answer."""
+        """The fault of another node: word of it may come a little after its ranks no longer answer. Only `_watch` asks for it: it
+        comes once."""
         until = time.monotonic() + NEWS_S
-        while (fault := self.lost()) is None and time.monotonic() < until:
+        while self.elsewhere is None and time.monotonic() < until:
             time.sleep(0.1)
-        return fault
+        return self.elsewhere
 
     def last_lines(self, rank: int) -> list[str]:
         """The end of what a process wrote on standard error."""
@@ -139,6 +140,9 @@ def verdict(failures: dict[int, Failure], supervisor: Supervisor) -> Exception |
         return Preempted()
     if fault := supervisor.heard():
         return fault
+    alone = {rank: failure for rank, failure in first.items() if failure.word.get("lost")}
+    if alone and not any(_waited(rank, supervisor) or _says(failure, WAITED) for rank, failure in first.items()):
+        return _apart(*next(iter(alone.items())), supervisor)
     least = min((pulse.step for pulse in supervisor.last.values()), default=0)
     behind = {rank: pulse for rank, pulse in supervisor.last.items() if pulse.step == least}
     return _hung({rank: pulse for rank, pulse in behind.items() if not failures.get(rank, _NONE).word.get("lost")} or behind, supervisor)
@@ -157,6 +161,11 @@ def _waited(rank: int, supervisor: Supervisor) -> bool:
     return any("collective operation timeout" in line or "ProcessGroupNCCL" in line for line in supervisor.last_lines(rank))
 
 
+def _says(failure: Failure, words: tuple[str, ...]) -> bool:
+    """Whether the error that a process wrote down has one of these words."""
+    return bool(failure.word) and any(word in failure.word["message"]["message"] for word in words)
+
+
 def _killed(rank: int, number: signal.Signals, supervisor: Supervisor) -> RunFault:
     message = f"rank {rank} was killed by {number.name} (signal {number.value}){_where(rank, supervisor)}"
     if number == signal.SIGKILL:
@@ -165,8 +174,18 @@ def _killed(rank: int, number: signal.Signals, supervisor: Supervisor) -> RunFau
     return RunFault("SG452", "\n  ".join([message, *supervisor.last_lines(rank)]), AGAIN)
 
 
+def _apart(rank: int, failure: Failure, supervisor: Supervisor) -> RunFault:
+    """All processes are there, and cannot speak with each other: the first one's error is the one to tell."""
+    said = [line for line in failure.word["message"]["message"].splitlines() if line.strip()]
+    message = f"rank {rank} lost the other processes{_where(rank, supervisor)}"
+    usual = "where all of them lived, /dev/shm may be too small, or NCCL or Gloo take another network interface than they should"
+    hint = f"{usual} (NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME); {AGAIN}"
+    return RunFault("SG434", "\n  ".join([message, *said, *supervisor.last_lines(rank)]), hint)
+
+
 def _hung(ranks: dict[int, Pulse], supervisor: Supervisor) -> RunFault:
     who = " and ".join(f"rank {rank}, last heard of at step {pulse.step} ({pulse.doing})," for rank, pulse in ranks.items())
+    who = who or "a process that had not begun to train"
     message = f"training hangs: {who} did not go on for {supervisor.timeout_s:g} s; all processes were ended"
     return RunFault("SG453", message, f"where so long a step is right, raise distributed.ddp_timeout; {AGAIN}")
 

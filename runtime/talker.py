@@ -247,12 +247,14 @@ def _of_base(config: configs.Config, loading: Loading, adapter: Path) -> Talker:
 
 def _with_adapter(model: PreTrainedModel, adapter: Path | None) -> PreTrainedModel:
     from runtime.adapter import attach
+    from runtime.trained_on import require_untaken
 
     if adapter is None:
         return model
     if not (adapter / "adapter_config.json").is_file():
         hint = "give the folder of an adapter in peft's form, such as RUN/convert"
         raise RunFault("SG663", f"{adapter} holds no adapter: it has no adapter_config.json", hint, exit_code=WRONG)
+    require_untaken(adapter)
     return attach(model, adapter).eval()
 
 

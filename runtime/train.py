@@ -109,7 +109,7 @@ def _guard(config: Config, trainer: SpanTrainer, together: Together, ready: Read
 def _early_stopping(config: EarlyStoppingConfig, arguments: TrainingArguments, watch: Watch, resume: Path | None) -> EarlyStopping:
     """Training that was over when it was interrupted takes no step more: `arguments` then end where it goes on from."""
     if resume and is_over(config, watch.validation):
-        arguments.max_steps = int(resume.name.rpartition("-")[2])
+        arguments.max_steps = checkpoints.step_of(resume)
     return EarlyStopping(config, watch.validation, watch.bar if watch.is_main else None)
 
 

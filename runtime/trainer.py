@@ -94,7 +94,7 @@ class SpanTrainer(GuardedTrainer):
         if self.output_loss is not None:
             return self.output_loss(model, inputs)
         plain = self.accelerator.unwrap_model(self.model)
-        self.output_loss = OutputLoss(plain, label_smoothing=self.args.label_smoothing_factor)
+        self.output_loss = OutputLoss(plain, label_smoothing=self.args.label_smoothing_factor, by_liger=self.args.use_liger_kernel)
         loss = self.output_loss(model, inputs)
         if self.output_loss.whole_because and self.is_world_process_zero():
             console.say("train", f"the output layer gets all trained positions at once: {self.output_loss.whole_because}")

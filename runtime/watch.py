@@ -43,12 +43,14 @@ class Watch(TrainerCallback):
         self.progress = StageProgress(out.parent, "train") if self.is_main else None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Writes the figures up to here anew, and asks for the first answers."""
+        """Writes the figures and answers up to here anew, and asks for the first ones."""
         if self.is_main:
             write_lines(self.out / VALIDATION, self.validation)
             write_lines(self.out / METRICS, self.metrics)
         if state.global_step == 0:
             self.previews.begin()
+        else:
+            self.previews.go_on(state.global_step)
         self.tell(at_once=True, step=state.global_step, total=state.max_steps)
         self.pace.passed(state.global_step, time.monotonic())
         self.step_started = time.monotonic()
@@ -113,7 +115,8 @@ class Watch(TrainerCallback):
         self.step_started = time.monotonic()
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """The last answers are those of the model that is kept: after training, also where it ended early."""
+        """The last answers are those of the last weights, also where training ended early. With load_best_model_at_end the model that is
+        kept may be an earlier one."""
         self.tell(at_once=True, step=state.global_step, eta_s=None)
         if not self.stop.agreed:
             self.previews.show(state.global_step)

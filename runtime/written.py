@@ -15,21 +15,10 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 
 from runtime.faults import RunFault
+from runtime.shards import CODES
 
 Kind = tuple[list[int], torch.dtype]
 CHUNK = 1 << 22  # numbers that are turned and written at once
-CODES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 ALIGN = 8
 NAMES = {
     ("model", "safetensors"): ("model", "safetensors"),
@@ -95,7 +84,8 @@ def _write_safetensors(file: Path, kinds: dict[str, Kind], value: Callable[[str]
 
 
 def _sound(name: str, tensor: torch.Tensor, hint: str | None) -> torch.Tensor:
-    if tensor.numel() == 0 or (tensor.is_floating_point() and not all(end.isfinite() for end in tensor.aminmax())):  # NaN is both ends
+    known = tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor  # PyTorch orders no numbers of 8 bits
+    if tensor.numel() == 0 or (tensor.is_floating_point() and not all(end.isfinite() for end in known.aminmax())):  # NaN is both ends
         of = str(tensor.dtype).removeprefix("torch.")
         raise RunFault("SG443", f"{name} is empty or not finite in {of}", hint if tensor.numel() and of == "float16" else None)
     return tensor

@@ -115,9 +115,22 @@ def is_active(folder: Path) -> bool:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
-        return False
+    except OSError:  # no run folder, or one on a disk without locks
+        return _lives(_json(folder / "progress.json"))
     return False
+
+
+def _lives(progress: Json) -> bool:
+    """Whether the process that told of a run last is there, on this machine. Without a lock nothing better is known."""
+    if progress.get("state") != "running" or progress.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(progress["pid"]), 0)
+    except PermissionError:  # another user's
+        return True
+    except (OSError, KeyError, ValueError):
+        return False
+    return True
 
 
 def _checkpoints(train: Path) -> list[Path]:

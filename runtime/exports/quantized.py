@@ -34,7 +34,8 @@ def write_quantized(config: Config, merged: Path, out: Path) -> dict[str, Any]:
     settings = settings_of(config.export.quantized, sees=is_llava(merged))
     dtype = torch_dtype(config.export.merged.dtype)
     device = roomy_device(config.export.merged.device, merged, dtype)
-    options = {"quantization_config": settings, "device_map": {"": device}}
+    trusted = config.model.trust_remote_code
+    options = {"quantization_config": settings, "device_map": {"": device}, "trust_remote_code": trusted}
     try:
         model = auto_class(merged).from_pretrained(merged, dtype=dtype, **options)
         model.save_pretrained(str(out), max_shard_size=config.export.merged.max_shard_size)
@@ -42,7 +43,7 @@ def write_quantized(config: Config, merged: Path, out: Path) -> dict[str, Any]:
         message = f"the model cannot be quantized to {name_of(config.export.quantized)} on {device}: {console.one_line(str(error), 200)}"
         raise RunFault("SG479", message, "on a GPU more of them work; or leave out export.quantized") from None
     GenerationConfig.from_pretrained(merged).save_pretrained(str(out))
-    save_tokenizer(AutoTokenizer.from_pretrained(merged), out)
+    save_tokenizer(AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted), out)
     if is_llava(merged):
         copy_processor(merged, out)
     del model
@@ -99,8 +100,9 @@ def _torchao(wanted: TorchaoExport, skipped: list[str] | None) -> TorchAoConfig:
 def answers_of(config: Config, folder: Path, device: torch.device) -> list[Answer]:
     """What a quantized folder answers to the questions of the smoke test. Raises RunFault where it cannot be loaded."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = auto_class(folder).from_pretrained(folder, device_map={"": device}).eval()
+        trusted = config.model.trust_remote_code
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)
+        model = auto_class(folder).from_pretrained(folder, device_map={"": device}, trust_remote_code=trusted).eval()
     except (RuntimeError, ValueError, NotImplementedError, ImportError, OSError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise RunFault("SG479", f"the quantized model cannot be loaded again: {console.one_line(str(error), 200)}") from None

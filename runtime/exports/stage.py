@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import console
-from runtime.card import base_name
+from runtime.base import base_name
 from runtime.config import Config, GgufExport
 from runtime.exports.q4 import quantize_q4
 from runtime.internlm2.folders import readable
@@ -35,8 +35,8 @@ def _write_ggufs(config: Config, wanted: GgufExport, merged: Path, out: Path) ->
     from runtime.exports.ollama import modelfile
     from runtime.text_format import row_format
 
-    settings = AutoConfig.from_pretrained(merged)
-    tokenizer = AutoTokenizer.from_pretrained(merged)
+    settings = AutoConfig.from_pretrained(merged, trust_remote_code=config.model.trust_remote_code)
+    tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=config.model.trust_remote_code)
     form = row_format(tokenizer, config, system=None)
     licence = licence_of(config.model.base)
     about = {"description": config.description or f"{config.name}, made from {base_name(config.model.base)}"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from runtime.config import Config
 from runtime.data.dataset import Packs, load_rows
 from runtime.faults import WRONG, RunFault
-from runtime.pipeline import stages
+from runtime.graph import stages
 from runtime.preview.pieces import Pack, Token
 from runtime.stages import is_done, keys
 

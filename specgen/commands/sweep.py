@@ -64,7 +64,7 @@ def run(sweeping: Sweeping, builder: Builder, runs_dir: Path, *, retry: bool, sa
     folder = runs_dir / (swept.name + SUFFIX)
     open_folder(folder, "--runs-dir")
     runner = Runner(swept=swept, builder=builder, folder=folder, retry=retry, say=say)
-    with held(folder):
+    with held(folder, say):
         code = runner.run(sweeping.trials, sweeping.number)
         if code is not None:
             say(f"\nstopped after {len(runner.records)} of {sweeping.number} trials; the same command goes on from here")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -39,14 +39,19 @@ def _is_ours(folder: Path) -> bool:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Holds the folder of a sweep. Raises SpecError where another process does. The lock ends with the process that holds it."""
-    with (folder / MARK).open() as stream:
+def held(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds the folder of a sweep. Raises SpecError where another process does. The lock ends with the process that holds it.
+
+    A disk without locks is no reason not to sweep; a line says that nothing is held then.
+    """
+    with (folder / MARK).open("a") as stream:  # for writing: NFS locks no other file for one process alone
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             hint = "wait for it, or choose another folder with --runs-dir"
             raise SpecError(Diagnostic(code="SG488", message=f"another sweep is active in {folder}", hint=hint)) from None
+        except OSError as error:  # NFS without its lock daemon, Lustre without flock
+            say(f"note: {folder} cannot be locked ({error.strerror}): nothing keeps another sweep out of it")
         yield
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
 import gguf
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from runtime import gguf as converting
 from runtime.base import begin_conversion, folder_of, has_tokenizer
 from runtime.config import LocalBase, ModelConfig, TemplateConfig
 from runtime.model import load_tokenizer
@@ -144,3 +151,48 @@ def test_a_conversion_that_fails_leaves_nothing_behind(gguf_file, cache):
     with pytest.raises(Exception, match=r".+"):
         folder_of(LocalBase(path=str(gguf_file)))
     assert list(cache.glob("*")) == []
+
+
+def test_a_conversion_that_another_process_did_meanwhile_is_not_done_again(gguf_file, cache, monkeypatch):
+    @contextmanager
+    def waits(file):
+        converting.cached(file).mkdir(parents=True)
+        yield
+
+    monkeypatch.setattr(converting, "one_at_a_time", waits)
+    monkeypatch.setattr(converting, "convert", lambda *_: pytest.fail("converts once more"))
+    assert converting.converted(gguf_file) == converting.cached(gguf_file)
+
+
+CONVERTS_FOR_LONG = """
+import sys, time
+from pathlib import Path
+from runtime import gguf
+from runtime.cache import whole
+
+def write(folder):
+    (folder / "model.safetensors").write_text("half")
+    print("writes", flush=True)
+    time.sleep(600)
+
+gguf.convert = lambda _file, target: whole(target, write)
+gguf.main(Path(sys.argv[1]))
+"""
+
+
+def test_a_conversion_that_nobody_waits_for_leaves_nothing_half_written(gguf_file, cache):
+    words = [sys.executable, "-c", CONVERTS_FOR_LONG, gguf_file]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with converting.conversions_end():
+        converting._begun[converting.cached(gguf_file)] = process
+        assert process.stdout.readline() == b"writes\n"
+        assert len(list(cache.glob(".partial-*"))) == 1
+    assert (process.returncode, process.stderr.read()) == (128 + signal.SIGTERM, b"")
+    assert list(cache.iterdir()) == []
+
+
+def test_ctrl_c_does_not_reach_a_conversion_by_itself(gguf_file, cache):
+    with converting.conversions_end():
+        converting.begin(gguf_file)
+        (process,) = converting._begun.values()
+        assert os.getsid(process.pid) == process.pid != os.getsid(0)

@@ -4,6 +4,8 @@ goes on takes out the same."""
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,12 +14,14 @@ from peft.utils.integrations import dequantize_module_weight
 from transformers import AutoModelForCausalLM
 
 from runtime import config as configs
+from runtime import converting, merging
 from runtime.adapter import attach, read_adapter
 from runtime.convert import convert
 from runtime.initial import TAKEN, adapted_layers, read_taken
 from runtime.model import load_model
 from runtime.restored import difference
 from runtime.stages import read_stage
+from runtime.talker import Loading, of_folder
 from runtime.train import FINAL
 from runtime.trainable import prepared
 
@@ -167,6 +171,53 @@ def test_loftq_is_merged_into_the_base_that_it_was_trained_on(run_of, wide_base,
     trained.load_adapter(run / "convert", "default")
     assert (logits(trained) - logits(base_of(run / "merge"))).abs().max() <= 1e-4  # 4-bit products against whole ones
     assert (logits(trained) - logits(attach(base_of(wide_base), run / "convert"))).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("place", [FINAL, "checkpoint-4"])
+@pytest.mark.parametrize("method", ["pissa", "olora"])
+def test_a_checkpoint_is_converted_as_the_run_converts_it(run_of, command, method, place):
+    _, run = run_of(init_lora_weights=method)
+    code, said = command(converting, run / "train" / place, "out", "--fp32")
+    assert code == 0, said
+    wanted, found = read_adapter(run / "convert"), read_adapter(Path("out"))
+    assert found.keys() == wanted.keys()
+    assert [name for name, tensor in wanted.items() if not torch.equal(found[name], tensor)] == []
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_an_adapter_that_is_made_of_a_checkpoint_says_what_it_was_trained_on(run_of, command, rounds):
+    _, run = run_of(quantization=NF4, init_lora_weights="loftq", loftq_iter=rounds)
+    code, said = command(converting, run / "train" / "checkpoint-4", "out")
+    assert code == 0, said
+    assert Path("out/trained_on.json").read_text() == (run / "convert" / "trained_on.json").read_text()
+
+
+def test_a_checkpoint_without_what_was_taken_out_of_its_base_is_refused(run_of, command, tmp_path):
+    _, run = run_of(init_lora_weights="pissa")
+    shutil.copytree(run / "train" / "checkpoint-4", tmp_path / "checkpoint-4")
+    what = "it began with a part of the base's weights (pissa), and taken_from_base.safetensors, which holds that part, is not beside it"
+    hint = "convert it where its run has it: runs/NAME/train/checkpoint-N"
+    told = f"error SG441: the adapter in checkpoint-4 cannot be read: {what}\n  hint: {hint}\n"
+    assert command(converting, "checkpoint-4", "out") == (2, told)
+
+
+def test_a_checkpoint_of_a_quantized_base_is_merged_into_what_that_stood_for(run_of, wide_base, command):
+    _, run = run_of(quantization=NF4, init_lora_weights="loftq", loftq_iter=1)
+    for adapter, out in ((run / "train" / "checkpoint-4", "of_checkpoint"), (run / "convert", "of_adapter")):
+        code, said = command(merging, wide_base, adapter, out, "--dtype", "float32")
+        assert code == 0, said
+    assert json.loads(Path("of_checkpoint/merged.json").read_text())["into"] == "dequantized"
+    found, wanted = base_of("of_checkpoint").state_dict(), base_of("of_adapter").state_dict()
+    assert [name for name, tensor in wanted.items() if not torch.equal(found[name], tensor)] == []
+
+
+def test_a_checkpoint_that_fits_no_base_is_neither_merged_nor_talked_to(run_of, wide_base, command, fault_of):
+    _, run = run_of(init_lora_weights="pissa")
+    checkpoint = run / "train" / "checkpoint-4"
+    what = f"the adapter in {checkpoint} began with a part of the base's weights (pissa): as it lies there it fits no base"
+    told = f"error SG467: {what}\n  hint: make an ordinary one of it: specgen convert {checkpoint} OUT"
+    assert command(merging, wide_base, checkpoint, "out") == (2, told + "\n")
+    assert fault_of(of_folder, wide_base, Loading(device="cpu", adapter=checkpoint)) == told
 
 
 def test_the_exported_factors_keep_the_difference_in_16_bits():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -122,7 +124,7 @@ def same_gradients(found, wanted):
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_loss_and_gradients_of_a_family_are_those_of_plain_cross_entropy(kind, tied, batch):
-    """All weights trained, and a LoRA adapter with smoothed labels that count differently; then evaluation, row by row."""
+    """All weights trained, and a LoRA adapter with smoothed labels that count differently; then evaluation, row by row: not smoothed."""
     model = of_family(kind, tied=tied)
     plain = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
     (loss, how), wanted = loss_of(model, plain), all_losses(model, plain).sum()
@@ -135,7 +137,8 @@ def test_loss_and_gradients_of_a_family_are_those_of_plain_cross_entropy(kind, t
     same_gradients(gradients(loss.summed, adapted), gradients(wanted_BT.sum(), adapted))
     with torch.no_grad():
         evaluated, _ = loss_of(adapted, batch, label_smoothing=0.1)
-    torch.testing.assert_close(evaluated.by_row(), wanted_BT.sum(dim=1), atol=1e-4, rtol=1e-6)
+    plain_BT = all_losses(adapted, batch) * batch["weights"][:, 1:]
+    torch.testing.assert_close(evaluated.by_row(), plain_BT.sum(dim=1), atol=1e-4, rtol=1e-6)
 
 
 def scale_of(kind):
@@ -318,10 +321,40 @@ def test_a_chunk_is_as_many_rows_as_have_64_mib_of_logits_in_float32_and_128_at_
     assert chunk_rows(92_544, "cpu", trained_columns=2048) == 512
 
 
+class OnGpu(torch.Tensor):
+    """A tensor that says that it is on a GPU."""
+
+    is_cuda = True
+
+
 def test_liger_is_not_for_a_cpu_nor_for_what_it_cannot_do():
-    layer, hidden = torch.nn.Linear(8, 16, bias=False), torch.zeros(3, 8)
+    layer, hidden = torch.nn.Linear(8, 16, bias=False), torch.zeros(3, 8).as_subclass(OnGpu).requires_grad_()
     targets = Targets(tokens=torch.tensor([1, 2, 3]), weights=None, label_smoothing=0.0)
-    assert not liger_takes(layer, hidden, targets, Shaping())
+    assert liger_takes(layer, hidden, targets, Shaping())
+    others = {
+        "on a CPU": (layer, torch.zeros(3, 8, requires_grad=True), targets, Shaping()),
+        "no row: it divides by zero": (layer, hidden[:0], replace(targets, tokens=targets.tokens[:0]), Shaping()),
+        "only the layer is trained: it makes no gradient of it": (layer, hidden.detach(), targets, Shaping()),
+        "another type": (layer, hidden.half(), targets, Shaping()),
+        "rows that weigh": (layer, hidden, replace(targets, weights=torch.ones(3)), Shaping()),
+        "a factor": (layer, hidden, targets, Shaping(scale=0.5)),
+        "no plain layer": (torch.nn.Sequential(layer), hidden, targets, Shaping()),
+    }
+    assert [name for name, arguments in others.items() if liger_takes(*arguments)] == []
+
+
+def test_liger_makes_the_loss_only_where_the_spec_asks_for_its_kernels(inputs, monkeypatch, tmp_path):
+    monkeypatch.setattr(chunks, "liger_takes", lambda *_: True)
+    monkeypatch.setattr(chunks, "_by_liger", lambda *_: torch.tensor(16.0))
+    model = tiny(tied=False)
+    assert float(loss_of(model, inputs)[0].summed) != 16
+    assert float(loss_of(model, inputs, by_liger=True)[0].summed) == 16
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], disable_tqdm=True)
+    for asked in (False, True):
+        trainer = SpanTrainer(model=model, args=arguments, train_dataset=Lines(inputs), data_collator=torch.utils.data.default_collate)
+        trainer.args.use_liger_kernel = asked  # afterwards: Trainer itself would want the package
+        assert (float(trainer.compute_loss(model, inputs, num_items_in_batch=1)) == 16) == asked
+        trainer.output_loss.close()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="Liger's kernels run on a GPU")
@@ -335,7 +368,7 @@ def test_liger_gives_the_loss_and_gradients_of_our_own_chunks():
     for scale in (1.0, 1.0 + 1e-7):  # a factor, which Liger does not know, and which is none in 16 bits
         own, shaping = hidden.clone().requires_grad_(), Shaping(cap=30.0, scale=scale)
         assert liger_takes(layer, own, targets, shaping) == (scale == 1)
-        loss, _ = chunked_losses(layer, own, targets, shaping, rows=32)
+        loss, _ = chunked_losses(layer, own, targets, shaping, rows=32, by_liger=True)
         found.append((loss.detach(), *torch.autograd.grad(loss, [own, layer.weight])))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one.float(), other.float(), atol=2e-2 * float(other.abs().max()), rtol=2e-2)

@@ -14,6 +14,7 @@ from transformers import AutoConfig
 from runtime import chunks
 from runtime import config as configs
 from runtime import measure as measuring
+from runtime.faults import RunFault
 from runtime.ledger import Ledger
 from runtime.measure import Batch, largest_batch, measure
 from specgen import folder
@@ -196,6 +197,23 @@ def test_a_base_model_that_is_not_there_is_told(tmp_path, built, capsys, monkeyp
     monkeypatch.setattr("sys.argv", ["measure", str(tmp_path / "build")])
     assert measuring.main() == 2
     assert capsys.readouterr().err.startswith("error SG211: the package no_such_package is not installed\n")
+
+
+def test_what_is_found_wrong_while_the_step_is_counted_is_told(tmp_path, built, capsys, monkeypatch):
+    def lacking(*_, **__):
+        raise RunFault("SG413", "quantization needs bitsandbytes, which is not installed", "pip install 'specgen[qlora]'")
+
+    built("hardware.device=cuda")
+    (tmp_path / "shape.json").write_text(json.dumps(LLAMA))
+    monkeypatch.setattr("sys.argv", ["measure", str(tmp_path / "build"), "--model-config", str(tmp_path / "shape.json")])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert measuring.main() == 2
+    assert capsys.readouterr().err == "error SG415: hardware.device: cuda, but PyTorch sees no GPU\n  hint: write auto or cpu\n"
+    built()
+    monkeypatch.setattr(measuring, "measure", lacking)
+    assert measuring.main() == 1
+    told = "error SG413: quantization needs bitsandbytes, which is not installed\n  hint: pip install 'specgen[qlora]'\n"
+    assert capsys.readouterr().err == told
 
 
 def test_the_command_prints_json(tmp_path, built, capsys, monkeypatch):

@@ -10,7 +10,7 @@ import warnings
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, CLIPVisionConfig, CLIPVisionModel
 
 from runtime import merging, trained_on
@@ -120,6 +120,20 @@ def refused(merge):
         return said
 
     return run
+
+
+def test_a_base_in_8_bits_keeps_its_type(base, adapter, merge):
+    weights, name = load_file(base / "model.safetensors"), "model.layers.0.self_attn.q_proj"
+    eight = weights[f"{name}.weight"].to(torch.float8_e4m3fn)
+    save_file({**weights, f"{name}.weight": eight}, base / "model.safetensors", metadata={"format": "pt"})
+    code, said = merge(base, adapter, "out", "--dtype", "auto")
+    assert code == 0, said
+    brought = load_file(adapter / "adapter_model.safetensors")
+    first, second = (brought[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+    wanted = (eight.float() + (second @ first).mul_(6 / 2)).to(torch.float8_e4m3fn)
+    found = load_file(MERGED)[f"{name}.weight"]
+    assert found.dtype == torch.float8_e4m3fn
+    assert torch.equal(found.float(), wanted.float())
 
 
 def test_an_adapter_is_merged_once(tmp_path, adapter, merge, refused):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from pathlib import Path
 
 import pytest
 
+from runtime import new_folder
 from runtime.faults import OURS, RunFault, exit_code_of
-from runtime.new_folder import written_aside
+from runtime.new_folder import copy_small_files, written_aside
 
 
 def test_a_folder_has_its_name_when_it_is_whole(tmp_path, monkeypatch):
@@ -53,3 +55,36 @@ def test_a_fault_of_ours_has_an_exit_code_of_its_own(capsys):
 
     assert exit_code_of(fails) == OURS == 3
     assert "AssertionError: never so" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_meanwhile_is_not_blamed_on_the_new_folder(tmp_path):
+    for error in (
+        PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "base" / "tokenizer.json")),
+        OSError("a fault of ours"),
+    ):
+        with pytest.raises(OSError) as caught, written_aside(tmp_path / "out"):
+            raise error
+        assert caught.value is error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [None, "weights.safetensors"])
+def test_a_disk_that_is_full_is_told_as_that_of_the_new_folder(tmp_path, name):
+    with pytest.raises(RunFault) as caught, written_aside(tmp_path / "out") as aside:
+        raise (
+            OSError(errno.ENOSPC, "No space left on device")
+            if name is None
+            else PermissionError(errno.EACCES, "No space left on device", str(aside / name))
+        )
+    assert str(caught.value) == f"error SG459: {tmp_path}/out cannot be written: No space left on device\n  hint: give another folder"
+
+
+def test_a_small_file_that_cannot_be_read_is_named(tmp_path, monkeypatch, fault_of):
+    def denied(file, _to):
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    (tmp_path / "tokenizer.json").touch()
+    monkeypatch.setattr(new_folder.shutil, "copyfile", denied)
+    assert fault_of(copy_small_files, tmp_path, tmp_path / "out") == (
+        f"error SG441: {tmp_path}/tokenizer.json cannot be read: Permission denied"
+    )

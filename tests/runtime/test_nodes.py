@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from runtime import nodes
+from runtime import config as configs
+from runtime import nodes, pipeline
 from runtime.faults import Interrupted, RunFault
 from runtime.meeting import Meeting, is_own, meeting
 from runtime.nodes import Leader, Member, introduction
+from runtime.run_lock import locked
+from runtime.stages import open_folder
 
 OWN = {"host": "a", "config": "c", "versions": {"torch": "2.13.0", "deepspeed": None}}
 
@@ -136,6 +139,49 @@ def test_a_fault_of_the_first_node_ends_the_others(place, folder):
 
     fault = "error SG411: the base is not to be had\n  hint: download it"
     assert led(place, folder, {}, then=fails) == (fault, [fault])
+
+
+def test_a_first_node_that_is_interrupted_before_training_leaves_the_others_with_a_fault(place, folder):
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(joined, place, folder)
+        with pytest.raises(KeyboardInterrupt), Leader(place(0), own=OWN) as leader:
+            leader.gather(folder)
+            raise KeyboardInterrupt
+        told = waiting.result(timeout=30)
+    hint = "its own output says why; the same command on every node goes on from the last checkpoint"
+    assert told == f"error SG463: node 127.0.0.1 has failed, or is gone\n  hint: {hint}"
+
+
+def test_a_node_waits_for_its_turn_as_long_as_nodes_wait_for_each_other(place, folder, monkeypatch):
+    """The leader speaks with one after another, and each may look for its file for a minute."""
+    waited = []
+    monkeypatch.setattr(Member, "_hear", lambda _member, timeout_s: waited.append(timeout_s) or {"look_for": "token"})
+    monkeypatch.setattr(nodes, "LOOK_S", 0.0)
+    with Leader(place(0), own=OWN), Member(place(), own=OWN) as member:
+        member.look(folder)
+    assert waited == [nodes.JOIN_S]
+
+
+def test_a_leader_that_has_no_time_left_says_who_is_missing(place, folder, monkeypatch, fault_of):
+    monkeypatch.setattr(nodes, "JOIN_S", 0.0)
+    with Leader(place(0), own=OWN) as leader:
+        told = fault_of(leader.gather, folder)
+    hint = "start the same command on every node; a firewall may be between them"
+    assert told == f"error SG439: only 1 of 2 nodes came to {place()} within 0 s\n  hint: {hint}"
+
+
+def test_a_fault_from_before_the_nodes_meet_is_told_to_all_of_them(place, tmp_path, compiled, monkeypatch, fault_of):
+    build = compiled(tmp_path, distributed={"nodes": 2})
+    run = tmp_path / "runs" / "tiny"
+    for name, value in {"MASTER_ADDR": place().address, "MASTER_PORT": place().port, "NODE_RANK": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(nodes, "JOIN_S", 20.0)
+    open_folder(run)
+    with locked(run), ThreadPoolExecutor() as pool:
+        waiting = pool.submit(joined, place, run, **introduction(build))
+        told = fault_of(pipeline.run, configs.load(build), build=build, runs_dir=run.parent, only=(), talk="")
+        assert waiting.result(timeout=60) == told
+    assert told == f"error SG406: another run is active in {run}\n  hint: wait for it, or choose another folder with --runs-dir"
 
 
 def test_who_is_gone_is_noticed_and_who_has_ended_is_not_missed(place, folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,9 +12,11 @@ from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from torch import nn
 
 from runtime import config as configs
+from runtime import trained_on
 from runtime.arguments import training_arguments
 from runtime.config import Int8Quantization, Nf4Quantization
-from runtime.model import load_model
+from runtime.contract import contract_of
+from runtime.model import load_model, quantization_settings
 from runtime.stages import read_stage
 from runtime.trainable import prepared
 
@@ -40,6 +43,15 @@ def test_without_a_list_of_ones_own_all_but_the_output_layer_is_quantized(tmp_pa
     model = load_model(configured(tmp_path, model={"base": str(untied), "quantization": {"nf4": {}}}).model, device=torch.device("cpu"))
     linear = [name for name, module in model.named_modules() if type(module) is nn.Linear]
     assert linear == ["lm_head"]
+
+
+@pytest.mark.parametrize("quantization", [None, {"int8": {"skip_modules": ["q_proj"]}}, {"nf4": {"double_quant": False}}], ids=str)
+def test_a_contract_tells_how_the_base_was_quantized(tmp_path, configured, untied, quantization):
+    config = configured(tmp_path, model={"base": str(untied), "quantization": quantization})
+    record = trained_on.of_contract(json.loads(json.dumps(contract_of(config, rows=None))))
+    assert (record is None) == (quantization is None)
+    if record is not None:
+        assert (record.quantization, record.dtype, record.taken) == (quantization_settings(config.model).to_dict(), "float32", False)
 
 
 def first_gradient(model):

@@ -1,26 +1,15 @@
-"""runtime/stages.py: keys, atomic outputs, the manifest, the run folder and its lock."""
+"""runtime/stages.py: keys, atomic outputs, the manifest, the run folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
-from runtime import pipeline, stages
+from runtime import stages
 from runtime.stages import Stage, adopt, carry_out, is_done, keys, open_folder, prepare_partial, read_stage
-
-HOLDS_THE_LOCK = """
-import sys
-from pathlib import Path
-from runtime.pipeline import locked
-with locked(Path(sys.argv[1])):
-    print("locked", flush=True)
-    sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -152,18 +141,6 @@ def test_a_run_folder_of_ours_is_opened_again(tmp_path):
         open_folder(tmp_path / "a" / "run")
         (tmp_path / "a" / "run" / "output.txt").write_text("ours")
     assert (tmp_path / "a" / "run" / "output.txt").read_text() == "ours"
-
-
-def test_a_run_folder_belongs_to_one_process_until_that_ends(tmp_path, fault_of):
-    open_folder(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", HOLDS_THE_LOCK, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"locked\n"
-        assert fault_of(pipeline.locked(tmp_path).__enter__) == (
-            f"error SG406: another run is active in {tmp_path}\n  hint: wait for it, or choose another folder with --runs-dir"
-        )
-        other.kill()
-    with pipeline.locked(tmp_path):
-        pass
 
 
 def test_a_key_is_the_same_in_every_process(config):

@@ -3,6 +3,7 @@ writes such files."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,6 +14,8 @@ import time
 from contextlib import contextmanager
 
 import pytest
+
+from specgen.runfolder import read_run
 
 STARTED = 1_790_000_000.0
 
@@ -81,6 +84,22 @@ def test_a_profile_belongs_to_a_spec(cli, made, named):
     ran = cli("status", *named, "--profile", "two")
     assert ran.code == 2
     assert ran.err.endswith("Error: --profile belongs to a spec: name it, or the run itself without --profile\n")
+
+
+@pytest.mark.parametrize(("pid", "state"), [(os.getpid(), "running"), (2**22 + 1, "killed")])
+def test_on_a_disk_without_locks_a_run_lives_as_long_as_its_process(made, monkeypatch, pid, state):
+    def flock(_stream, _how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert read_run(made(pid=pid)).state == state
+
+
+def test_a_line_that_was_joined_to_one_that_was_cut_off_is_left_out(made):
+    run = made()
+    with (run / "train.partial" / "previews.jsonl").open("a") as stream:
+        stream.write('{"step": 30, "pro{"step": 30, "prompt": "Hi", "answer": "I am"}\n{"step": 40, "prompt": "Hi", "answer": "a\u2028"}\n')
+    assert [preview["step"] for preview in read_run(run).previews] == [0, 20, 40]
 
 
 def test_a_run_that_trains_is_shown_with_its_figures(cli, made):

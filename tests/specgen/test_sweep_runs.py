@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.util
 import json
@@ -209,10 +210,22 @@ def test_two_sweeps_in_one_folder_are_refused(tmp_path):
     open_folder(tmp_path, "--runs-dir")
     with (tmp_path / ".sweep").open() as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(SpecError, match="another sweep is active in "), held(tmp_path):
+        with pytest.raises(SpecError, match="another sweep is active in "), held(tmp_path, print):
             pass
-    with held(tmp_path):
+    with held(tmp_path, print):
         pass
+
+
+def test_a_disk_without_locks_is_no_other_sweep(tmp_path, monkeypatch):
+    def flock(stream, _how):
+        assert stream.writable(), "NFS gives no lock for one process alone to a file that is open for reading"
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    open_folder(tmp_path, "--runs-dir")
+    monkeypatch.setattr(fcntl, "flock", flock)
+    said = []
+    with held(tmp_path, said.append):
+        assert said == [f"note: {tmp_path} cannot be locked (No locks available): nothing keeps another sweep out of it"]
 
 
 SETTINGS = {

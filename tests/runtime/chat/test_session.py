@@ -153,6 +153,24 @@ def test_bytes_that_are_not_utf8_are_replaced_and_no_question_is_lost(session, m
     assert session.view.notes.count("the input is not all UTF-8: each byte that is not is taken as \ufffd") == 1
 
 
+class Fails:
+    """Answering where something is gone that the question needs."""
+
+    told = None
+
+    def __call__(self, *_, **__):
+        raise RunFault("SG483", "the image is gone")
+
+
+def test_what_was_said_stays_where_asking_again_fails(session):
+    session.take("Count 1.")
+    before = list(session.messages)
+    session.answering = Fails()
+    session.take("/regen")
+    assert session.view.notes[-1] == "error SG483: the image is gone"
+    assert session.messages == before
+
+
 def test_the_last_question_is_answered_again_with_the_next_seed(session):
     session.chat = replace(session.chat, temperature=1.5, top_k=0)
     session.take("Hi")
