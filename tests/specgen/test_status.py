@@ -86,7 +86,7 @@ def test_a_profile_belongs_to_a_spec(cli, made, named):
     assert ran.err.endswith("Error: --profile belongs to a spec: name it, or the run itself without --profile\n")
 
 
-@pytest.mark.parametrize(("pid", "state"), [(os.getpid(), "running"), (2**22 + 1, "killed")])
+@pytest.mark.parametrize(("pid", "state"), [(os.getpid(), "running"), (2**22 + 1, "killed")], ids=["lives", "gone"])
 def test_on_a_disk_without_locks_a_run_lives_as_long_as_its_process(made, monkeypatch, pid, state):
     def flock(_stream, _how):
         raise OSError(errno.ENOLCK, "No locks available")
