@@ -34,15 +34,19 @@ def pick_device(choice: str = "auto", *, setting: str = "export.merged.device", 
 
 
 def roomy_device(choice: str, folder: Path, dtype: torch.dtype | None, *, setting: str = "export.merged.device") -> torch.device:
-    """As pick_device, for the weights of a model folder in a dtype, or in the types of its files. Raises RunFault, too, where they
-    cannot be read."""
+    """As pick_device, for the weights of a model folder in a dtype, or in the types of its files."""
     return pick_device(choice, setting=setting, needed=weights_bytes(folder, dtype))
 
 
 def weights_bytes(folder: Path, dtype: torch.dtype | None) -> int:
-    """Bytes that the weights of a model folder take in a dtype, or in the types of its files."""
+    """Bytes that the weights of a model folder take in a dtype, or in the types of its files; 0 where they cannot be read, which
+    who loads them tells."""
     from math import prod
 
     from runtime.shards import files_of, kinds
 
-    return sum(prod(shape) * (dtype or own).itemsize for shape, own in kinds(files_of(folder, "the weights")).values())
+    try:
+        found = kinds(files_of(folder, "the weights"))
+    except RunFault:
+        return 0
+    return sum(prod(shape) * (dtype or own).itemsize for shape, own in found.values())

@@ -41,6 +41,12 @@ def test_weights_are_counted_in_the_type_that_they_are_loaded_in(tiny_base, tiny
     assert weights_bytes(tiny_base, None) == parameters * next(tiny_model.parameters()).element_size()
 
 
+def test_weights_that_cannot_be_read_are_told_by_who_loads_them(tmp_path, gpu_with):
+    (tmp_path / "model.safetensors").write_bytes(b"no tensors")
+    gpu_with(0)
+    assert roomy_device("auto", tmp_path, None) == torch.device("cuda")
+
+
 def test_the_room_is_that_of_the_whole_folder(tiny_base, gpu_with, capsys):
     gpu_with(weights_bytes(tiny_base, torch.float32))  # all of it, and nothing for what goes beside
     assert roomy_device("auto", tiny_base, torch.float32) == torch.device("cpu")

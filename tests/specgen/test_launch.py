@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from specgen import launch
+
 SLEEPER = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
 START = "import sys\nfrom specgen.launch import start\nsys.exit(start('sleeper', []))\n"
 
@@ -20,3 +22,10 @@ def test_sigterm_ends_the_process_that_was_started_and_gives_its_code(tmp_path):
         command.send_signal(signal.SIGTERM)
         assert command.wait(60) == 128 + signal.SIGTERM
     assert not Path(f"/proc/{started}").exists()
+
+
+def test_what_the_environment_says_already_is_left_as_it_is(monkeypatch):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    assert launch.environment()["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == str(launch.PRODUCTS)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    assert launch.environment()["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "7"
