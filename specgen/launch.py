@@ -16,7 +16,7 @@ from specgen.exits import PREEMPTED
 
 PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
 TCMALLOC = ("/usr/lib/*/libtcmalloc_minimal.so.4", "/usr/lib/*/libtcmalloc.so.4", "/usr/lib64/libtcmalloc_minimal.so.4")
-PRODUCTS = 256  # of oneDNN's; a step of LoRA with rows of one length needs about 35, forward and back
+PRODUCTS = 128  # of oneDNN's; a step of LoRA with rows of one length needs about 35, forward and back
 
 
 def become(module: str, arguments: list[str]) -> NoReturn:
