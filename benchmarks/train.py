@@ -46,8 +46,8 @@ PARTS = ("whole", "steps", "qlora")
 OURS, LOOP, BEST = "specgen", "plain PyTorch loop", "the same loop, all that is known"
 TRL_NAME, TRL_LEAN = "TRL", "TRL without gradient checkpointing"
 PACKED = "specgen, packed"
-STEPS = 4
-QUICK_STEPS = 6  # of those that take half a second each
+STEPS = 3
+QUICK_STEPS = 8  # of those that take half a second each
 WHOLE_STEPS = 30
 PACK = 512
 SELF = Peer(name="loop", python=Path(sys.executable))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from conversations import begin_of_text
@@ -58,6 +58,22 @@ _refused: dict[str, Exception] = {}  # what took too much once takes it again
 
 
 def _rendered(
+    template: str, messages: list[Message], add_generation_prompt: bool, names: Mapping[str, str], tools: list[Any] | None
+) -> str:
+    try:
+        return _rendered_once(template, json.dumps([messages, names, tools]), add_generation_prompt)
+    except (TypeError, RecursionError):  # the template's own, or a row that is not what JSON holds
+        return _by_jinja(template, messages, add_generation_prompt, names, tools)
+
+
+@lru_cache(maxsize=1000)
+def _rendered_once(template: str, asked: str, add_generation_prompt: bool) -> str:
+    """Several checks ask for the same texts, and the trials of a sweep for those of its spec."""
+    messages, names, tools = json.loads(asked)
+    return _by_jinja(template, messages, add_generation_prompt, names, tools)
+
+
+def _by_jinja(
     template: str, messages: list[Message], add_generation_prompt: bool, names: Mapping[str, str], tools: list[Any] | None
 ) -> str:
     with limited(LONGEST_RENDERING):

@@ -74,12 +74,14 @@ def value_faults(tree: Node, path: str, values: Iterable[Node]) -> list[Diagnost
 
 def _faults(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     from specgen.rules import check
-    from specgen.rules.memory import memory_fits
+    from specgen.rules.memory import memory_fits, merging_fits
 
     found = list(check(tree, facts))
     yield from found
     if not any(fault.severity == "error" for fault in found):
-        yield from memory_fits(tree, resolve(tree, facts), facts)
+        plan = resolve(tree, facts)
+        yield from memory_fits(tree, plan, facts)
+        yield from merging_fits(tree, plan, facts)
 
 
 def _identity(fault: Diagnostic) -> object:
