@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
 ROOM = 1.1  # of a model's weights: what it holds beside them for one short row
 
 
-def pick_device(choice: str = "auto", *, setting: str = "export.merged.device", needed: int = 0) -> torch.device:
-    """cuda or cpu; auto takes a GPU that has `needed` bytes free for a model's weights, and says so where it has not.
+def pick_device(choice: str = "auto", *, setting: str = "export.merged.device", needed: Callable[[], int] = lambda: 0) -> torch.device:
+    """cuda or cpu; auto takes a GPU that has as many bytes free as a model's weights need, and says so where it has not.
 
-    `setting` is what chose, for the message. Raises RunFault where cuda was chosen and there is none.
+    `needed` is asked for only where there is a choice. `setting` is what chose, for the message. Raises RunFault where cuda was
+    chosen and there is none.
     """
     import torch
 
@@ -27,15 +29,15 @@ def pick_device(choice: str = "auto", *, setting: str = "export.merged.device", 
         if choice == "cuda":
             raise RunFault("SG415", f"{setting}: cuda, but PyTorch sees no GPU", "write auto or cpu", exit_code=WRONG)
         return torch.device("cpu")
-    if choice == "auto" and needed * ROOM > (free := torch.cuda.mem_get_info()[0]):
-        console.say("", f"on the CPU: the model takes {console.size(needed)}, and the GPU has {console.size(free)} free")
+    if choice == "auto" and (weights := needed()) * ROOM > (free := torch.cuda.mem_get_info()[0]):
+        console.say("", f"on the CPU: the model takes {console.size(weights)}, and the GPU has {console.size(free)} free")
         return torch.device("cpu")
     return torch.device("cuda")
 
 
 def roomy_device(choice: str, folder: Path, dtype: torch.dtype | None, *, setting: str = "export.merged.device") -> torch.device:
     """As pick_device, for the weights of a model folder in a dtype, or in the types of its files."""
-    return pick_device(choice, setting=setting, needed=weights_bytes(folder, dtype))
+    return pick_device(choice, setting=setting, needed=lambda: weights_bytes(folder, dtype))
 
 
 def weights_bytes(folder: Path, dtype: torch.dtype | None) -> int:

@@ -22,14 +22,14 @@ def gpu_with(monkeypatch):
 
 def test_auto_takes_a_gpu_that_has_room_and_says_where_it_has_not(gpu_with, capsys):
     gpu_with(7_600_000_000)
-    assert pick_device("auto", needed=6_000_000_000) == torch.device("cuda")
-    assert pick_device("auto", needed=7_000_000_000) == torch.device("cpu")
+    assert pick_device("auto", needed=lambda: 6_000_000_000) == torch.device("cuda")
+    assert pick_device("auto", needed=lambda: 7_000_000_000) == torch.device("cpu")
     assert capsys.readouterr().out == "         on the CPU: the model takes 7.0 GB, and the GPU has 7.6 GB free\n"
 
 
 def test_a_device_that_was_chosen_is_taken(gpu_with, capsys):
     gpu_with(0)
-    assert pick_device("cuda", needed=10**12) == torch.device("cuda")
+    assert pick_device("cuda", needed=lambda: 10**12) == torch.device("cuda")
     assert pick_device("cpu") == torch.device("cpu")
     assert capsys.readouterr().out == ""
 
