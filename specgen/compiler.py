@@ -19,7 +19,7 @@ from specgen.presets import with_preset
 from specgen.reading import is_there
 from specgen.resolve import resolve
 from specgen.rules import check
-from specgen.rules.memory import memory_fits, merging_fits
+from specgen.rules.memory import everything_fits
 from specgen.source import Node
 from specgen.validate import validate
 
@@ -98,7 +98,7 @@ def compile_tree(
         diagnostics = in_file_order([*diagnostics, *check(completed, found)])
         _stop_at_errors(diagnostics)
         plan = resolve(completed, found)
-    diagnostics = in_file_order([*diagnostics, *memory_fits(completed, plan, found), *merging_fits(completed, plan, found)])
+    diagnostics = in_file_order([*diagnostics, *everything_fits(completed, plan, found)])
     _stop_at_errors(diagnostics)
     return Compiled(plan=plan, tree=completed, facts=found, diagnostics=tuple(diagnostics))
 

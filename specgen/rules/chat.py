@@ -1,51 +1,93 @@
-"""Rules about chat settings and the smoke test."""
+"""Rules about how the model is talked to: the settings of a chat."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
-from specgen.modules import NOT_REGULAR
-from specgen.rules.smoke import turns_of
-from specgen.rules.template import learns_text
 from specgen.source import Node
 from specgen.validate import place_of
 
+HOTTEST = 2.0
+PENALTIES = (1.0, 2.0)
 GREEDY_LEFTOVERS = ("temperature", "top_k", "top_p", "min_p", "typical_p")
 
 
-def expressions_compile(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """smoke[].expect.matches holds regular expressions."""
-    for item in turns_of(tree):
-        for node in item.children["expect"].children["matches"].items:
-            try:
-                re.compile(str(node.value))
-            except NOT_REGULAR as error:
+def sampling_settings_count(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Greedy decoding reads neither top_k nor top_p; top_k: 1 is greedy in other words."""
+    chat = tree.children["chat"].children
+    temperature = chat["temperature"]
+    if tree.real("chat", "temperature") == 0:
+        for key in ("top_k", "top_p"):
+            if chat[key].place:
                 yield Diagnostic(
-                    code="SG271",
-                    message=f"the regular expression {node.value} is not valid: {error}",
-                    place=node.place,
-                    hint="a backslash needs single quotes around the text: '\\w+'",
+                    code="SG501",
+                    severity="warning",
+                    message=f"chat.{key} is given, and temperature 0 always takes the likeliest token (do_sample: false)",
+                    place=chat[key].key,
+                    related=((temperature.place, "chat.temperature is set here"),) if temperature.place else (),
+                    hint=f"leave {key} out, or write a temperature above 0",
                 )
+    elif chat["top_k"].value == 1:
+        yield Diagnostic(
+            code="SG501",
+            severity="warning",
+            message="chat.top_k 1 always takes the likeliest token, whatever the temperature",
+            place=place_of(tree, "chat", "top_k"),
+            hint="write temperature: 0, or a larger top_k",
+        )
 
 
-def expectations_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """An expectation that holds for every answer proves nothing."""
-    for item in turns_of(tree):
-        expect = item.children["expect"]
-        asked = {key: node.value for key, node in expect.children.items()}
-        waits = asked["stops"] is not False and (expect.children["stops"].place is not None or not learns_text(tree))
-        asks_more = asked["json"] is not False or any(asked[key] is not None for key in ("similar", "refuses", "within_seconds"))
-        if not waits and not asks_more and not any(asked[key] for key in ("contains", "not_contains", "matches")):
-            yield Diagnostic(
-                code="SG272",
-                message="this expectation holds for every answer",
-                place=expect.place or expect.key,
-                hint="add contains: [TEXT]",
-            )
+def sampling_stays_readable(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Settings that turn any model's answers into noise."""
+    temperature = tree.real("chat", "temperature")
+    if temperature > HOTTEST:
+        yield Diagnostic(
+            code="SG502",
+            severity="warning",
+            message=f"chat.temperature {temperature:g} makes answers close to random",
+            place=place_of(tree, "chat", "temperature"),
+            hint="people take 0 to 1",
+        )
+    penalty = tree.real("chat", "repetition_penalty")
+    if not PENALTIES[0] <= penalty <= PENALTIES[1]:
+        effect = "rewards repetition" if penalty < 1 else "forbids most words after their first use"
+        yield Diagnostic(
+            code="SG502",
+            severity="warning",
+            message=f"chat.repetition_penalty {penalty:g} {effect}",
+            place=place_of(tree, "chat", "repetition_penalty"),
+            hint="1.0 changes nothing; people take up to 1.2",
+        )
+
+
+def chat_has_the_system_text_of_training(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """What is served is what was trained: another system text is a prompt that the model has not seen."""
+    trained, served = tree.children["data"].children["system"], tree.children["chat"].children["system"]
+    if isinstance(trained.value, str) and isinstance(served.value, str) and trained.value != served.value:
+        yield Diagnostic(
+            code="SG503",
+            severity="warning",
+            message="chat.system is another text than data.system, with which the model is trained",
+            place=served.place,
+            related=((trained.place, "data.system is set here"),) if trained.place else (),
+            hint="leave chat.system out: it takes data.system",
+        )
+
+
+def answers_fit_into_the_model(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Prompt and answer together have to fit into the positions that the model has."""
+    most = facts.model.max_positions if facts.model else None
+    answer = tree.number("chat", "max_new_tokens")
+    if most is not None and answer >= most and tree.children["chat"].children["max_new_tokens"].place:
+        yield Diagnostic(
+            code="SG504",
+            message=f"chat.max_new_tokens is {answer:,}, and the base model has {most:,} positions for prompt and answer",
+            place=place_of(tree, "chat", "max_new_tokens"),
+            hint=f"write max_new_tokens: {most // 4}, or less",
+        )
 
 
 def the_base_generates_consistently(tree: Node, facts: Facts) -> Iterator[Diagnostic]:

@@ -10,6 +10,7 @@ from specgen.defaults import complete
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
 from specgen.plan import Plan
+from specgen.rules import RULES, adapter, checkpoints, hardware, initial, matrix, optimizer, rates, spike, train, vision, zero
 from specgen.sizes import gib, merging_bytes
 from specgen.source import Node
 from specgen.validate import place_of
@@ -17,7 +18,13 @@ from specgen.validate import place_of
 if TYPE_CHECKING:
     from specgen.memory import MemoryPlan
 
-OF_SETTINGS = {"adapter", "checkpoints", "hardware", "initial", "matrix", "optimizer", "rates", "spike", "train", "vision", "zero"}
+OF_SETTINGS = (adapter, checkpoints, hardware, initial, matrix, optimizer, rates, spike, train, vision, zero)
+
+
+def everything_fits(tree: Node, plan: Plan, facts: Facts) -> Iterator[Diagnostic]:
+    """All gates, for training and for what comes after it."""
+    yield from memory_fits(tree, plan, facts)
+    yield from merging_fits(tree, plan, facts)
 
 
 def memory_fits(tree: Node, plan: Plan, facts: Facts, measured: MemoryPlan | None = None) -> Iterator[Diagnostic]:
@@ -71,8 +78,7 @@ def _hint(tree: Node, plan: Plan, facts: Facts, limit: int) -> str:
 
 def _is_allowed(tree: Node, facts: Facts, settings: tuple[str, ...]) -> bool:
     """Whether the spec with these settings has no error: of the rules about settings, as the rows stay what they are."""
-    from specgen.rules import RULES
-
     changed = complete(with_settings(tree, tuple(setting.replace(": ", "=", 1) for setting in settings)))
-    rules = (rule for rule in RULES if rule.__module__.rpartition(".")[2] in OF_SETTINGS)
+    of_settings = {module.__name__ for module in OF_SETTINGS}
+    rules = (rule for rule in RULES if rule.__module__ in of_settings)
     return not any(fault.severity == "error" for rule in rules for fault in rule(changed, facts))

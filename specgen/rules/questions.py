@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from conversations.row import messages_of
+from conversations.similarity import nearest
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.facts.rowtable import MOST_TEXTS
 from specgen.rules.template import learns_text
 from specgen.source import Node
+
+
+def questions_of_the_smoke_test_are_trained(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Questions beyond the data show what the model makes of them; that is worth knowing, and worth meaning."""
+    if not facts.rows_at_hand or facts.survey.rows > MOST_TEXTS:
+        return
+    known = {message["content"] for row in facts.first_rows(MOST_TEXTS) for message in messages_of(row) if message["role"] == "user"}
+    nodes = [item.children["user"] for item in tree.children["smoke"].items if item.children["image"].value is None]
+    beyond = [node for node in nodes if node.value not in known]
+    if beyond and known:
+        yield Diagnostic(
+            code="SG508",
+            severity="note",
+            message=f"{len(beyond)} of {len(nodes)} smoke questions are in no row: they test what the model does beyond its data",
+            place=beyond[0].place,
+        )
 
 
 def questions_are_spelled_as_in_the_rows(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -41,6 +60,26 @@ def expectations_follow_the_rows(tree: Node, facts: Facts) -> Iterator[Diagnosti
                 severity="warning",
                 message=f"the rows answer this question otherwise: {_cut(answers[0])!r}",
                 place=node.place,
+                hint="expect what is trained, or train what is expected",
+            )
+
+
+def likeness_follows_the_rows(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Where the rows answer the very question, their answers say whether the likeness can be had."""
+    for item in tree.children["smoke"].items:
+        answers = facts.survey.answers.get(item.text("user"), ())
+        similar = item.children["expect"].children["similar"]
+        if not answers or not similar.children or learns_text(tree):
+            continue
+        to, least = similar.children["to"], similar.real("at_least")
+        texts = [str(node.value) for node in to.items or [to]]
+        likeness = max(nearest(answer, texts) for answer in answers)
+        if likeness < least:
+            yield Diagnostic(
+                code="SG526",
+                severity="warning",
+                message=f"the rows answer this question otherwise: {_cut(answers[0])!r} has a likeness of {likeness:.2f}",
+                place=to.place or to.key,
                 hint="expect what is trained, or train what is expected",
             )
 

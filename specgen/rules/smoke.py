@@ -1,15 +1,22 @@
-"""Rules about what the smoke test expects beyond texts and expressions: JSON, likeness, refusals, time."""
+"""Rules about the smoke test: its questions, and whether an answer can meet what is expected of it."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 
-from conversations.similarity import nearest, words
+from conversations.similarity import words
 from specgen.diagnostics import Diagnostic
 from specgen.facts.gather import Facts
+from specgen.modules import NOT_REGULAR
 from specgen.rules.json_schema import schema_faults
 from specgen.rules.template import learns_text
 from specgen.source import Node
+
+# of a regular expression: what is bound to no place in the text, whose signs in it mean themselves; and what is bound to one
+UNBOUND = re.compile(r"\\[^AZbB]|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+BOUND = re.compile(r"\\[AZbB]|\(\?<?[=!]|[\^$]")
 
 
 def turns_of(tree: Node) -> Iterator[Node]:
@@ -17,6 +24,106 @@ def turns_of(tree: Node) -> Iterator[Node]:
     for item in tree.children["smoke"].items:
         yield item
         yield from item.children["then"].items
+
+
+def questions_are_asked_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """With the same seed the same question has the same answer."""
+    first: dict[tuple[object, ...], Node] = {}
+    for item in tree.children["smoke"].items:
+        node = item.children["user"]
+        later = tuple(turn.text("user") for turn in item.children["then"].items)
+        before = first.setdefault((node.value, item.children["image"].value, *later), node)
+        if before is not node:
+            yield Diagnostic(
+                code="SG507",
+                severity="warning",
+                message=f"the smoke test asks {_quoted(str(node.value))} twice",
+                place=node.place,
+                related=((before.place, "the first time"),) if before.place else (),
+                hint="one question can have several expectations",
+            )
+
+
+def expectations_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """An expectation that holds for every answer proves nothing."""
+    for item in turns_of(tree):
+        expect = item.children["expect"]
+        asked = {key: node.value for key, node in expect.children.items()}
+        waits = asked["stops"] is not False and (expect.children["stops"].place is not None or not learns_text(tree))
+        asks_more = asked["json"] is not False or any(asked[key] is not None for key in ("similar", "refuses", "within_seconds"))
+        if not waits and not asks_more and not any(asked[key] for key in ("contains", "not_contains", "matches")):
+            yield Diagnostic(
+                code="SG272",
+                message="this expectation holds for every answer",
+                place=expect.place or expect.key,
+                hint="add contains: [TEXT]",
+            )
+
+
+def expected_texts_can_occur(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """What a smoke test asks for must be able to be in an answer."""
+    stops = [str(node.value) for node in tree.children["chat"].children["stop"].items]
+    most = tree.number("chat", "max_new_tokens")
+    for item in turns_of(tree):
+        expect = item.children["expect"].children
+        for node in expect["contains"].items:
+            text = str(node.value)
+            forbidden = next((other for other in expect["not_contains"].items if str(other.value) in text), None)
+            stop = next((stop for stop in stops if stop in text), None)
+            if forbidden is not None:
+                yield Diagnostic(
+                    code="SG505",
+                    message=f"{_quoted(text)} has to be in the answer, and {_quoted(str(forbidden.value))} must not be",
+                    place=node.place,
+                    related=((forbidden.place, "not_contains has it here"),) if forbidden.place else (),
+                    hint="no answer passes: keep one of the two",
+                )
+            elif stop is not None:
+                yield Diagnostic(
+                    code="SG505",
+                    message=f"{_quoted(text)} has to be in the answer, which ends before the stop text {_quoted(stop)}",
+                    place=node.place,
+                    hint="no answer passes: change chat.stop, or what is expected",
+                )
+            elif len(text.split()) > most:
+                yield Diagnostic(
+                    code="SG505",
+                    message=f"a text of {len(text.split())} words has to be in the answer, and chat.max_new_tokens is {most}",
+                    place=node.place,
+                    hint="no answer passes: raise chat.max_new_tokens",
+                )
+
+
+def expressions_compile(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """smoke[].expect.matches holds regular expressions."""
+    for item in turns_of(tree):
+        for node in item.children["expect"].children["matches"].items:
+            try:
+                re.compile(str(node.value))
+            except NOT_REGULAR as error:
+                yield Diagnostic(
+                    code="SG271",
+                    message=f"the regular expression {node.value} is not valid: {error}",
+                    place=node.place,
+                    hint="a backslash needs single quotes around the text: '\\w+'",
+                )
+
+
+def expressions_ask_something(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """An expression that matches the empty text, wherever that is, matches in every answer."""
+    for item in turns_of(tree):
+        for node in item.children["expect"].children["matches"].items:
+            try:
+                matches_nothing = re.compile(str(node.value)).search("") is not None
+            except NOT_REGULAR:
+                continue
+            if matches_nothing and not BOUND.search(UNBOUND.sub("", str(node.value))):
+                yield Diagnostic(
+                    code="SG506",
+                    message=f"the regular expression {node.value} is found in every answer",
+                    place=node.place,
+                    hint="write what the answer has to have, for example '\\d+'",
+                )
 
 
 def the_schema_of_an_answer_is_one(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
@@ -69,26 +176,6 @@ def likeness_is_in_reach(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             )
 
 
-def likeness_follows_the_rows(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
-    """Where the rows answer the very question, their answers say whether the likeness can be had."""
-    for item in tree.children["smoke"].items:
-        answers = facts.survey.answers.get(item.text("user"), ())
-        similar = item.children["expect"].children["similar"]
-        if not answers or not similar.children or learns_text(tree):
-            continue
-        to, least = similar.children["to"], similar.real("at_least")
-        texts = [str(node.value) for node in to.items or [to]]
-        likeness = max(nearest(answer, texts) for answer in answers)
-        if likeness < least:
-            yield Diagnostic(
-                code="SG526",
-                severity="warning",
-                message=f"the rows answer this question otherwise: {answers[0][:60]!r} has a likeness of {likeness:.2f}",
-                place=to.place or to.key,
-                hint="expect what is trained, or train what is expected",
-            )
-
-
 def refusals_are_looked_for(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """Texts of a refusal are read where an expectation asks for one, or forbids it."""
     for turn in turns_of(tree):
@@ -117,3 +204,23 @@ def time_is_of_a_machine(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
             place=given[0].place,
             hint="hardware: {device: cuda} says which it is meant for",
         )
+
+
+def text_models_do_not_stop(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
+    """Continued pretraining teaches no end of turn: an answer goes on until it is cut. Where nobody asks for an end, none is expected."""
+    if not learns_text(tree):
+        return
+    for item in turns_of(tree):
+        stops = item.children["expect"].children["stops"]
+        if stops.value is True and stops.place:
+            yield Diagnostic(
+                code="SG509",
+                severity="warning",
+                message="the answer has to stop by itself, and train.objective: text teaches no end of turn",
+                place=stops.place,
+                hint="leave stops out",
+            )
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -74,14 +74,12 @@ def value_faults(tree: Node, path: str, values: Iterable[Node]) -> list[Diagnost
 
 def _faults(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     from specgen.rules import check
-    from specgen.rules.memory import memory_fits, merging_fits
+    from specgen.rules.memory import everything_fits
 
     found = list(check(tree, facts))
     yield from found
     if not any(fault.severity == "error" for fault in found):
-        plan = resolve(tree, facts)
-        yield from memory_fits(tree, plan, facts)
-        yield from merging_fits(tree, plan, facts)
+        yield from everything_fits(tree, resolve(tree, facts), facts)
 
 
 def _identity(fault: Diagnostic) -> object:
