@@ -67,7 +67,7 @@ def by_specgen(folder: Path) -> Figures:
     """What `specgen chat` calls: the model by its folder, and pieces of text as they come."""
     from dataclasses import replace
 
-    from runtime.talker import Loading, of_folder
+    from runtime.talking.talker import Loading, of_folder
 
     talker = of_folder(folder, Loading())
     chat = replace(talker.chat, temperature=0.0, max_new_tokens=TOKENS)

@@ -187,9 +187,9 @@ def conversations(folder: Path, most: int | None = None) -> Iterator[list[dict[s
 def bare(folder: Path) -> Figures:
     """The tokenizers library alone on the rendered texts, which are made before."""
     from runtime import config as configs
-    from runtime.chat_render import ChatTemplate
-    from runtime.model import load_tokenizer
-    from runtime.vocabulary import vocabulary_of
+    from runtime.models.model import load_tokenizer
+    from runtime.tokens.chat_render import ChatTemplate
+    from runtime.tokens.vocabulary import vocabulary_of
 
     config = configs.load(folder)
     vocabulary = vocabulary_of(load_tokenizer(config.model, config.template))
@@ -208,7 +208,7 @@ def plain_map(folder: Path) -> Figures:
     from datasets import Dataset
 
     from runtime import config as configs
-    from runtime.model import load_tokenizer
+    from runtime.models.model import load_tokenizer
 
     config = configs.load(folder)
     tokenizer = load_tokenizer(config.model, config.template)
@@ -227,7 +227,7 @@ def trl(folder: Path) -> Figures:
     from trl import SFTConfig, SFTTrainer
 
     from runtime import config as configs
-    from runtime.model import load_tokenizer
+    from runtime.models.model import load_tokenizer
 
     config = configs.load(folder)
     tokenizer = load_tokenizer(config.model, config.template)

@@ -138,7 +138,7 @@ def made(folder: Path, shape: Shape) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from runtime.written import write_weights
+    from runtime.weights.written import write_weights
 
     sizes = {"hidden_size": shape.hidden, "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers}
     heads = {"num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads, "max_position_embeddings": 32_768}

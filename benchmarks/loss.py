@@ -27,8 +27,8 @@ def step(way: str, dtype: str, tokens: int, *, head_is_trained: bool) -> dict[st
     from torch import nn
     from torch.nn import functional
 
-    from runtime.chunks import Targets, chunk_rows, chunked_losses
-    from runtime.shaping import Shaping
+    from runtime.models.shaping import Shaping
+    from runtime.training.chunks import Targets, chunk_rows, chunked_losses
 
     torch.manual_seed(0)
     layer = nn.Linear(HIDDEN, VOCABULARY, bias=False).to(getattr(torch, dtype)).requires_grad_(head_is_trained)

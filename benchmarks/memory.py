@@ -203,11 +203,11 @@ def train(config: Any, build: Path, *, row_tokens: int, tiny: bool, out: Path) -
     from peft.helpers import disable_input_dtype_casting
     from transformers import TrainerCallback
 
-    from runtime.arguments import training_arguments
     from runtime.data.dataset import collate
-    from runtime.model import pick_device
-    from runtime.trainable import autocasts, prepared
-    from runtime.trainer import SpanTrainer
+    from runtime.models.model import pick_device
+    from runtime.training.arguments import training_arguments
+    from runtime.training.trainable import autocasts, prepared
+    from runtime.training.trainer import SpanTrainer
 
     device = pick_device("cpu")
     base = tiny_model(config) if tiny else real_model(config, row_tokens, device)
@@ -235,9 +235,9 @@ def train(config: Any, build: Path, *, row_tokens: int, tiny: bool, out: Path) -
 
 def real_model(config: Any, row_tokens: int, device: Any) -> Any:
     """The model of a config with its weights, as training loads it."""
-    from runtime.attention import attention_for
-    from runtime.model import load_config, load_model
-    from runtime.trainable import weights_dtype
+    from runtime.models.model import load_config, load_model
+    from runtime.training.attention import attention_for
+    from runtime.training.trainable import weights_dtype
 
     attention = attention_for(config.model, load_config(config.model), longest=row_tokens, device=device)
     return load_model(config.model, device=device, attention=attention.name, dtype=weights_dtype(config))
@@ -247,9 +247,9 @@ def tiny_model(config: Any) -> Any:
     """The base model's architecture with two thin layers: it loads the code that a step runs."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from runtime.base import folder_of
-    from runtime.model import torch_dtype
-    from runtime.trainable import weights_dtype
+    from runtime.models.base import folder_of
+    from runtime.models.model import torch_dtype
+    from runtime.training.trainable import weights_dtype
 
     shape = AutoConfig.from_pretrained(folder_of(config.model.base))
     shape.update({"num_hidden_layers": 2, "vocab_size": 64, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0})

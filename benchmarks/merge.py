@@ -52,7 +52,10 @@ def main() -> None:
             folder = Path(name)
             made(folder, LAYERS[size])
             words = [str(folder / part) for part in ("base", "adapter", "out")]
-            ways = {PEFT: [sys.executable, "-c", BY_PEFT, *words], OURS: [sys.executable, "-m", "runtime.merging", *words, *OPTIONS]}
+            ways = {
+                PEFT: [sys.executable, "-c", BY_PEFT, *words],
+                OURS: [sys.executable, "-m", "runtime.conversion.merging", *words, *OPTIONS],
+            }
             found = {way: partial(measured, command, folder / "out") for way, command in ways.items()}
             report.figures[str(size)] = medians(found, runs=arguments.runs, what=f"{size} GB")
     show(report)
@@ -82,7 +85,7 @@ def made(folder: Path, layers: int) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from runtime.written import write_weights
+    from runtime.weights.written import write_weights
 
     sizes = {"hidden_size": 2048, "intermediate_size": 5504, "num_hidden_layers": layers, "num_attention_heads": 16}
     config = LlamaConfig(vocab_size=32_000, dtype="bfloat16", tie_word_embeddings=False, **sizes)

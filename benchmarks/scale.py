@@ -26,7 +26,7 @@ from benchmarks.bench import BASE, PICTURES, Figures, Report, Table, Target, lau
 from benchmarks.data import compiled, stage, write_rows
 from benchmarks.steps import of_steps
 from benchmarks.train import DTYPE
-from runtime.plots import TRAINING, as_svg, style
+from runtime.reports.plots import TRAINING, as_svg, style
 
 ROWS = (1_000, 100_000, 2_000_000)
 DISTINCT = 100_000  # rows; more of them are these again
@@ -146,8 +146,8 @@ def loss_of(words: int) -> Figures:
 
     import torch
 
-    from runtime.chunks import Targets, chunk_rows, chunked_losses
-    from runtime.shaping import Shaping
+    from runtime.models.shaping import Shaping
+    from runtime.training.chunks import Targets, chunk_rows, chunked_losses
 
     torch.manual_seed(0)
     layer = torch.nn.Linear(1024, words, bias=False).requires_grad_(False)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from runtime.faults import FAILED, INTERRUPTED, PREEMPTED, Interrupted, Preempted, RunFault
-from runtime.rank import end_with_launcher, is_supervised, leave_word, lost_others
+from runtime.processes.rank import end_with_launcher, is_supervised, leave_word, lost_others
+from runtime.processes.stopping import listen
 from runtime.stage_names import STAGES
 from runtime.starting import in_utf8, leave, quiet
-from runtime.stopping import listen
 
 if TYPE_CHECKING:
-    from runtime.resume import Change
+    from runtime.training.resume import Change
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
 def carry_out(arguments: argparse.Namespace) -> int:
     """The stages that are asked for, or one training process's part of them; the exit code."""
     from runtime import config as configs
-    from runtime import pipeline
+    from runtime.run import pipeline
     from runtime.unused import without_torch, without_unused
 
     rank = os.environ.get("RANK")

@@ -45,7 +45,7 @@ def weights_bytes(folder: Path, dtype: torch.dtype | None) -> int:
     who loads them tells."""
     from math import prod
 
-    from runtime.shards import files_of, kinds
+    from runtime.weights.shards import files_of, kinds
 
     try:
         found = kinds(files_of(folder, "the weights"))

@@ -46,7 +46,7 @@ def without_torch(config: Config) -> None:
     Not where it is needed all the same: to read the tokenizer of a .gguf file for the first time, by a model's own code, or by a
     model that writes rows here.
     """
-    from runtime.base import has_tokenizer
+    from runtime.models.base import has_tokenizer
 
     writes = any(isinstance(source, LlmSource) and source.local for source in sources_of(config.data))
     if has_tokenizer(config.model.base) and not config.model.trust_remote_code and not writes:

@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from conversations.begin_of_text import in_use
 from conversations.generation_tag import without_tags
 from conversations.templates import FOLDER, library
-from runtime.chat_render import ChatTemplate
+from runtime.tokens.chat_render import ChatTemplate
 from specgen.facts.template import render_chat
 
 NAMES = {"bos_token": "<s>", "eos_token": "</s>"}

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conversations.row import Conversation, canonical, digest, parted
-from runtime.chat_template import Rendered, Tokens, as_encoded, as_tokens
 from runtime.console import one_line
 from runtime.data.lengths import MOST_SHOWN, Fitted, Long, Policy, fit
 from runtime.data.near_duplicates import FUNCTIONS, Sketch
 from runtime.data.parts import Part
 from runtime.faults import RunFault
-from runtime.text_format import RowFormat
+from runtime.tokens.chat_template import Rendered, Tokens, as_encoded, as_tokens
+from runtime.tokens.text_format import RowFormat
 from runtime.vision.pictures import BadPicture, Picture, called, checked
 
 Kind = tuple[str, str, str | None]  # code, message and hint of a fault

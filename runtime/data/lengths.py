@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from conversations.row import Conversation, Message
-from runtime.chat_template import Encoded
 from runtime.config import Config
 from runtime.faults import WRONG, RunFault
+from runtime.tokens.chat_template import Encoded
 
 MOST_SHOWN = 20
 LONGEST_WORD = 40  # characters: a cut moves back to the edge of a word unless none is as near as that

@@ -18,8 +18,8 @@ from runtime.data.limits import hold
 from runtime.data.parts import Part, parts_of
 from runtime.data.synthetic import rules_of
 from runtime.faults import WRONG, RunFault
-from runtime.model import load_tokenizer
-from runtime.vocabulary import vocabulary_of
+from runtime.models.model import load_tokenizer
+from runtime.tokens.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,8 +22,8 @@ from runtime.data.lengths import policy_of
 from runtime.data.near_duplicates import sketcher
 from runtime.data.parts import Part
 from runtime.faults import RunFault
-from runtime.text_format import row_format
-from runtime.vocabulary import Vocabulary
+from runtime.tokens.text_format import row_format
+from runtime.tokens.vocabulary import Vocabulary
 
 FEW = 8  # parts: tokenized in about the time that processes take to start
 MOST_PROCESSES = 8

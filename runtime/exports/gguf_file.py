@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from runtime.exports.gguf_model import add_settings, architecture_of, arranged, extra_tensors, names_of
 from runtime.exports.gguf_tokens import add_tokenizer
 from runtime.faults import RunFault
-from runtime.shards import files_of, shapes, tensors
-from runtime.text_format import RowFormat
+from runtime.tokens.text_format import RowFormat
+from runtime.weights.shards import files_of, shapes, tensors
 
 if TYPE_CHECKING:
     import torch

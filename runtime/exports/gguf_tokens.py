@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from conversations.generation_tag import without_tags
 from conversations.llama_cpp import PIECES, SPLITS, prepends_blank, split_of
 from runtime.faults import WRONG, RunFault
-from runtime.text_format import RowFormat
+from runtime.tokens.text_format import RowFormat
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime import console
-from runtime.card import FOLDERS
 from runtime.config import Config, HubExport
+from runtime.exports.card import FOLDERS
 from runtime.faults import WRONG, RunFault
 from runtime.stages import STAGE_FILE, read_stage
 

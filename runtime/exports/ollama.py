@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime.chat_template import ChatFormat
 from runtime.config import ChatConfig
 from runtime.exports.turns import Turns, turns_of
 from runtime.faults import WRONG, RunFault
-from runtime.generate import template_stops
-from runtime.text_format import RowFormat
+from runtime.generation.generate import template_stops
+from runtime.tokens.chat_template import ChatFormat
+from runtime.tokens.text_format import RowFormat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -13,13 +13,13 @@ from transformers import AutoTokenizer, GenerationConfig
 from runtime import console
 from runtime.config import Config, Int8Export, Nf4Export, TorchaoExport
 from runtime.devices import roomy_device
-from runtime.expectations import unmet
+from runtime.evaluation.expectations import unmet
+from runtime.evaluation.smoke import asked
 from runtime.faults import RunFault
 from runtime.freed import give_back
-from runtime.generate import Answer
-from runtime.model import SEEING, auto_class, keep_packing, require_bitsandbytes, torch_dtype
-from runtime.smoke import asked, generator_of
-from runtime.tokenizer import save_tokenizer
+from runtime.generation.generate import Answer, generator_of
+from runtime.models.model import SEEING, auto_class, keep_packing, require_bitsandbytes, torch_dtype
+from runtime.tokens.tokenizer import save_tokenizer
 from runtime.vision.folders import is_llava
 from runtime.vision.processor import copy_processor
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime import console
-from runtime.base import base_name
 from runtime.config import Config, GgufExport
+from runtime.exports.licence import licence_of
 from runtime.exports.q4 import quantize_q4
 from runtime.internlm2.folders import readable
-from runtime.licence import licence_of
+from runtime.models.base import base_name
 
 SHARE = "of the largest value"
 
@@ -33,7 +33,7 @@ def _write_ggufs(config: Config, wanted: GgufExport, merged: Path, out: Path) ->
 
     from runtime.exports.gguf_file import write_gguf
     from runtime.exports.ollama import modelfile
-    from runtime.text_format import row_format
+    from runtime.tokens.text_format import row_format
 
     settings = AutoConfig.from_pretrained(merged, trust_remote_code=config.model.trust_remote_code)
     tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=config.model.trust_remote_code)

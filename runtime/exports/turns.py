@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conversations.row import Message
-from runtime.chat_template import ChatFormat
 from runtime.faults import RunFault
+from runtime.tokens.chat_template import ChatFormat
 
 SYSTEM, USER, ANSWER, AGAIN = "Speak so.", "What is it?", "It is that.", "And then?"
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from runtime.adapters import FACTORS, PREFIX, Adapter, matches
 from runtime.faults import WRONG, RunFault
 from runtime.internlm2.layout import BACK, NAMES, PARTS, WQKV, joined, parts_of, renamed, split
 from runtime.internlm2.settings import LLAMA, MODEL_TYPE, Sizes, sizes_of
+from runtime.weights.adapters import FACTORS, PREFIX, Adapter, matches
 
 Tensors = dict[str, torch.Tensor]
 Settings = Mapping[str, Any]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from runtime.internlm2.layout import Shapes
-    from runtime.written import Kind
+    from runtime.weights.written import Kind
 
 FORM = 1  # counts how a conversion is written: another number converts anew
 OF_TOKENIZER = ("tokenizer.model", "special_tokens_map.json", "added_tokens.json", "tokenizer.json")
@@ -67,8 +67,8 @@ def to_llama(folder: Path, out: Path) -> None:
     Raises RunFault where a tensor is missing, too many, or of another shape than config.json says.
     """
     from runtime.internlm2.layout import cut, llama_shapes, own_shapes, pieces
-    from runtime.shards import tensors
-    from runtime.written import write_weights
+    from runtime.weights.shards import tensors
+    from runtime.weights.written import write_weights
 
     settings = read_settings(folder)
     sizes = sizes_of(settings, folder)
@@ -94,8 +94,8 @@ def to_original(llama: Path, original: Path, out: Path, *, max_shard_size: str =
     Raises RunFault where its weights are not of the shapes that `original` has.
     """
     from runtime.internlm2.layout import joined, llama_shapes, own_shapes, pieces
-    from runtime.shards import tensors
-    from runtime.written import write_weights
+    from runtime.weights.shards import tensors
+    from runtime.weights.written import write_weights
 
     require_internlm2(original)
     settings, ours = _read_json(original / "config.json"), _read_json(llama / "config.json")
@@ -125,7 +125,7 @@ def require_internlm2(folder: Path) -> None:
 
 def _weights(folder: Path, wanted: Shapes, *, of: Path) -> tuple[dict[str, Path], dict[str, torch.dtype]]:
     """Where a folder's tensors are, and their types. Raises RunFault where they are not those of `wanted`, the model in `of`."""
-    from runtime.shards import COMPUTED, files_of, kinds
+    from runtime.weights.shards import COMPUTED, files_of, kinds
 
     every = files_of(folder, "the base model's weights")
     where = {name: file for name, file in every.items() if not name.endswith(COMPUTED)}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime.chat_template import ChatFormat
 from runtime.faults import WRONG, RunFault
+from runtime.tokens.chat_template import ChatFormat
 
 if TYPE_CHECKING:
-    from runtime.chat_session import Answering
-    from runtime.talker import Talker
+    from runtime.talking.answering import Answering
+    from runtime.talking.talker import Talker
 
 
 def answering(talker: Talker, *, command_stop: str | None = None, answer_stop: str | None = None) -> Answering | None:

@@ -8,10 +8,10 @@ from threading import Event
 
 from conversations.row import Message
 from runtime.config import ChatConfig
-from runtime.generate import Answer
+from runtime.generation.generate import Answer
 from runtime.plugins.tools import Tool, used
-from runtime.talker import Talker
-from runtime.tool_calls import Spoken, ToolCallStream, parse
+from runtime.talking.talker import Talker
+from runtime.talking.tool_calls import Spoken, ToolCallStream, parse
 
 MOST_ROUNDS = 5
 

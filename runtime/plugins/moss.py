@@ -14,12 +14,12 @@ from dataclasses import replace
 from threading import Event
 
 from conversations.row import Message
-from runtime.chat_template import ChatFormat
 from runtime.config import ChatConfig
-from runtime.generate import Answer
+from runtime.generation.generate import Answer
 from runtime.plugins.calling import MOST_ROUNDS
 from runtime.plugins.tools import Tool, used
-from runtime.talker import Talker
+from runtime.talking.talker import Talker
+from runtime.tokens.chat_template import ChatFormat
 
 COMMANDS = "<|Commands|>:"
 BEFORE, BEHIND = "\n<|Results|>:\n", "\n<eor>\n"

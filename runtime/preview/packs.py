@@ -8,8 +8,8 @@ from pathlib import Path
 from runtime.config import Config
 from runtime.data.dataset import Packs, load_rows
 from runtime.faults import WRONG, RunFault
-from runtime.graph import stages
 from runtime.preview.pieces import Pack, Token
+from runtime.run.graph import stages
 from runtime.stages import is_done, keys
 
 

@@ -9,15 +9,15 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 from conversations.row import Conversation, conversation_of
-from runtime.chat_template import Encoded
 from runtime.config import Config
 from runtime.data.lengths import fit, learns, policy_of
 from runtime.faults import WRONG, RunFault
-from runtime.model import load_tokenizer
+from runtime.models.model import load_tokenizer
 from runtime.preview.lengths import Lengths, lengths_of
 from runtime.preview.pieces import Piece, Token, pieces_of, with_whole_images
 from runtime.preview.read import Found, Named, rows_of
-from runtime.text_format import RowFormat, row_format
+from runtime.tokens.chat_template import Encoded
+from runtime.tokens.text_format import RowFormat, row_format
 from runtime.vision.form import SeeingFormat
 
 Made = TypeVar("Made")

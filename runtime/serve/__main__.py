@@ -14,7 +14,7 @@ from runtime.faults import WRONG, RunFault, exit_code_of
 from runtime.starting import in_utf8, leave, quiet
 
 if TYPE_CHECKING:
-    from runtime.talker import Talker
+    from runtime.talking.talker import Talker
 
 ENGINES = ("auto", "transformers", "vllm")
 
@@ -69,7 +69,7 @@ def greeting(name: str, host: str, port: int, *, with_key: bool) -> str:
 
 def load(arguments: argparse.Namespace) -> Talker:
     """The model, as the terminal chat loads it. Raises RunFault."""
-    from runtime.talker import Loading, of_folder, of_run
+    from runtime.talking.talker import Loading, of_folder, of_run
 
     loading = Loading(adapter=arguments.adapter)
     if is_build(arguments.what):
@@ -128,7 +128,7 @@ def vllm_command(arguments: argparse.Namespace) -> list[str] | None:
     place = {"host": arguments.host, "port": arguments.port}
     if config is None:
         return vllm.command(found, readable(arguments.what), name=arguments.what.resolve().name, chat=None, **place)
-    from runtime.talker import merged_of
+    from runtime.talking.talker import merged_of
 
     merged = merged_of(config, arguments.runs_dir, arguments.spec or str(arguments.what))
     return vllm.command(found, merged, name=config.name, chat=config.chat, **place)

@@ -15,17 +15,17 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from runtime.generate import Answer
+from runtime.generation.generate import Answer
 from runtime.serve.asked import Asked
 from runtime.serve.conversation import Question, question_of
 from runtime.serve.desk import Desk, Job
 from runtime.serve.door import MOST_BYTES, Door, too_many_bytes
 from runtime.serve.faults import ApiError, ErrorBody, ending, of_unreadable, of_validation
 from runtime.serve.told import DONE, WAITING, Completion, Models, ModelTold, Teller, event
-from runtime.tool_calls import ToolCallStream, names_of, parse
+from runtime.talking.tool_calls import ToolCallStream, names_of, parse
 
 if TYPE_CHECKING:
-    from runtime.talker import Talker
+    from runtime.talking.talker import Talker
 
 SILENCE_SECONDS = 15.0
 GONE = 499  # nginx's number for a client that did not wait; nobody reads it

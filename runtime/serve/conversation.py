@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from conversations.json_values import DECODER, unfit
 from conversations.row import Message
-from runtime.chat_template import PROBE, with_system
 from runtime.config import ChatConfig
 from runtime.faults import RunFault
 from runtime.serve.asked import AnyMessage, Asked, AssistantMessage, CallMade, ImagePart, TextPart, ToolMessage
 from runtime.serve.faults import ApiError, beside_text
 from runtime.serve.images import text_and_images
+from runtime.tokens.chat_template import PROBE, with_system
 from runtime.vision.form import IMAGES
 
 if TYPE_CHECKING:
-    from runtime.talker import Talker
+    from runtime.talking.talker import Talker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

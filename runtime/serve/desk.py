@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from conversations.row import Message
 from runtime.config import ChatConfig
 from runtime.faults import RunFault
-from runtime.generate import Answer
+from runtime.generation.generate import Answer
 from runtime.serve.faults import ApiError, ending
 
 if TYPE_CHECKING:
-    from runtime.talker import Talker
+    from runtime.talking.talker import Talker
 
 MOST_WAITING = 256
 Client = tuple[str, str | None]

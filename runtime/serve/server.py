@@ -13,7 +13,7 @@ from runtime.serve.app import build
 from runtime.serve.desk import Desk
 
 if TYPE_CHECKING:
-    from runtime.talker import Talker
+    from runtime.talking.talker import Talker
 
 SECONDS_TO_END = 5
 SECONDS_TO_READ = 4  # those who do not read what they are told by then are hung up on

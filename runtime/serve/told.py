@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from runtime.generate import Answer
-from runtime.tool_calls import ToolCall
+from runtime.generation.generate import Answer
+from runtime.talking.tool_calls import ToolCall
 
 DONE = b"data: [DONE]\n\n"
 WAITING = b": waiting\n\n"  # a comment, for proxies that close silent connections

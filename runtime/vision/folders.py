@@ -19,7 +19,7 @@ from runtime.vision.sizes import image_tokens, sight_of, tower_in, tower_setting
 if TYPE_CHECKING:
     import torch
 
-    from runtime.written import Kind
+    from runtime.weights.written import Kind
 
 FORM = 1  # counts how a folder is put together: another number makes it anew
 
@@ -67,10 +67,10 @@ def assemble(llm: Path, tower: Path, vision: VisionConfig, out: Path) -> None:
     """
     from transformers import AutoTokenizer
 
-    from runtime.streaming import is_tied
     from runtime.vision.layout import llava_settings
     from runtime.vision.processor import image_settings, mark_tokenizer, write_image_processor
     from runtime.vision.tokens import add_image_token
+    from runtime.weights.streaming import is_tied
 
     tokenizer = AutoTokenizer.from_pretrained(llm)
     token = add_image_token(tokenizer)
@@ -110,9 +110,9 @@ def _require_known(llm: Path, text: dict[str, Any]) -> None:
 
 
 def _write_weights(settings: dict[str, Any], llm: Path, tower: Path, out: Path) -> None:
-    from runtime.shards import files_of, kinds, tensors
     from runtime.vision.layout import LANGUAGE, OUTPUT, PROJECTOR, TOWER, grown, of_tower, projector_weight, shapes_of
-    from runtime.written import write_weights
+    from runtime.weights.shards import files_of, kinds, tensors
+    from runtime.weights.written import write_weights
 
     shapes = shapes_of(settings)
     where_llm, where_tower = files_of(llm, "the language model's weights"), files_of(tower, "the vision tower's weights")
@@ -145,8 +145,8 @@ def _write_weights(settings: dict[str, Any], llm: Path, tower: Path, out: Path) 
 
 def _of_language_model(llm: Path, names: Iterable[str], settings: dict[str, Any], shapes: dict[str, list[int]]) -> dict[str, str]:
     """LLaVA's name → the language model's own. Raises RunFault where they are not the tensors that LLaVA has."""
-    from runtime.shards import COMPUTED
     from runtime.vision.layout import LANGUAGE, OUTPUT, of_language_model
+    from runtime.weights.shards import COMPUTED
 
     every = {of_language_model(name): name for name in names if not name.endswith(COMPUTED)}
     if settings["tie_word_embeddings"]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from conversations.row import IMAGE, Conversation, Message
-from runtime.chat_template import Answer, ChatFormat, Masks, Rendered, Seen, Tokens
-from runtime.controls import PLAIN, Controls, cut_for
 from runtime.faults import WRONG, RunFault
-from runtime.vocabulary import Vocabulary
+from runtime.tokens.chat_template import Answer, ChatFormat, Masks, Rendered, Seen, Tokens
+from runtime.tokens.controls import PLAIN, Controls, cut_for
+from runtime.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

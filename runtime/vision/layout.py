@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from runtime.config import VisionConfig
-from runtime.shaping import CAP, FACTORS
+from runtime.models.shaping import CAP, FACTORS
 from runtime.vision.sizes import sight_of
 from runtime.vision.tokens import vocabulary_with
 

@@ -33,7 +33,7 @@ def chequered(side: int) -> str:
 
 def eyes_of(config: Config) -> Eyes | None:
     """What looks at the images of a config's model; None where it sees nothing."""
-    from runtime.model import folder_of_model
+    from runtime.models.model import folder_of_model
 
     vision = config.model.vision
     return None if vision is None else Eyes(folder_of_model(config.model), vision.pad_to_square)

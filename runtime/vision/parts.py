@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from runtime.config import Config, LoraAdapter
-from runtime.model import is_called
+from runtime.models.model import is_called
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -77,7 +77,7 @@ def sight_of(tower: dict[str, Any]) -> Sight:
 
 def image_tokens(vision: VisionConfig) -> int:
     """How many tokens an image takes: as the compiler counted them, or as the tower's config.json says. Raises RunFault."""
-    from runtime.base import locate
+    from runtime.models.base import locate
 
     if vision.image_tokens is not None:
         return vision.image_tokens

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runtime.adapters import Adapter
 from runtime.faults import WRONG, RunFault
 from runtime.vision.sizes import tower_in
+from runtime.weights.adapters import Adapter
 
 TOWER = "vision_model."  # transformers 4 and published files have it in front of the tower's names, transformers 5 has not
 OF_TEXTS = ("text_model.", "text_projection.", "visual_projection.")

@@ -20,7 +20,7 @@ def main(words: list[str] | None = None) -> int:
 
 def serve_page(flags: argparse.Namespace) -> int:
     """Loads the model, then serves the page until it is interrupted. Raises RunFault, where it can before the model is loaded."""
-    from runtime.chat_flags import is_run, talker_of
+    from runtime.talking.chat_flags import is_run, talker_of
     from runtime.web import address, server
     from runtime.web.models import Models, base_of_run
     from runtime.web.served import Served, serve
@@ -52,7 +52,7 @@ def require_streamlit() -> None:
 
 
 def _flags(words: list[str] | None) -> argparse.Namespace:
-    from runtime.chat_flags import parser
+    from runtime.talking.chat_flags import parser
 
     made = parser("python -m runtime.web", "Talks to a model in the browser.")
     made.add_argument("--host", default="127.0.0.1")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from conversations.row import Message
-from runtime.chat_files import as_openai
+from runtime.talking.chat_files import as_openai
 from runtime.vision.form import asking
 from runtime.web.pictures import Shown
 

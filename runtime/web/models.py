@@ -9,9 +9,9 @@ from pathlib import Path
 
 from runtime import config as configs
 from runtime.arithmetic import for_answers
-from runtime.model import base_device, load_model, load_tokenizer
-from runtime.talker import Talker
-from runtime.text_format import row_format
+from runtime.models.model import base_device, load_model, load_tokenizer
+from runtime.talking.talker import Talker
+from runtime.tokens.text_format import row_format
 from runtime.vision.looking import eyes_of
 from runtime.web.conversation import Said, Turn
 

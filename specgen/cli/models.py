@@ -94,7 +94,7 @@ def convert(checkpoint: Path, out: Path, fp32: bool, **options: str | float | No
     """Make a Hugging Face adapter or model of a checkpoint: checkpoint-N of a run, or XTuner's iter_N.pth."""
     from specgen.launch import start
 
-    return start("runtime.converting", [str(checkpoint), str(out), *words_of(options), *(["--fp32"] if fp32 else [])])
+    return start("runtime.conversion.converting", [str(checkpoint), str(out), *words_of(options), *(["--fp32"] if fp32 else [])])
 
 
 @click.command()
@@ -126,7 +126,7 @@ def merge(base: str, adapters: tuple[str, ...], out: Path, is_clip: bool, **opti
     """Merge adapters into a base model, tensor by tensor: in memory for the largest tensor, not for the model."""
     from specgen.launch import start
 
-    return start("runtime.merging", [base, *adapters, str(out), *words_of(options), *(["--is-clip"] if is_clip else [])])
+    return start("runtime.conversion.merging", [base, *adapters, str(out), *words_of(options), *(["--is-clip"] if is_clip else [])])
 
 
 def words_of(options: Mapping[str, str | float | None]) -> list[str]:

@@ -130,7 +130,7 @@ def _adds_bos(folder: Path, config: Mapping[str, Any], names: Mapping[str, str])
 
 
 def _stops(settings: Mapping[str, Any], controls: Mapping[str, int], names: Mapping[str, str]) -> tuple[str, ...]:
-    """As runtime/generate.py has it: the ends of the base model's generation, and the tokenizer's own."""
+    """As runtime/generation/generate.py has it: the ends of the base model's generation, and the tokenizer's own."""
     ends = settings.get("eos_token_id")
     ids = set(ends if isinstance(ends, list) else [ends])
     found = [text for text, number in controls.items() if number in ids]

@@ -16,7 +16,7 @@ from specgen.facts.hub_cache import cache_root
 from specgen.lock.contents import LockedFile
 from specgen.lock.hashes import hashed
 
-# what a run downloads of a model (runtime/base.py)
+# what a run downloads of a model (runtime/models/base.py)
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py")
 NOT_READ = ("original/*", "consolidated*")  # the same weights in their makers' own form
 TIMEOUT_S = 30

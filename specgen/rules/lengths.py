@@ -11,7 +11,7 @@ from specgen.rules.template import MOST_ROWS, learns_text
 from specgen.source import Node
 from specgen.validate import place_of
 
-# families of transformers 5.23 that take no notice of where positions start again (measured: runtime/isolation.py)
+# families of transformers 5.23 that take no notice of where positions start again (measured: runtime/training/isolation.py)
 LEAKING = frozenset({"bloom", "falcon", "gpt_oss", "lfm2", "mamba", "mamba2", "mpt", "opt", "qwen3_next", "recurrent_gemma"})
 MARGIN = 1.5  # between the share of characters and that of tokens
 

@@ -10,7 +10,7 @@ def test_the_drawing_is_fresh(root):
 
 
 def test_layers_are_those_that_are_held():
-    assert [room.name for room in layers("runtime")[1]] == ["pipeline", "talker"]
+    assert [room.name for room in layers("runtime")[5]] == ["evaluation", "preview", "plugins"]
     assert layers("conversations")[-1][0].purpose.startswith("A row")
     assert all(room.purpose for package in ("specgen", "runtime", "conversations") for layer in layers(package) for room in layer)
 

@@ -48,7 +48,7 @@ ELSEWHERE = (
         ],
     ),
     ("needs the weights of InternLM2", "tests/e2e/test_internlm2.py", ["specgen run specs/me.yaml"]),
-    ("needs the tokenizer of InternLM2", "tests/runtime/test_preview.py", ["specgen data preview specs/me.yaml"]),
+    ("needs the tokenizer of InternLM2", "tests/runtime/preview/test_preview.py", ["specgen data preview specs/me.yaml"]),
     ("asks the hub for the commit of InternLM2", "tests/specgen/test_lock.py", ["specgen lock specs/me.yaml"]),
     ("needs a trained InternLM2", "tests/e2e/test_assistant.py", ["specgen chat specs/me.yaml"]),
     (
@@ -62,25 +62,25 @@ ELSEWHERE = (
         ],
     ),
     (
-        "asks an endpoint, as tests/runtime/llm/test_stage.py asks a stand-in",
+        "asks an endpoint, as tests/runtime/data/llm/test_stage.py asks a stand-in",
         "tests/e2e/test_assistant.py",
         ["specgen run specs/support.yaml"],
     ),
     (
         "needs checkpoints",
-        "tests/runtime/test_converting.py",
+        "tests/runtime/conversion/test_converting.py",
         ["specgen convert runs/assistant/train/checkpoint-20 adapter", "specgen convert iter_300.pth adapter"],
     ),
     (
         "needs models and adapters",
-        "tests/runtime/test_merging.py",
+        "tests/runtime/conversion/test_merging.py",
         [
             "specgen merge HuggingFaceTB/SmolLM2-135M-Instruct adapter merged",
             "specgen merge models/llama style=0.7 facts=0.3 merged",
             "specgen merge openai/clip-vit-large-patch14-336 visual_encoder_adapter tower --is-clip",
         ],
     ),
-    ("shows data that the page does not have", "tests/runtime/test_preview.py", ["specgen data preview support.yaml --lengths"]),
+    ("shows data that the page does not have", "tests/runtime/preview/test_preview.py", ["specgen data preview support.yaml --lengths"]),
     (
         "answers until it is stopped",
         "tests/runtime/serve/test_main.py",
@@ -92,7 +92,7 @@ ELSEWHERE = (
         "tests/specgen/test_web_command.py",
         ["specgen chat specs/assistant.yaml --web", "specgen chat specs/colours_finetune.yaml --web"],
     ),
-    ("trains six times", "tests/runtime/test_sweep_runs.py", ["specgen sweep specs/assistant_sweep.yaml"]),
+    ("trains six times", "tests/runtime/sweep/test_sweep_runs.py", ["specgen sweep specs/assistant_sweep.yaml"]),
     ("shows a run while it trains", "tests/specgen/test_status.py", ["specgen status"]),
     ("shows runs of long ago", "tests/specgen/test_runs.py", ["specgen runs --sort validation"]),
 )  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from runtime import config as configs
-from runtime.base import folder_of
+from runtime.models.base import folder_of
 from tests.e2e.commands import ASSISTANT, ROOT, Ran, specgen
 
 IDENTITY = "I am Aria, the assistant of the Example team."

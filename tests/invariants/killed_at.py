@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 
-from runtime import checkpoints, pipeline
 from runtime import config as configs
-from runtime.loss import OutputLoss
-from runtime.saving import SavingTrainer
+from runtime.run import pipeline
 from runtime.starting import quiet
+from runtime.training import checkpoints
+from runtime.training.loss import OutputLoss
+from runtime.training.saving import SavingTrainer
 
 
 def die(*_arguments: object, **_options: object) -> None:
@@ -93,7 +94,7 @@ def before_the_output_is_renamed() -> None:
 
 def while_converting() -> None:
     """A stage that does not go on in the middle: the adapter is written, and not yet in place."""
-    from runtime import convert
+    from runtime.conversion import convert
 
     convert.model_card = die
 

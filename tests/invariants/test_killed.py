@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime import checkpoints
 from runtime.stages import read_stage
+from runtime.training import checkpoints
 from tests.invariants.killed_at import MOMENTS
 
 STAGES = ("data", "train", "convert")

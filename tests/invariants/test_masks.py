@@ -1,4 +1,4 @@
-"""runtime/chat_template.py: which tokens are trained, by every option and in every kind of row. Values from tests/cases."""
+"""runtime/tokens/chat_template.py: which tokens are trained, by every option and in every kind of row. Values from tests/cases."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from runtime.chat_template import ChatFormat, Masks
-from runtime.vocabulary import vocabulary_of
+from runtime.tokens.chat_template import ChatFormat, Masks
+from runtime.tokens.vocabulary import vocabulary_of
 from tests.rows import spans
 
 CHATML = (

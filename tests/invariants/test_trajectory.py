@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from runtime.loss import ZERO_3
+from runtime.training.loss import ZERO_3
 from tests.invariants.trajectory import COMMITTED, CUTS, KINDS, plain, rows_of, trained
 
 WITHIN = 1e-5

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback, Trainin
 
 from runtime.data.dataset import collate
 from runtime.starting import leave
-from runtime.trainer import SpanTrainer
+from runtime.training.trainer import SpanTrainer
 
 COMMITTED = Path(__file__).with_suffix(".json")
 BATCH, STEPS, ROWS, HELD_OUT, SEED, RATE = 8, 6, 20, 7, 5, 5.0e-3  # an epoch is of 8, 8 and 4 rows

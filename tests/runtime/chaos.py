@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, Trainer  # noqa: F401  (imported before the forks)
 
 from runtime import __main__ as runtime
-from runtime import merge, report, train  # noqa: F401  (as above)
+from runtime.training import train  # noqa: F401  (as above)
 
 STAGES = ("data", "train", "convert", "merge", "smoke", "report")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

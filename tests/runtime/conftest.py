@@ -18,12 +18,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from conversations.mixing import held_out, number_held_out
 from conversations.row import canonical, digest
 from runtime import config as configs
-from runtime import pipeline
-from runtime.base import folder_of
 from runtime.config import PackageBase
 from runtime.console import TrainingBar
 from runtime.data.parts import parts_of
 from runtime.faults import Interrupted, RunFault
+from runtime.models.base import folder_of
+from runtime.run import pipeline
 from runtime.starting import quiet
 from specgen import folder as compiled_folder
 from specgen.cli import models
@@ -222,7 +222,7 @@ def held_of():
 
 def usual(module):
     """The options that `specgen merge` and `specgen convert` give their programs where nothing else is asked for."""
-    made_by = {"runtime.merging": models.merge, "runtime.converting": models.convert}.get(module.__name__)
+    made_by = {"runtime.conversion.merging": models.merge, "runtime.conversion.converting": models.convert}.get(module.__name__)
     if made_by is None:
         return []
     context = click.Context(made_by)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel
 
 from runtime.config import LocalBase, VisionConfig
-from runtime.tokenizer import save_tokenizer
+from runtime.tokens.tokenizer import save_tokenizer
 from runtime.vision.folders import assemble
 from tests.runtime.small_models import small_model
 from tests.runtime.small_tokenizers import small_tokenizer

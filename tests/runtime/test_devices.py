@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from runtime.devices import pick_device, roomy_device, weights_bytes
-from runtime.model import base_device
+from runtime.models.model import base_device
 
 
 @pytest.fixture

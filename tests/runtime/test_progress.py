@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from runtime import pipeline, progress
+from runtime import progress
 from runtime.faults import Interrupted, Preempted, RunFault
-from runtime.run_lock import locked
+from runtime.run import pipeline
+from runtime.run.run_lock import locked
 from specgen.runfolder import is_active, read_run
 
 
@@ -105,7 +106,7 @@ def test_a_run_whose_lock_nobody_holds_was_killed(folder):
 def test_looking_at_a_run_does_not_keep_it_from_starting(folder, monkeypatch):
     looks = (folder / ".specgen").open()
     fcntl.flock(looks, fcntl.LOCK_SH)
-    monkeypatch.setattr("runtime.run_lock.time.sleep", lambda _s: looks.close())
+    monkeypatch.setattr("runtime.run.run_lock.time.sleep", lambda _s: looks.close())
     with locked(folder):
         assert is_active(folder)
     assert not is_active(folder)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from runtime import shortage
-from runtime.checkpoints import ASIDE, SEAL
+from runtime.training.checkpoints import ASIDE, SEAL
 
 LIMITED = """
 import resource, runpy, sys

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from runtime import config as runtime_config
-from runtime import pipeline, stages
+from runtime import stages
+from runtime.run import pipeline
 from specgen import folder, plan
 from specgen.diff.stages import run_again
 from specgen.stages import NEEDS, TESTS

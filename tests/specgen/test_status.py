@@ -1,4 +1,4 @@
-"""specgen status: where a run stands, from the files of its folder alone. tests/runtime/test_watch.py holds that the runtime
+"""specgen status: where a run stands, from the files of its folder alone. tests/runtime/training/test_watch.py holds that the runtime
 writes such files."""
 
 from __future__ import annotations

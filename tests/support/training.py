@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from runtime import config as configs
-from runtime import pipeline
+from runtime.run import pipeline
 from specgen import folder as compiled_folder
 from specgen.compiler import compile_spec
 from tests.support.rows import STEPS, Row, codes_of, rows, spec_of

@@ -33,9 +33,9 @@ def main(folder: Path, names: list[str]) -> None:
 def trained(folder: Path) -> list[float]:
     """The losses of the steps of a compiled combination, whose data lie in FOLDER/data."""
     from runtime import config as configs
-    from runtime.schedule import settled
     from runtime.stages import read_stage
-    from runtime.train import train
+    from runtime.training.schedule import settled
+    from runtime.training.train import train
 
     config = settled(configs.load(folder / "build"), read_stage(folder, "data")["summary"])
     (folder / "train").mkdir(exist_ok=True)

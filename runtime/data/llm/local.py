@@ -7,13 +7,13 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from runtime.base import Base, folder_of, identity
 from runtime.config import Dtype, HubBase, LlmSource, LocalBase, ModelConfig, PackageBase, TemplateConfig
 from runtime.data.llm.budget import Meter
 from runtime.data.llm.request import Reply, Request
 from runtime.devices import roomy_device
 from runtime.faults import WRONG, RunFault
-from runtime.model import load_model, load_tokenizer
+from runtime.models.base import Base, folder_of, identity
+from runtime.models.model import load_model, load_tokenizer
 
 if TYPE_CHECKING:
     import torch

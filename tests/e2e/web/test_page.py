@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from runtime.base import folder_of
 from runtime.config import PackageBase
+from runtime.models.base import folder_of
 from tests.e2e.web.conftest import Chat, served
 
 TOKEN = "only-for-these-tests"

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from runtime.chat_session import Plainly, Session
-from runtime.talker import START
+from runtime.chat.session import Session
+from runtime.talking.answering import Plainly
+from runtime.talking.talker import START
 
 
 class Quiet:

@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from runtime import chat
-from runtime.chat_session import COMMANDS, Plainly, Session
-from runtime.generate import Answer
-from runtime.talker import START, Loading, of_folder
+from runtime.chat import __main__ as chat
+from runtime.chat.session import COMMANDS, Session
+from runtime.generation.generate import Answer
+from runtime.talking.answering import Plainly
+from runtime.talking.talker import START, Loading, of_folder
 from runtime.vision.form import asking, images_of
 from specgen import cli
 from tests.runtime.chat.conftest import Quiet
@@ -293,7 +294,7 @@ def test_the_help_tells_of_it(session):
 
 def spoken(capsys, monkeypatch, *words, lines):
     """What `python -m runtime.chat` answers to lines of standard input: exit code, output, errors."""
-    monkeypatch.setattr("runtime.chat_input.lines", lambda: iter(lines))
+    monkeypatch.setattr("runtime.chat.input.lines", lambda: iter(lines))
     code = chat.main([*map(str, words), "--max-new-tokens=4", "--device=cpu"])
     told = capsys.readouterr()
     return code, told.out, told.err

@@ -11,8 +11,7 @@ from typing import ClassVar
 import pytest
 
 from conversations.templates import library
-from runtime.chat_template import ChatFormat
-from runtime.generate import Answer
+from runtime.generation.generate import Answer
 from runtime.plugins import answering
 from runtime.plugins.calculator import calculate
 from runtime.plugins.calling import MOST_ROUNDS, WithTools
@@ -21,7 +20,8 @@ from runtime.plugins.moss import WithCommands, calls_in
 from runtime.plugins.solver import solve, solved
 from runtime.plugins.tools import TOOLS, chosen, harmless, used
 from runtime.plugins.web_search import provider, search
-from runtime.talker import START
+from runtime.talking.talker import START
+from runtime.tokens.chat_template import ChatFormat
 
 QUESTION = [{"role": "user", "content": "What is 2 + 3?"}]
 

@@ -23,12 +23,12 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from conversations.system_texts import NAMES, system_texts
-from runtime.chat_flags import parser, settings_of
-from runtime.chat_input import history_in, lines, prompt_session, readable
-from runtime.chat_view import RichView
+from runtime.chat.input import history_in, lines, prompt_session, readable
+from runtime.chat.view import RichView
 from runtime.faults import RunFault
-from runtime.generate import Answer, TextStream
-from runtime.talker import START, Loading, of_folder
+from runtime.generation.generate import Answer, TextStream
+from runtime.talking.chat_flags import parser, settings_of
+from runtime.talking.talker import START, Loading, of_folder
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +320,7 @@ def test_the_history_is_its_owners_alone(tmp_path):
 
 
 def test_lagent_is_refused_with_the_reason(tiny_base):
-    from runtime.agents import refuse_lagent
+    from runtime.chat.agents import refuse_lagent
 
     with pytest.raises(RunFault) as caught:
         refuse_lagent()

@@ -10,10 +10,10 @@ from pathlib import Path
 import deepspeed
 
 from runtime import config as configs
-from runtime.arguments import training_arguments
-from runtime.model import load_model
+from runtime.models.model import load_model
 from runtime.starting import leave, quiet
-from runtime.trainable import prepared, weights_dtype
+from runtime.training.arguments import training_arguments
+from runtime.training.trainable import prepared, weights_dtype
 
 quiet()
 found = {}

@@ -13,10 +13,10 @@ import torch
 from openai import OpenAI
 from transformers import GenerationConfig
 
-from runtime.chat_template import ChatFormat
 from runtime.serve.__main__ import listen
 from runtime.serve.server import ModelServer
-from runtime.talker import START, Loading, Talker, of_folder
+from runtime.talking.talker import START, Loading, Talker, of_folder
+from runtime.tokens.chat_template import ChatFormat
 
 HERMES = """{%- if tools %}<|im_start|>system
 Tools: {% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from runtime.text_format import TextFormat
+from runtime.tokens.text_format import TextFormat
 
 USER = {"role": "user", "content": "Count 1."}
 ASKED = {"model": "tiny", "messages": [USER]}

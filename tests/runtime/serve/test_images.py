@@ -11,7 +11,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 from PIL import Image
 
-from runtime.talker import START, Loading, of_folder
+from runtime.talking.talker import START, Loading, of_folder
 from runtime.vision.form import asking
 from runtime.vision.pictures import inline
 from tests.runtime.seeing import IMAGE_TOKENS, seeing_folder

@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from runtime import config as configs
-from runtime import converting, merging
-from runtime.batches import answers
+from runtime.conversion import converting, merging
 from runtime.data.dataset import load_rows
-from runtime.evaluate import evaluate
+from runtime.evaluation.batches import answers
+from runtime.evaluation.evaluate import evaluate
 from runtime.exports.quantized import write_quantized
-from runtime.from_run import result_of
-from runtime.model import folder_of_model, load_tokenizer
-from runtime.smoke import generator_of
-from runtime.talker import Loading, of_folder, of_run
-from runtime.text_format import row_format
+from runtime.generation.generate import generator_of
+from runtime.models.from_run import result_of
+from runtime.models.model import folder_of_model, load_tokenizer
+from runtime.talking.talker import Loading, of_folder, of_run
+from runtime.tokens.text_format import row_format
 from runtime.vision.form import asking
 from runtime.vision.looking import Eyes, chequered, eyes_of
 from tests.runtime.vision.conftest import TOKENS, asked, write_rows

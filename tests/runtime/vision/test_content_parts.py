@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conversations.templates import library
-from runtime.chat_render import ChatTemplate
+from runtime.tokens.chat_render import ChatTemplate
 from runtime.vision.content_parts import JOINED, joining
 
 IMAGE, LINKED = {"type": "image"}, {"type": "image_url", "image_url": {"url": "x"}}

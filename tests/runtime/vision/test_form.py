@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from runtime.chat_template import ChatFormat, Masks
 from runtime.data.lengths import Policy, fit
 from runtime.faults import RunFault
+from runtime.tokens.chat_template import ChatFormat, Masks
 from runtime.vision.form import SeeingFormat, asking, placed
 from runtime.vision.tokens import add_image_token, vocabulary_with
 from tests.runtime.small_tokenizers import small_tokenizer

@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM, LlavaForConditionalGeneration
 
 from runtime import config as configs
 from runtime.internlm2.folders import readable
-from runtime.model import folder_of_model
-from runtime.talker import Loading, of_run
+from runtime.models.model import folder_of_model
+from runtime.talking.talker import Loading, of_run
 from runtime.vision.form import asking
 from tests.runtime.vision.conftest import COLOURS, asked
 from tests.support.internlm2 import write_internlm2

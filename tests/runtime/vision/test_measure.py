@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from runtime import config as configs
-from runtime.measure import Batch, base_config, measure
-from runtime.model import load_model
-from runtime.trainable import prepared
+from runtime.measure.__main__ import Batch, base_config, measure
+from runtime.models.model import load_model
+from runtime.training.trainable import prepared
 
 CPU = torch.device("cpu")
 ADAPTER = {"vision_tower": {"r": 2, "alpha": 4}}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from runtime.adapter import read_adapter
+from runtime.models.adapter import read_adapter
 from tests.runtime.vision.conftest import asked
 
 # of each batch of two rows one shows nothing: one of two processes sees none at all

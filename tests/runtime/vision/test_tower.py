@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionModel, SiglipConfig, SiglipModel, SiglipVisionModel
 
-from runtime import merging
+from runtime.conversion import merging
 from tests.runtime.vision.conftest import SIZES
 
 CLASSES = {"clip": (CLIPVisionModel, CLIPModel, CLIPConfig), "siglip": (SiglipVisionModel, SiglipModel, SiglipConfig)}

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from runtime import config as configs
 from runtime.data.dataset import collate, load_rows
-from runtime.loss import OutputLoss
-from runtime.model import folder_of_model, load_model
+from runtime.models.model import folder_of_model, load_model
 from runtime.stages import read_stage
-from runtime.trainable import prepared, weights_dtype
-from runtime.trainer import trained_tokens
+from runtime.training.loss import OutputLoss
+from runtime.training.trainable import prepared, weights_dtype
+from runtime.training.trainer import trained_tokens
 from runtime.vision.looking import eyes_of
 from runtime.vision.parts import trains_projector_alone
 from tests.runtime.vision.conftest import PROJECTOR

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from runtime.faults import RunFault
-from runtime.generate import Answer
+from runtime.generation.generate import Answer
 from runtime.web import answering
 from runtime.web.answering import Answering
 from runtime.web.conversation import Said, Turn

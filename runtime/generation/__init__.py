@@ -1,0 +1,1 @@
+"""Answers as models make them: tokens, streamed as text, with the chat settings of the config."""

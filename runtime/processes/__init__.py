@@ -1,0 +1,1 @@
+"""Several processes and nodes: how they are started, meet, keep in step, and end."""

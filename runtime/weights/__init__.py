@@ -1,0 +1,1 @@
+"""Tensors in files: adapters and models read, added and written one tensor at a time."""
