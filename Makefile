@@ -129,10 +129,11 @@ golden: $(VENV)/dev
 
 # pages and the drawing that are made from code, schemas and figures; then the site, in site/: a warning is an error
 docs: $(VENV)/dev
-	$(BIN)/python -m specgen.reference docs/reference
-	$(BIN)/python -m specgen.support_page > docs/reference/support.md
-	$(BIN)/python -m specgen.formats_page > docs/reference/formats.md
-	$(BIN)/python -m specgen.training_page > docs/reference/training.md
+	$(BIN)/python -m docsite.reference docs/reference
+	$(BIN)/python -m docsite.support > docs/reference/support.md
+	$(BIN)/python -m docsite.formats > docs/reference/formats.md
+	$(BIN)/python -m docsite.training > docs/reference/training.md
+	$(BIN)/python -m docsite.library > specs/README.md
 	$(BIN)/python -m benchmarks.page > docs/benchmarks.md
 	$(BIN)/python -m docsite.architecture > docs/architecture.svg
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

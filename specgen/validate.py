@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from specgen.diagnostics import Diagnostic, Place, in_file_order
-from specgen.schema import keys, spec_schema, types
+from specgen.schema import Schema, is_variant, keys, spec_schema, types
 from specgen.source import Node, scalar
 
 TYPE_NAMES = {
@@ -201,6 +201,19 @@ def dotted(path: Sequence[str | int]) -> str:
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{_clipped(step)}" if text else _clipped(step)
     return text
+
+
+def in_words(schema: Schema) -> str:
+    """What a key takes: its type and range, or its values."""
+    if "enum" in schema:
+        return "one of " + ", ".join(map(written, schema["enum"])) if len(schema["enum"]) > 1 else f"only {written(schema['enum'][0])}"
+    words = " or ".join(TYPE_NAMES[kind] for kind in types(schema))
+    if is_variant(schema):
+        words = words.replace("a mapping", f"a mapping with one of the keys {', '.join(schema['properties'])}")
+    items = schema.get("items")
+    if items and set(types(items)) <= {"string", "number", "integer"}:
+        words = words.replace("a list", f"a list of {' or '.join(TYPE_NAMES[kind] for kind in types(items))}")
+    return ", ".join([words, *(f"{word} {written(schema[key])}" for key, word in RANGES.items() if key in schema)])
 
 
 def written(value: object) -> str:

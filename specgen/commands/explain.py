@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 from specgen.diagnostics import Diagnostic, Explanation, SpecError, explanations
 from specgen.presets import preset_behind
-from specgen.reference import in_words
 from specgen.schema import Schema, keys, lookup
 from specgen.secrets import masked
 from specgen.source import Node
-from specgen.validate import dotted, written
+from specgen.validate import dotted, in_words, written
 
 WIDTH = 100
 MAX_VALUE = 60

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
+from docsite.library import method, page, sources
 from specgen.compiler import checked, compile_spec
 from specgen.extend import load
 from specgen.fmt import formatted
 from specgen.library import entries
-from specgen.library_page import method, page, sources
 from specgen.plan import HubBase, Nf4Quantization
 from specgen.source import Node, read
 
@@ -146,5 +146,5 @@ def test_the_lessons_values_are_unchanged(root):
 
 
 def test_the_page_of_the_library_is_fresh(root):
-    """python -m specgen.library_page > specs/README.md"""
+    """python -m docsite.library > specs/README.md"""
     assert (root / "specs/README.md").read_text(encoding="utf-8") == page()

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from specgen import support_page
+from docsite import support as support_page
 from specgen.rules.matrix import FIXED, gpu_of, matrix, nearest
 from specgen.schema import lookup
 

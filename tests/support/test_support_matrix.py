@@ -9,7 +9,7 @@ import math
 
 import pytest
 
-from specgen import support_page
+from docsite import support as support_page
 from tests.support.rows import METHODS, STEPS, Row, codes_of, rows
 from tests.support.training import read_measured, train_all
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 
-from specgen.formats_page import page
+from docsite.formats import page
 from specgen.plan import Format
 
 

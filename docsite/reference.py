@@ -1,4 +1,4 @@
-"""The reference pages, from the schema, the explanations and the chat templates: `python -m specgen.reference` writes them."""
+"""The reference pages, from the schema, the explanations and the chat templates: `python -m docsite.reference` writes them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from docsite.templates import page as templates_page
 from specgen.diagnostics import Explanation, explanations
-from specgen.schema import Schema, is_variant, keys, spec_schema, types
-from specgen.templates_page import page as templates_page
-from specgen.validate import RANGES, TYPE_NAMES, written
+from specgen.schema import is_variant, keys, spec_schema, types
+from specgen.validate import in_words, written
 
 GROUPS = {
     "SG0": "The text of a spec",
@@ -20,19 +20,6 @@ GROUPS = {
     "SG5": "Secrets, generation and export; more of data and templates",
     "SG6": "Methods, clusters, resuming, watching and sweeps",
 }
-
-
-def in_words(schema: Schema) -> str:
-    """What a key takes: its type and range, or its values."""
-    if "enum" in schema:
-        return "one of " + ", ".join(map(written, schema["enum"])) if len(schema["enum"]) > 1 else f"only {written(schema['enum'][0])}"
-    words = " or ".join(TYPE_NAMES[kind] for kind in types(schema))
-    if is_variant(schema):
-        words = words.replace("a mapping", f"a mapping with one of the keys {', '.join(schema['properties'])}")
-    items = schema.get("items")
-    if items and set(types(items)) <= {"string", "number", "integer"}:
-        words = words.replace("a list", f"a list of {' or '.join(TYPE_NAMES[kind] for kind in types(items))}")
-    return ", ".join([words, *(f"{word} {written(schema[key])}" for key, word in RANGES.items() if key in schema)])
 
 
 def spec_page() -> str:

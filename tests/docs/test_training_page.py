@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from docsite.training import page
 from specgen.lr_schedules import SCHEDULES
 from specgen.optimizers import OPTIMIZERS
-from specgen.training_page import page
 
 
 def test_the_page_is_fresh(root):

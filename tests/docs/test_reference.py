@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from specgen import reference
+from docsite import reference
 from specgen.diagnostics import explanations
 from specgen.schema import keys
+from specgen.validate import in_words
 
 PAGES = {"spec.md": reference.spec_page, "checks.md": reference.checks_page, "templates.md": reference.templates_page}
 
@@ -21,7 +22,7 @@ def test_every_key_has_its_heading_description_type_and_example():
     sections = re.split(r"^##+ ", reference.spec_page(), flags=re.M)[1:]
     assert [section.partition("\n")[0] for section in sections] == [name for name, _ in keys()]
     for section, (name, schema) in zip(sections, keys(), strict=True):
-        assert f"\n\n{schema['description']}\n\n- {reference.in_words(schema)}" in section, name
+        assert f"\n\n{schema['description']}\n\n- {in_words(schema)}" in section, name
         assert f"\n- for example `{name.rpartition('.')[2]}: " in section
 
 

@@ -1,4 +1,4 @@
-"""docs/reference/training.md: optimizers and schedules as tables. `python -m specgen.training_page` prints it."""
+"""docs/reference/training.md: optimizers and schedules as tables. `python -m docsite.training` prints it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/reference/formats.md: the formats of rows as a table, from conversations/formats.py. `python -m specgen.formats_page` prints it."""
+"""docs/reference/formats.md: the formats of rows as a table, from conversations/formats.py. `python -m docsite.formats` prints it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""specs/README.md: the library of specs as a table. `python -m specgen.library_page` prints it."""
+"""specs/README.md: the library of specs as a table. `python -m docsite.library` prints it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/reference/support.md: the support matrix as tables. `python -m specgen.support_page` prints it."""
+"""docs/reference/support.md: the support matrix as tables. `python -m docsite.support` prints it."""
 
 from __future__ import annotations
 
