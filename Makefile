@@ -129,6 +129,7 @@ golden: $(VENV)/dev
 
 # pages and the drawing that are made from code, schemas and figures; then the site, in site/: a warning is an error
 docs: $(VENV)/dev
+	$(BIN)/python -m docsite.plan_schema > schemas/plan.schema.json
 	$(BIN)/python -m docsite.reference docs/reference
 	$(BIN)/python -m docsite.support > docs/reference/support.md
 	$(BIN)/python -m docsite.formats > docs/reference/formats.md

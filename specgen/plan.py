@@ -7,8 +7,6 @@ All sections on one page, in the order of `config.yaml`, to be read beside runti
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -671,44 +669,3 @@ def to_plain(value: object) -> Any:
     if isinstance(value, tuple | list):
         return [to_plain(item) for item in value]
     return value
-
-
-def json_schema() -> dict[str, Any]:
-    """The draft-07 schema of `config.yaml`: all keys required, all objects closed. schemas/plan.schema.json is this."""
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "$id": "https://specgen.dev/schemas/plan.schema.json",
-        "title": "config.yaml of a compiled folder",
-        "description": "Generated from specgen/plan.py; do not edit.",
-        **_schema(Plan),
-    }
-
-
-def _schema(kind: Any) -> dict[str, Any]:
-    if kind is Any:
-        return {}
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        return {"anyOf": [_schema(part) for part in arguments]}
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin is tuple:
-        return {"type": "array", "items": _schema(arguments[0])}
-    if origin is dict:
-        return {"type": "object", "additionalProperties": _schema(arguments[1])}
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        properties = {field.name: _schema(hints[field.name]) for field in dataclasses.fields(kind)}
-        fields = {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
-        tag = getattr(kind, "TAG", None)
-        if tag is None:
-            return fields
-        return {"type": "object", "additionalProperties": False, "required": [tag], "properties": {tag: fields}}
-    names = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
-    return {"type": names[kind]}
-
-
-if __name__ == "__main__":
-    import json
-
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
