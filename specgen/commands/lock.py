@@ -63,7 +63,8 @@ def _renewed(old: Lock, tree: Node, facts: Facts, parts: set[Part]) -> Lock:
             tower=take_tower(tree, facts) if "base" in parts else old.tower,
         )
     if "data" in parts:
-        new = replace(new, data=take_data(tree, facts))
+        data, validation, asked = take_data(tree, facts)
+        new = replace(new, data=data, validation=validation, eval=asked)
     return replace(new, libraries=take_libraries()) if "libraries" in parts else new
 
 

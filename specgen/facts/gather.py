@@ -32,6 +32,7 @@ from specgen.source import Node
 LONGEST_SEARCH = 2  # seconds
 # what reading a model's files raises where they hold something else than they should
 UNREADABLE = (ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError)
+SOURCES = (("data", "sources"), ("data", "validation", "sources"), ("eval", "sources"))
 # all of a spec that facts are read from, or by
 READ = (
     ("model", "base"),
@@ -43,6 +44,12 @@ READ = (
     ("train", "seed"),
     ("train", "preview"),
 )
+
+
+def source_lists(tree: Node) -> tuple[list[Node], list[Node], list[Node]]:
+    """The sources of training, those of validation, and those of the evaluation."""
+    own, validation, asked = (tree.at(*path) for path in SOURCES)
+    return own.items if own else [], validation.items if validation else [], asked.items if asked else []
 
 
 def reads_facts(path: Sequence[str | int]) -> bool:
@@ -104,6 +111,11 @@ class Facts:
     rows_are_examples: bool
     survey: Survey
     figures: DataFigures | None
+
+    @property
+    def source_lists(self) -> tuple[tuple[SourceFacts, ...], ...]:
+        """The sources of training, those of validation, and those of the evaluation."""
+        return self.sources, self.validation_sources, self.eval_sources
 
     @property
     def rows(self) -> int | None:
@@ -173,17 +185,17 @@ class _Gatherer:
         self.look = Look(controls=tuple(model.tokenizer.controls) if model and model.tokenizer else (), asked=tuple(_asked(tree)))
         template = self.template(tree.children["template"])
         data = tree.children["data"].children
-        validation = data["validation"].children.get("sources")
         self.drops = data["on_bad_row"].value == "drop"
         self.sees = tree.children["model"].children["vision"].value is not None
+        sources, validation, asked = (tuple(map(self.source, nodes)) for nodes in source_lists(tree))
         facts = Facts(
             base=base,
             model=model,
             vision=vision,
             template=template,
-            sources=tuple(self.source(node) for node in data["sources"].items),
-            validation_sources=tuple(self.source(node) for node in validation.items) if validation else (),
-            eval_sources=tuple(self.source(node) for node in _eval_sources(tree)),
+            sources=sources,
+            validation_sources=validation,
+            eval_sources=asked,
             tested=NOT_TESTED,
             task_files=_task_files(tree),
             held_out_known=True,
@@ -316,21 +328,18 @@ class _Gatherer:
 
 def mixed(tree: Node, facts: Facts) -> Facts:
     """The facts with the rows of all sources put together: how often each counts, and which are held out of training."""
-    data, seed = tree.children["data"].children, tree.number("train", "seed")
-    sources = _mixed(data["sources"].items, facts.sources, seed)
-    validation = data["validation"].children
-    own = _mixed(validation["sources"].items, facts.validation_sources, seed) if "sources" in validation else ()
-    asked = _mixed(_eval_sources(tree), facts.eval_sources, seed)
+    seed, validation = tree.number("train", "seed"), tree.children["data"].children["validation"]
+    sources, own, asked = (_mixed(nodes, found, seed) for nodes, found in zip(source_lists(tree), facts.source_lists, strict=True))
     known = all(source.counts is not None for source in (*sources, *own))
     counted, counted_own = _counted(sources), _counted(own)
-    held = _held(data["validation"], counted, counted_own, seed) if known else frozenset()
+    held = _held(validation, counted, counted_own, seed) if known else frozenset()
     return replace(
         facts,
         sources=sources,
         validation_sources=own,
         eval_sources=asked,
         tested=tested(counted, held, _counted(asked)),
-        held_out_known=known or not validation,
+        held_out_known=known or not validation.children,
         survey=survey(counted, held, counted_own, asked=_asked(tree)),
     )
 
@@ -394,11 +403,6 @@ def _asked(tree: Node) -> list[str]:
     prompts = tree.at("train", "preview", "prompts")
     previews = [str(node.value) for node in prompts.items] if prompts else []
     return [*(item.text("user") for item in tree.children["smoke"].items if item.children["image"].value is None), *previews]
-
-
-def _eval_sources(tree: Node) -> list[Node]:
-    found = tree.at("eval", "sources")
-    return found.items if found else []
 
 
 def _task_files(tree: Node) -> dict[str, str]:

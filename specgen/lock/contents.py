@@ -88,7 +88,8 @@ LockedSource = LockedDataFiles | LockedRows | LockedHubData
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
     """`libraries` are those of a run that were installed. `figures` are the data stage's, where they have been measured. `tower` is
-    model.vision.tower, and not in the file where there is none."""
+    model.vision.tower, `validation` and `eval` are sources of their own; none is in the file where the spec has none.
+    """
 
     lock: Literal[1]
     name: str
@@ -99,3 +100,10 @@ class Lock:
     libraries: dict[str, str]
     figures: dict[str, Any] | None
     tower: LockedBase | None = None
+    validation: tuple[LockedSource, ...] = ()
+    eval: tuple[LockedSource, ...] = ()
+
+    @property
+    def source_lists(self) -> tuple[tuple[LockedSource, ...], ...]:
+        """The sources of training, those of validation, and those of the evaluation."""
+        return self.data, self.validation, self.eval

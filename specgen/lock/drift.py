@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 
-from specgen.facts.gather import Facts
+from specgen.facts.gather import Facts, source_lists
 from specgen.lock.contents import Lock, LockedDataFiles, LockedFile, LockedHubData, LockedRows, LockedSource, Part
 from specgen.lock.take import asked_hub_data, take_libraries, take_model, take_source, take_tower
 from specgen.plan import DataFile, HubBase
 from specgen.source import Node
 
+SOURCES = ("source", "validation source", "eval source")
 SHORT = 12  # characters of a hash that people compare
 
 
@@ -86,13 +87,13 @@ def _template(lock: Lock, facts: Facts) -> Iterator[str]:
 
 
 def _data(lock: Lock, tree: Node, facts: Facts) -> Iterator[str]:
-    nodes = tree.children["data"].children["sources"].items
-    if len(nodes) != len(lock.data):
-        yield f"{len(lock.data)} sources → {len(nodes)}"
-        return
-    for index, (old, node, found) in enumerate(zip(lock.data, nodes, facts.sources, strict=True)):
-        new = asked_hub_data(node) if "hub" in node.children else take_source(node, found)
-        yield from _source(f"source {index + 1}", old, new)
+    for name, locked, nodes, known in zip(SOURCES, lock.source_lists, source_lists(tree), facts.source_lists, strict=True):
+        if len(nodes) != len(locked):
+            yield f"{len(locked)} {name}s → {len(nodes)}"
+            continue
+        for index, (old, node, found) in enumerate(zip(locked, nodes, known, strict=True)):
+            new = asked_hub_data(node) if "hub" in node.children else take_source(node, found)
+            yield from _source(f"{name} {index + 1}", old, new)
 
 
 def _source(name: str, old: LockedSource, new: LockedSource) -> Iterator[str]:

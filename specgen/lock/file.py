@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def write(lock: Lock, path: Path) -> None:
 
 def text_of(lock: Lock) -> str:
     """The lock as YAML. The same lock is the same text everywhere."""
-    plain = {name: value for name, value in to_plain(lock).items() if name != "tower" or value is not None}
+    optional = {field.name for field in fields(lock) if field.default is not MISSING}
+    plain = {name: value for name, value in to_plain(lock).items() if value or name not in optional}
     head = (
         f"# What '{comment(lock.name)}' is made from, down to the byte. Written by specgen lock; do not edit.\n"
         "# specgen run and specgen compile --locked refuse anything else. What is meant to change is renewed with\n"

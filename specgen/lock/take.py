@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from specgen.diagnostics import Diagnostic, SpecError
-from specgen.facts.gather import Facts, SourceFacts
+from specgen.facts.gather import Facts, SourceFacts, source_lists
 from specgen.facts.gguf import tokenizer_hash
 from specgen.facts.model import facts_from_config, locate, read_chat_template, read_object
 from specgen.facts.tower import NoTower, tower_in_config
@@ -56,16 +56,19 @@ class Model:
 def take(tree: Node, facts: Facts) -> Lock:
     """The whole lock, without figures. Asks the hub where the spec names something there. Raises SpecError."""
     model = take_model(tree, facts)
+    data, validation, asked = take_data(tree, facts)
     return Lock(
         lock=1,
         name=tree.text("name"),
         base=model.base,
         tokenizer=model.tokenizer,
         template=take_template(facts, model.chat_template),
-        data=take_data(tree, facts),
+        data=data,
         libraries=take_libraries(),
         figures=None,
         tower=take_tower(tree, facts),
+        validation=validation,
+        eval=asked,
     )
 
 
@@ -159,10 +162,10 @@ def take_template(facts: Facts, chat_template: str | None) -> LockedTemplate:
     return LockedTemplate(name=facts.template.name, sha256=digest, jinja=text)
 
 
-def take_data(tree: Node, facts: Facts) -> tuple[LockedSource, ...]:
-    """All sources of the data, in the order of the spec. Asks the hub for those there."""
-    nodes = tree.children["data"].children["sources"].items
-    return tuple(take_source(node, found) for node, found in zip(nodes, facts.sources, strict=True))
+def take_data(tree: Node, facts: Facts) -> tuple[tuple[LockedSource, ...], ...]:
+    """All sources: of training, of validation, of the evaluation, each in the order of the spec. Asks the hub for those there."""
+    lists = zip(source_lists(tree), facts.source_lists, strict=True)
+    return tuple(tuple(map(take_source, nodes, found)) for nodes, found in lists)
 
 
 def take_source(node: Node, facts: SourceFacts) -> LockedSource:

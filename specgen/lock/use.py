@@ -10,10 +10,10 @@ from typing import Literal
 from specgen.calls import call
 from specgen.diagnostics import Diagnostic, Severity, SpecError
 from specgen.facts.figures import DataFigures, data_key, figures_of
-from specgen.facts.gather import Facts, SourceFacts, VisionFacts, mixed
+from specgen.facts.gather import Facts, SourceFacts, VisionFacts, mixed, source_lists
 from specgen.facts.model import ModelFacts, facts_from_config
 from specgen.facts.tower import seeing, tower_in_config
-from specgen.lock.contents import Lock, LockedHubData, Part
+from specgen.lock.contents import Lock, LockedHubData, LockedSource, Part
 from specgen.lock.drift import drifts
 from specgen.lock.file import read, section
 from specgen.lock.paths import lock_beside
@@ -76,11 +76,6 @@ def missing(path: Path, command: str) -> SpecError:
 
 def pinned(tree: Node, facts: Facts, lock: Lock) -> Facts:
     """The facts with commits, model facts and rows of what the lock has of the hub, where it is what the spec asks for."""
-    nodes = tree.children["data"].children["sources"].items
-    same = len(nodes) == len(lock.data)
-    sources = tuple(
-        _pinned_source(node, found, locked) for node, found, locked in zip(nodes, facts.sources, lock.data, strict=True)
-    ) if same else facts.sources  # fmt: skip
     facts = _with_tower(tree, facts, lock)
     if isinstance(facts.base, HubBase) and tree.text("model", "base") == lock.base.source:
         base = replace(facts.base, revision=lock.base.revision)
@@ -88,7 +83,11 @@ def pinned(tree: Node, facts: Facts, lock: Lock) -> Facts:
         if locked_model is not None and facts.vision is not None:
             locked_model = seeing(locked_model, facts.vision.tower)
         facts = replace(facts, base=base, model=locked_model or facts.model)
-    return mixed(tree, replace(facts, sources=sources)) if sources != facts.sources else facts
+    sources = tuple(map(_pinned_sources, source_lists(tree), facts.source_lists, lock.source_lists))
+    if sources == facts.source_lists:
+        return facts
+    own, validation, asked = sources
+    return mixed(tree, replace(facts, sources=own, validation_sources=validation, eval_sources=asked))
 
 
 def _with_tower(tree: Node, facts: Facts, lock: Lock) -> Facts:
@@ -108,6 +107,10 @@ def _model(lock: Lock) -> ModelFacts | None:
     if facts is None or lock.template.name != "tokenizer":
         return facts
     return replace(facts, chat_template=lock.template.jinja, template_known=True)
+
+
+def _pinned_sources(nodes: list[Node], found: tuple[SourceFacts, ...], locked: tuple[LockedSource, ...]) -> tuple[SourceFacts, ...]:
+    return tuple(map(_pinned_source, nodes, found, locked)) if len(nodes) == len(locked) else found
 
 
 def _pinned_source(node: Node, found: SourceFacts, locked: object) -> SourceFacts:

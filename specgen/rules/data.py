@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
-from specgen.facts.gather import Facts
-from specgen.rules.sources import settings_of, source_lists
+from specgen.facts.gather import Facts, source_lists
+from specgen.rules.sources import settings_of
 from specgen.rules.template import learns_text
 from specgen.source import Node
 from specgen.validate import place_of

@@ -11,10 +11,9 @@ from urllib.parse import urlsplit
 
 from conversations.rules import names_in
 from specgen.diagnostics import Diagnostic
-from specgen.facts.gather import Facts, SourceFacts
+from specgen.facts.gather import Facts, SourceFacts, source_lists
 from specgen.facts.llm import CONVERSATION, OF_JINJA, turn_texts
 from specgen.rules.json_schema import schema_faults
-from specgen.rules.sources import source_lists
 from specgen.source import Node
 
 OF_AN_ENDPOINT = ("base_url", "api_key_env", "timeout_s")
@@ -184,7 +183,7 @@ def variables_are_asked(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def llm_sources(tree: Node, facts: Facts) -> Iterator[tuple[Node, SourceFacts]]:
     """The sources that another model writes, those of validation and of the evaluation among them."""
-    for nodes, found in zip(source_lists(tree), (facts.sources, facts.validation_sources, facts.eval_sources), strict=True):
+    for nodes, found in zip(source_lists(tree), facts.source_lists, strict=True):
         for node, source in zip(nodes, found, strict=True):
             if "llm" in node.children:
                 yield node.children["llm"], source

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from conversations.mixing import shares_fault
 from specgen.diagnostics import Diagnostic
-from specgen.facts.gather import Facts, SourceFacts
-from specgen.rules.sources import settings_of, source_lists
+from specgen.facts.gather import Facts, SourceFacts, source_lists
+from specgen.rules.sources import settings_of
 from specgen.source import Node
 
 MOST_REPEATS = 10
@@ -77,7 +77,7 @@ def shares_repeat_little(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 
 def _with_facts(tree: Node, facts: Facts) -> Iterator[tuple[Node, SourceFacts]]:
-    for sources, found in zip(source_lists(tree), (facts.sources, facts.validation_sources, facts.eval_sources), strict=True):
+    for sources, found in zip(source_lists(tree), facts.source_lists, strict=True):
         yield from zip(sources, found, strict=True)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from specgen.diagnostics import Diagnostic
-from specgen.facts.gather import Facts
+from specgen.facts.gather import SOURCES, Facts, source_lists
 from specgen.plan import DataFile, FileVariable, HubBase
 from specgen.source import Node
 from specgen.validate import place_of
@@ -18,7 +19,7 @@ SMALL_SHARE, MANY_ROWS = 0.01, 1000
 def paths_stay_inside(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A spec is reviewed and run from its repository: what lies outside of it is not there on another machine."""
     nodes: list[tuple[Node | None, Sequence[DataFile | FileVariable]]] = [(tree.at("template", "file"), ())]
-    for sources, known in zip(source_lists(tree), (facts.sources, facts.validation_sources, facts.eval_sources), strict=True):
+    for sources, known in zip(source_lists(tree), facts.source_lists, strict=True):
         for source, found in zip(sources, known, strict=True):
             nodes += [(source.at("file", "path"), found.files), (source.at("file", "images"), ())]
             nodes += [(settings_of(source).at("variables", name, "file", "path"), (file,)) for name, file in found.variables.items()]
@@ -67,7 +68,7 @@ def files_are_read_once(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def few_rows_are_left_out(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """on_bad_row: drop leaves rows out, up to data.limits.dropped."""
-    files = [file for source in (*facts.sources, *facts.validation_sources, *facts.eval_sources) for file in source.files]
+    files = [file for source in itertools.chain(*facts.source_lists) for file in source.files]
     bad_rows, rows = sum(file.bad_rows for file in files), sum(file.rows for file in files)
     most = tree.real("data", "limits", "dropped")
     if bad_rows > most * (bad_rows + rows):
@@ -102,10 +103,11 @@ def the_hub_is_pinned(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
         yield _unpinned(facts.base.repo, tree, "model", "base")
     if facts.vision and isinstance(facts.vision.base, HubBase) and facts.vision.base.revision in (None, "main"):
         yield _unpinned(facts.vision.base.repo, tree, "model", "vision", "tower")
-    for index, source in enumerate(tree.children["data"].children["sources"].items):
-        hub = source.children.get("hub")
-        if hub and hub.children["revision"].value in (None, "main") and not facts.sources[index].revision:
-            yield _unpinned(hub.text("repo"), tree, "data", "sources", index, "hub", "repo")
+    for path, nodes, known in zip(SOURCES, source_lists(tree), facts.source_lists, strict=True):
+        for index, (node, found) in enumerate(zip(nodes, known, strict=True)):
+            hub = node.children.get("hub")
+            if hub and hub.children["revision"].value in (None, "main") and not found.revision:
+                yield _unpinned(hub.text("repo"), tree, *path, index, "hub", "repo")
 
 
 def _unpinned(repo: str, tree: Node, *path: str | int) -> Diagnostic:
@@ -125,9 +127,3 @@ def settings_of(source: Node) -> Node:
 
 def _share(source: Node) -> Node:
     return settings_of(source).children["share"]
-
-
-def source_lists(tree: Node) -> tuple[list[Node], list[Node], list[Node]]:
-    """The sources of training, those of validation, and those of the evaluation."""
-    own, asked = tree.at("data", "validation", "sources"), tree.at("eval", "sources")
-    return tree.children["data"].children["sources"].items, own.items if own else [], asked.items if asked else []

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Iterator
 
 from specgen.diagnostics import Diagnostic
-from specgen.facts.gather import Facts
+from specgen.facts.gather import Facts, source_lists
 from specgen.facts.synthetic import unused_variables
-from specgen.rules.sources import settings_of, source_lists
+from specgen.rules.sources import settings_of
 from specgen.source import Node
 
 KINDS = {"file": "reads files", "hub": "is on the hub", "llm": "is written by another model"}
@@ -92,9 +92,7 @@ def variables_are_used(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def paraphrases_are_taken(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A conversation takes one paraphrase, however often it is repeated: of more texts than conversations some are never seen."""
-    for source, found in zip(
-        itertools.chain(*source_lists(tree)), (*facts.sources, *facts.validation_sources, *facts.eval_sources), strict=True
-    ):
+    for source, found in zip(itertools.chain(*source_lists(tree)), itertools.chain(*facts.source_lists), strict=True):
         rule = source.children.get("synthetic")
         for message in rule.children["messages"].items if rule else ():
             ((role, texts),) = message.children.items()

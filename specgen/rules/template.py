@@ -76,7 +76,7 @@ def template_renders_the_data(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
 
 def _rows_of_every_source(facts: Facts) -> list[Row]:
     """The first rows, one of each source in turn: a source behind a long one has its turns looked at, too."""
-    texts = [source.texts for source in (*facts.sources, *facts.validation_sources, *facts.eval_sources)]
+    texts = [source.texts for source in itertools.chain(*facts.source_lists)]
     in_turn = (row for rows in itertools.zip_longest(*texts) for row in rows if row is not None)
     return list(itertools.islice(in_turn, max(MOST_ROWS, len(texts))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -111,7 +112,7 @@ def a_frozen_language_model_stays_whole(tree: Node, facts: Facts) -> Iterator[Di
 
 def something_is_seen(tree: Node, facts: Facts) -> Iterator[Diagnostic]:
     """A model that is to see, and gets no image to learn from."""
-    sources = (*facts.sources, *facts.validation_sources, *facts.eval_sources)
+    sources = tuple(itertools.chain(*facts.source_lists))
     if facts.vision is None or any(source.table and any(source.table.images) for source in sources) or not facts.survey.rows:
         return
     asked = [item for item in tree.children["smoke"].items if item.children["image"].value is not None]

@@ -203,6 +203,21 @@ def test_a_data_set_is_locked_with_commit_and_rows(locking, written, compiled):
     assert (config["data"]["rows"], config["data"]["train_rows"]) == (1001, 1001)
 
 
+def test_data_sets_that_judge_are_pinned_as_those_that_train(locking, written, compiled):
+    sources = HUB_DATA.strip().removeprefix("- ")
+    assert (
+        locking(
+            ("  sources:\n", f"  validation: {{sources: [{{{sources}}}]}}\n  sources:\n"),
+            ("name: hubbed\n", f"name: hubbed\neval: {{sources: [{{{sources}}}]}}\n"),
+        ).code
+        == 0
+    )
+    assert [source.revision for (source,) in (written().validation, written().eval)] == [COMMIT, COMMIT]
+    config, _, ran = compiled("--locked")
+    assert config["data"]["validation"]["sources"][0]["hub"]["revision"] == config["eval"]["sources"][0]["hub"]["revision"] == COMMIT
+    assert "SG521" not in ran.err
+
+
 def test_rows_that_are_held_out_of_a_data_set_on_the_hub_stay_unknown(locking, compiled):
     locking(("data:", "template: chatml\ndata:\n  validation: {fraction: 0.1}"), ("    - synthetic", HUB_DATA + "    - synthetic"))
     data = compiled("--locked")[0]["data"]

@@ -523,3 +523,35 @@ def test_another_tower_is_told_and_renewed_with_the_base(seeing, cli):
 
 def test_a_lock_of_before_there_were_towers_is_read(locked):
     assert lock.read(locked.with_name("spec.lock.yaml")).tower is None
+
+
+@pytest.fixture
+def judged(spec):
+    """The same spec, with sources of its own for validation and evaluation."""
+    (spec.parent / "held.jsonl").write_text(ROW.replace("Hi", "Good day"))
+    (spec.parent / "asked.jsonl").write_text(ROW.replace("Hi", "Good evening"))
+    sources = "  validation: {sources: [{file: {path: held.jsonl, format: openai}}]}\n"
+    asked = "eval: {sources: [{file: {path: asked.jsonl, format: openai}}]}\n"
+    spec.write_text(SPEC.replace("  sources:\n", f"{sources}  sources:\n") + asked)
+    return spec
+
+
+def test_rows_that_judge_are_locked_as_those_that_train(judged, cli):
+    assert cli("lock", "spec.yaml").code == 0
+    found = lock.read(judged.with_name("spec.lock.yaml"))
+    assert [source.files[0].path for (source,) in (found.validation, found.eval)] == ["held.jsonl", "asked.jsonl"]
+    (judged.parent / "held.jsonl").write_text(ROW)
+    (judged.parent / "asked.jsonl").write_text(ROW + ROW)
+    (told,) = faults(cli("lock", "spec.yaml", "--check"))
+    assert "error SG295: the data are not the locked ones: held.jsonl " in told
+    assert told.endswith("(1 → 2 rows)")
+    assert cli("lock", "spec.yaml", "--update", "data").code == 0
+    assert cli("lock", "spec.yaml", "--check").code == 0
+
+
+def test_a_lock_of_before_rows_that_judge_were_locked_says_so(judged, cli):
+    assert cli("lock", "spec.yaml").code == 0
+    path = judged.with_name("spec.lock.yaml")
+    lock.write(replace(lock.read(path), validation=(), eval=()), path)
+    (told,) = faults(cli("lock", "spec.yaml", "--check"))
+    assert told.endswith("error SG295: the data are not the locked ones: 0 validation sources → 1, 0 eval sources → 1")
