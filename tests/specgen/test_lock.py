@@ -540,11 +540,11 @@ def test_rows_that_judge_are_locked_as_those_that_train(judged, cli):
     assert cli("lock", "spec.yaml").code == 0
     found = lock.read(judged.with_name("spec.lock.yaml"))
     assert [source.files[0].path for (source,) in (found.validation, found.eval)] == ["held.jsonl", "asked.jsonl"]
-    (judged.parent / "held.jsonl").write_text(ROW)
-    (judged.parent / "asked.jsonl").write_text(ROW + ROW)
+    (judged.parent / "held.jsonl").write_text(ROW.replace("Hi", "Good day, all"))
+    (judged.parent / "asked.jsonl").write_text(ROW.replace("Hi", "Good evening") + ROW.replace("Hi", "Good night"))
     (told,) = faults(cli("lock", "spec.yaml", "--check"))
     assert "error SG295: the data are not the locked ones: held.jsonl " in told
-    assert told.endswith("(1 → 2 rows)")
+    assert "(1 → 2 rows)" in told
     assert cli("lock", "spec.yaml", "--update", "data").code == 0
     assert cli("lock", "spec.yaml", "--check").code == 0
 

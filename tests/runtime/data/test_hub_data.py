@@ -159,7 +159,7 @@ def test_what_is_streamed_is_fetched_as_far_as_it_is_read(tmp_path, hub):
     """Of a stream the first row is there before the second is asked for; and a token in a message is hidden."""
     code = (
         "import itertools; from runtime.data import hub; from runtime.faults import RunFault\n"
-        "from tests.runtime.test_hub_data import source\n"
+        "from tests.runtime.data.test_hub_data import source\n"
         "of = source(streaming=True)\n"
         "print(list(itertools.islice(hub.conversations_of(of), 1))[0]['messages'][0]['content'], len(list(hub.conversations_of(of))))\n"
         "try: list(hub.conversations_of(source(split='hf_abcdefghijklmnop', streaming=True)))\n"

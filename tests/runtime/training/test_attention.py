@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
-from tests.runtime.test_isolation import SIZES
-from tests.runtime.test_model import model_of
 from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -14,6 +12,8 @@ from runtime.stages import read_stage
 from runtime.training import attention
 from runtime.training.attention import FLAGS, FLASH, Asked, Machine, asked_of, counted_as, pick
 from specgen.rules.matrix import matrix
+from tests.runtime.models.test_model import model_of
+from tests.runtime.training.test_isolation import SIZES
 
 ALL = frozenset(FLAGS)
 BOTH = frozenset(FLASH)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.runtime.test_sampling import SOURCES
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from runtime.stages import read_stage
 from runtime.training.isolation import difference, prove_apart
+from tests.runtime.training.test_sampling import SOURCES
 
 WINDOW = {"sliding_window": 4}
 SIZES = {
