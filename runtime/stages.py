@@ -159,7 +159,7 @@ def _link_large(source: str, target: str) -> None:
 
 
 def prepare_partial(stage: Stage, folder: Path) -> Path:
-    """The folder that a stage writes to, empty; that of a resumable one as it was prepared (resume.py)."""
+    """The folder that a stage writes to, empty; that of a resumable one as it was prepared (training/resume.py)."""
     partial = folder / f"{stage.name}.partial"
     if not stage.resumable:
         shutil.rmtree(partial, ignore_errors=True)

@@ -19,7 +19,7 @@ def matched(target: str, modules: Iterable[str]) -> list[str]:
 
 def is_named(pattern: str, parameter: str) -> bool:
     """Whether a parameter, or a module that it is in, has that name, or one that ends in a dot and it; '*', '?' and '[0-9]' as in
-    a shell. The runtime's trainable.py chooses by the same words."""
+    a shell. The runtime's training/trainable.py chooses by the same words."""
     paths = itertools.accumulate(parameter.split("."), "{}.{}".format)
     return any(fnmatchcase(path, pattern) or fnmatchcase(path, f"*.{pattern}") for path in paths)
 

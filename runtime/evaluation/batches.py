@@ -1,4 +1,4 @@
-"""Answers to many conversations, several at a time: what generate.py makes one by one, in batches padded on the left."""
+"""Answers to many conversations, several at a time: what generation/generate.py makes one by one, in batches padded on the left."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from specgen.source import Node
 from specgen.validate import place_of
 
 ASKED = [{"role": "user", "content": f"{IMAGE}\n\ue000"}, {"role": "assistant", "content": ANSWER}]
-# what config.json says of logits that are more than an output layer's; the runtime's shaping.py has the same names
+# what config.json says of logits that are more than an output layer's; the runtime's models/shaping.py has the same names
 FACTORS = ("logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
 CAP = "final_logit_softcapping"
 
