@@ -30,3 +30,10 @@ def test_what_text_is_expected_to_end_with_is_the_specs_own_word(compiled_with):
     for objective, stops in (("text", False), ("chat", True)):
         (item,) = compiled_with(f"train.objective={objective}", asked).plan.smoke
         assert (item.expect.stops, item.then[0].expect.stops) == (stops, stops)
+
+
+def test_of_text_only_the_perplexity_is_measured(compiled_with):
+    asked = "eval={sources: [{synthetic: {messages: [{user: How late is it?}, {assistant: Nine.}]}}]}"
+    for objective, measured in (("text", ["perplexity"]), ("chat", ["exact_match", "rouge_l", "perplexity"])):
+        metrics = compiled_with(f"train.objective={objective}", asked).plan.eval.metrics
+        assert [name for name in ("exact_match", "rouge_l", "perplexity") if getattr(metrics, name) is not None] == measured
